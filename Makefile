@@ -1,0 +1,96 @@
+# Everything that anybody runs here; `make` lists it. On a machine without make: `sh setup.sh TARGET`.
+
+PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+C_FILES := $(wildcard csrc/*.c csrc/*.h tests/c/*.c benchmarks/*.c)
+SOURCES := pyproject.toml setup.py csrc/build.py $(wildcard csrc/*.c csrc/*.h) \
+	$(shell find engine cli -name '*.py' -o -name py.typed)
+PYTHON_FILES := engine cli csrc tests benchmarks docs setup.py
+SANITIZE := -std=gnu11 -g -O1 -Wall -Wextra -Werror -fno-omit-frame-pointer -pthread
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name what; do \
+		printf '  make %-12s %s\n' "$$name" "$$what"; done
+
+.PHONY: setup
+setup: ## Install the Debian packages that are missing
+	@sh setup.sh
+
+$(STAMPS)/venv: setup.sh
+	@sh setup.sh
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/build: $(SOURCES) $(STAMPS)/venv
+	$(PIP) install .
+	@rm -rf build dnet.egg-info
+	@touch $@
+
+# Each extra of pyproject.toml (test, lint, bench) is installed when a target first needs it.
+$(STAMPS)/extra-%: pyproject.toml $(STAMPS)/build
+	$(PIP) install '.[$*]'
+	@rm -rf build dnet.egg-info
+	@touch $@
+
+.PHONY: build
+build: $(STAMPS)/build ## Build dnet into .venv (.venv/bin/dnet)
+
+.PHONY: demo
+demo: build ## Create 500 container networks for real, look at them, remove them
+	@sh docs/demo.sh $(BIN)/dnet
+
+.PHONY: test
+test: lint types test-c test-python ## Everything: lint, types, C under sanitizers, Python tests on the real kernel
+
+.PHONY: test-python
+test-python: build $(STAMPS)/extra-test
+	$(BIN)/python -m pytest
+
+.PHONY: test-pure
+test-pure: build $(STAMPS)/extra-test ## The tests that need neither root nor a kernel
+	$(BIN)/python -m pytest -m 'not kernel'
+
+.PHONY: test-kernel
+test-kernel: build $(STAMPS)/extra-test ## The tests on the real kernel (root)
+	$(BIN)/python -m pytest -m kernel
+
+.PHONY: test-c
+test-c: $(STAMPS)/venv ## The C core under ASan, UBSan and TSan
+	gcc $(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc tests/c/test_core.c csrc/*.c \
+		-o $(STAMPS)/test-core-asan
+	$(STAMPS)/test-core-asan
+	gcc $(SANITIZE) -fsanitize=thread -Icsrc tests/c/test_core.c csrc/*.c -o $(STAMPS)/test-core-tsan
+	$(STAMPS)/test-core-tsan
+
+.PHONY: lint
+lint: $(STAMPS)/extra-lint ## ruff and clang-format
+	$(BIN)/ruff check --quiet $(PYTHON_FILES)
+	$(BIN)/ruff format --quiet --check $(PYTHON_FILES)
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+
+.PHONY: format
+format: $(STAMPS)/extra-lint ## Rewrite the sources as the linters want them
+	$(BIN)/ruff check --quiet --fix $(PYTHON_FILES)
+	$(BIN)/ruff format --quiet $(PYTHON_FILES)
+	$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: types
+types: $(STAMPS)/extra-lint ## mypy --strict
+	$(BIN)/mypy --no-error-summary
+
+.PHONY: bench
+bench: build $(STAMPS)/extra-bench ## Measure against the peers and the kernel's floor (root)
+	$(BIN)/python -m benchmarks
+
+.PHONY: wheel
+wheel: $(STAMPS)/venv ## Build the wheel into dist/
+	$(PIP) wheel --no-deps --wheel-dir dist .
+	@rm -rf build dnet.egg-info
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist dnet.egg-info .mypy_cache .ruff_cache .pytest_cache

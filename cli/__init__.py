@@ -1,0 +1,185 @@
+"""The command line: the group, its global options, and how errors become exit codes.
+
+Commands live in the modules beside this one and are loaded when they are called, so that each pays only for
+itself. They decide nothing: they parse, make one call of the engine's, and render.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+import dnet
+
+# name: (module, what it does)
+COMMANDS = {
+    "create": ("containers", "Create a container's network: sandbox, endpoint, addresses"),
+    "rm": ("containers", "Remove containers"),
+    "ps": ("containers", "List containers"),
+    "inspect": ("containers", "Show all that is known of containers"),
+    "bulk-create": ("bulk", "Create many containers in one pass"),
+    "bulk-delete": ("bulk", "Remove many containers in one pass"),
+    "network": ("networks", "Create, list, inspect and remove networks"),
+    "plan": ("about", "Show what a command would create, touching nothing"),
+    "completion": ("about", "Print the completion script of a shell"),
+    "version": ("about", "Show the version"),
+}
+
+EXIT_FAILURE = 1
+EXIT_INVALID = 2
+EXIT_PARTLY = 10
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class LazyGroup(click.Group):
+    """A group whose commands' modules are imported when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command's module and return the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"dnet.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands from the table, loading none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+class Session:
+    """What the global options say; passed to every command."""
+
+    def __init__(self, state_dir: str, run_dir: str, *, is_verbose: bool) -> None:
+        self.state_dir = state_dir
+        self.run_dir = run_dir
+        self.is_verbose = is_verbose
+        self.is_plan = False
+
+    def open(self) -> dnet.Engine:
+        """Open the engine; its notices go to stderr."""
+        return dnet.open(self.state_dir, self.run_dir, on_notice=say)
+
+
+def say(sentence: str) -> None:
+    """Tell the person at the terminal something."""
+    click.echo(f"dnet: {sentence}", err=True)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help"], "max_content_width": 100})
+@click.option("--state-dir", envvar="DNET_STATE_DIR", default="", metavar="DIR", help="State [default: /var/lib/dnet].")
+@click.option("--run-dir", envvar="DNET_RUN_DIR", default="", metavar="DIR", help="Sandboxes [default: /run/dnet].")
+@click.option("-v", "--verbose", is_flag=True, help="Show a traceback when something fails.")
+@click.pass_context
+def cli(ctx: click.Context, state_dir: str, run_dir: str, *, verbose: bool) -> None:
+    """Container networks, one or thousands at a time.
+
+    \b
+    Example:
+      dnet bulk-create --count 500
+      ip netns exec c-1 ping -c 1 $(dnet inspect -f '{{ .NetworkSettings.IPAddress }}' c-2)
+      dnet bulk-delete --all
+
+    Exit codes: 0 done, 1 unexpected failure, 2 invalid request, 3 not found, 4 conflict, 5 exhausted,
+    6 unsupported here, 7 refused by the kernel, 8 refused by OVSDB or the OCI runtime, 9 state damaged,
+    10 bulk partly done, 13 needs root.
+    """
+    if ctx.obj is None:
+        ctx.obj = Session(state_dir, run_dir, is_verbose=verbose)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, handled as Ctrl-C is: what was begun is taken back."""
+
+
+def _on_signal(number: int, _frame: FrameType | None) -> NoReturn:
+    """Interrupt once; while that is being cleaned up, further signals are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def exit_code(error: dnet.DnetError) -> int:
+    """Return the documented exit code of an error's kind."""
+    table = (
+        (dnet.InvalidRequest, 2),
+        (dnet.NotFound, 3),
+        (dnet.Conflict, 4),
+        (dnet.Exhausted, 5),
+        (dnet.Unsupported, 6),
+        (dnet.NeedsRoot, 13),
+        (dnet.KernelRefused, 7),
+        (dnet.StateError, 9),
+    )
+    return next((code for kind, code in table if isinstance(error, kind)), EXIT_FAILURE)
+
+
+def fail(sentence: str, hint: str = "") -> None:
+    """Print an error as the contract has it: a sentence, then a hint."""
+    say(sentence)
+    if hint:
+        click.echo(f"  {hint}", err=True)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGINT, _on_signal)
+    signal.signal(signal.SIGTERM, _on_signal)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = cli.main(args=arguments, prog_name="dnet", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "dnet"
+        fail(_sentence(error.format_message()), f"see `{command} --help`")
+        code = EXIT_INVALID
+    except click.ClickException as error:
+        fail(_sentence(error.format_message()))
+        code = EXIT_INVALID
+    except BrokenPipeError:
+        # The reader has gone; nothing is left to say, and flushing at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAILURE
+    except KeyboardInterrupt as error:
+        say("interrupted; what had been begun was taken back")
+        code = EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
+    except click.Abort:
+        say("interrupted; what had been begun was taken back")
+        code = EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last line of defence prints a sentence
+        code = _report(error, is_verbose={"-v", "--verbose"} & set(arguments) != set())
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _sentence(message: str) -> str:
+    return message[:1].lower() + message[1:].rstrip(".")
+
+
+def _report(error: Exception, *, is_verbose: bool) -> int:
+    if is_verbose:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, dnet.DnetError):
+        fail(str(error), error.hint)
+        code = exit_code(error)
+    else:
+        fail(f"unexpected failure: {type(error).__name__}: {error}", "this is a bug; `dnet -v ...` shows where")
+        code = EXIT_FAILURE
+    for note in getattr(error, "__notes__", []):
+        click.echo(f"  {note}", err=True)
+    return code

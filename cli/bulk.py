@@ -1,0 +1,138 @@
+"""bulk-create, bulk-delete."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+import dnet
+from dnet import cli, views
+from dnet.cli import Session, options, render, specfile
+
+
+@click.command("bulk-create")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="How many to create.")
+@click.option("--prefix", default="c", show_default=True, help="Names are PREFIX-1 ... PREFIX-N.")
+@click.option("--start", type=click.IntRange(min=0), default=1, show_default=True, help="The first number.")
+@click.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="A JSON or YAML list of containers.")
+@options.create_options
+@click.option("--keep-going", is_flag=True, help="Keep what worked when some fail, and exit 10.")
+@render.json_option
+@render.quiet_option
+@render.progress_option
+@click.pass_obj
+def bulk_create(
+    session: Session,
+    count: int | None,
+    prefix: str,
+    start: int,
+    path: str | None,
+    network: str,
+    mtu: int,
+    labels: tuple[str, ...],
+    *,
+    keep_going: bool,
+    as_json: bool,
+    quiet: bool,
+    with_progress: bool,
+) -> int:
+    """Create many containers in one pass: all of them, or none.
+
+    With --file, each entry has create's options by their long names: {"name": "web", "network": "blue"}.
+
+    \b
+    Example:
+      dnet bulk-create --count 500
+      dnet bulk-create --count 20 --prefix web --network blue --json
+    """
+    started = time.perf_counter()
+    if (count is None) == (path is None):
+        raise click.UsageError("one of --count and --file is needed")
+    if path is not None:
+        specs = specfile.read(path)
+    else:
+        pairs = options.key_values(labels, "label")
+        numbers = range(start, start + (count or 0))
+        specs = [
+            dnet.ContainerSpec(name=f"{prefix}-{number}", network=network, mtu=mtu, labels=pairs) for number in numbers
+        ]
+    with session.open() as engine:
+        if session.is_plan:
+            render.objects(engine.plan(specs), as_json=as_json)
+            return 0
+        with render.progress("creating", is_wanted=with_progress and not quiet) as report:
+            result = engine.create_many(specs, keep_going=keep_going, on_progress=report)
+        used = sorted({end.network for item in result.containers for end in item.endpoints})
+        networks = [engine.network(name) for name in used]
+    seconds = time.perf_counter() - started
+    if as_json:
+        render.document(
+            {
+                "created": len(result.containers),
+                "failed": [{"name": name, "error": str(error)} for name, error in result.failed],
+                "seconds": round(seconds, 4),
+                "network": views.brief_network(networks[0]) if networks else None,
+                "phases": {name: round(value, 4) for name, value in result.phases.items()},
+                "containers": [views.bulk_document(item) for item in result.containers],
+            }
+        )
+    elif quiet:
+        for item in result.containers:
+            click.echo(item.name)
+    else:
+        total = len(result.containers)
+        where = " and ".join(f"{net.name} {net.subnet}" for net in networks) or "no network"
+        each = seconds * 1000 / max(total, 1)
+        click.echo(f"created {total} containers in {seconds:.2f} s ({each:.1f} ms each) on {where}")
+    for name, error in result.failed:
+        cli.fail(f"{name}: {error}", error.hint)
+    return cli.EXIT_PARTLY if result.failed else 0
+
+
+@click.command("bulk-delete")
+@click.argument("names", metavar="[NAME...]", nargs=-1)
+@click.option("--prefix", metavar="P", help="Those named P-1, P-2, ...")
+@click.option("--all", "everything", is_flag=True, help="All containers.")
+@click.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="Those that this file lists.")
+@render.json_option
+@render.quiet_option
+@render.progress_option
+@click.pass_obj
+def bulk_delete(
+    session: Session,
+    names: tuple[str, ...],
+    prefix: str | None,
+    path: str | None,
+    *,
+    everything: bool,
+    as_json: bool,
+    quiet: bool,
+    with_progress: bool,
+) -> None:
+    """Remove many containers in one pass; done when the kernel shows nothing of them any more.
+
+    \b
+    Example:
+      dnet bulk-delete --all
+      dnet bulk-delete --prefix web
+    """
+    started = time.perf_counter()
+    if sum((bool(names), prefix is not None, path is not None, everything)) != 1:
+        raise click.UsageError("exactly one of NAME..., --prefix, --all and --file is needed")
+    with session.open() as engine:
+        if path is not None:
+            names = tuple(spec.name for spec in specfile.read(path))
+        wanted = names or engine.names(prefix=prefix)
+        with render.progress("removing", is_wanted=with_progress and not quiet) as report:
+            removed = engine.delete_many(wanted, on_progress=report)
+    seconds = time.perf_counter() - started
+    if as_json:
+        render.document(
+            {"deleted": len(removed), "seconds": round(seconds, 4), "containers": [c.name for c in removed]}
+        )
+    elif quiet:
+        for item in removed:
+            click.echo(item.name)
+    else:
+        click.echo(f"removed {len(removed)} containers in {seconds:.2f} s")

@@ -1,0 +1,130 @@
+"""create, rm, ps, inspect."""
+
+from __future__ import annotations
+
+import click
+
+import dnet
+from dnet import views
+from dnet.cli import Session, options, render
+
+
+@click.command()
+@options.create_options
+@click.argument("name_argument", metavar="[NAME]", required=False, default="")
+@click.option("--name", default="", help="Name, the same as NAME [default: a random one].")
+@click.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet.")
+@click.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address].")
+@render.json_option
+@click.pass_obj
+def create(
+    session: Session,
+    name_argument: str,
+    name: str,
+    network: str,
+    ip: str,
+    mac_address: str,
+    mtu: int,
+    labels: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Create a container's network: a sandbox with its endpoint; no process. Prints the name.
+
+    \b
+    Example:
+      dnet create --ip 172.17.0.9 web
+      ip netns exec web ip address
+    """
+    if name and name_argument and name != name_argument:
+        raise click.UsageError(f"two names are given: {name_argument} and {name}")
+    spec = dnet.ContainerSpec(
+        name=name or name_argument,
+        network=network,
+        ip=ip,
+        mac=mac_address,
+        mtu=mtu,
+        labels=options.key_values(labels, "label"),
+    )
+    with session.open() as engine:
+        if session.is_plan:
+            render.objects(engine.plan([spec]), as_json=as_json)
+            return
+        container = engine.create_many([spec]).containers[0]
+    if as_json:
+        render.document(views.container_document(container))
+    else:
+        click.echo(container.name)
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Succeed also where there is no such container.")
+@click.pass_obj
+def rm(session: Session, names: tuple[str, ...], *, force: bool) -> None:
+    """Remove containers, by name, id or unique id prefix: all of them, or none.
+
+    \b
+    Example:
+      dnet rm web db
+    """
+    with session.open() as engine:
+        for container in engine.delete_many(names, is_missing_ok=force):
+            click.echo(container.name)
+
+
+@click.command()
+@click.option("-a", "--all", "_all", is_flag=True, help="Also containers whose process has ended.")
+@click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
+@render.json_option
+@click.pass_obj
+def ps(session: Session, *, _all: bool, quiet: bool, as_json: bool) -> None:
+    """List containers, oldest first.
+
+    \b
+    Example:
+      dnet ps
+      dnet ps -q | xargs dnet rm
+    """
+    with session.open() as engine:
+        containers = engine.containers()
+    if as_json:
+        render.document([views.row_document(item) for item in containers])
+    elif quiet:
+        for item in containers:
+            click.echo(item.id[:12])
+    else:
+        header = ("CONTAINER ID", "NAME", "MODE", "NETWORK", "IP", "PORTS", "STATUS", "LINKS")
+        render.table(header, [views.row(item) for item in containers])
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option(
+    "-f",
+    "--format",
+    "template",
+    default="",
+    metavar="FORMAT",
+    help="Such as '{{ .NetworkSettings.IPAddress }}'.",
+)
+@click.option("--json", "_json", is_flag=True, help="Print JSON, as without it.")
+@click.pass_obj
+def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: bool) -> None:
+    """Show all that is known of containers, as a JSON list with Docker's field names.
+
+    FORMAT takes Docker's dotted form, and `json` before it.
+
+    \b
+    Example:
+      dnet inspect -f '{{ .Name }} {{ .NetworkSettings.IPAddress }}' web
+      dnet inspect -f '{{ json .NetworkSettings.Networks }}' web
+    """
+    if template:
+        views.check_template(template)
+    with session.open() as engine:
+        documents = [views.container_document(engine.container(name)) for name in names]
+    if not template:
+        render.document(documents)
+    for item in documents if template else ():
+        click.echo(views.render(template, item))

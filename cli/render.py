@@ -1,0 +1,56 @@
+"""Text and JSON for people and scripts; what several commands print alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns as wide as their widest cell, as `docker ps` does."""
+    lines: list[Sequence[str]] = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        click.echo("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def document(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=4))
+
+
+def objects(items: Sequence[object], *, as_json: bool) -> None:
+    """Print the objects of a plan, one a line."""
+    if as_json:
+        document([{"kind": type(item).__name__, "object": str(item)} for item in items])
+        return
+    for item in items:
+        click.echo(str(item))
+
+
+@contextmanager
+def progress(label: str, *, is_wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a progress callback that draws a bar on stderr, or None when that is no terminal or unwanted."""
+    stream = click.get_text_stream("stderr")
+    if not is_wanted or not stream.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=stream, show_pos=True) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield advance
+        bar.update((bar.length or 0) - bar.pos)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print names only.")
+progress_option = click.option(
+    "--progress/--no-progress", "with_progress", default=True, help="Draw a bar on a terminal."
+)

@@ -1,0 +1,76 @@
+"""Reads the files of `bulk-create --file`: a JSON or YAML list of containers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dnet.errors import InvalidRequest
+from dnet.model import ContainerSpec
+
+# create's long options, and the field of the specification that each fills
+FIELDS = {
+    "name": "name",
+    "network": "network",
+    "ip": "ip",
+    "mac-address": "mac",
+    "mtu": "mtu",
+    "label": "labels",
+}
+
+
+def read(path: str) -> list[ContainerSpec]:
+    """Return the containers that a file lists."""
+    entries = _load(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        hint = 'write [{"name": "web", "network": "blue"}, ...]'
+        raise InvalidRequest(f"{path} does not hold a list of containers", object=path, hint=hint)
+    if not entries:
+        raise InvalidRequest(f"{path} lists no containers", object=path)
+    return [_spec(entry, f"{path}, entry {number}") for number, entry in enumerate(entries, 1)]
+
+
+def _load(path: str) -> Any:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if path.endswith((".yaml", ".yml")):
+            import yaml
+
+            try:
+                return yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise InvalidRequest(f"{path} is not YAML: {error}", object=path) from error
+        return json.loads(text)
+    except ValueError as error:
+        if isinstance(error, InvalidRequest):
+            raise
+        raise InvalidRequest(f"{path} is not JSON: {error}", object=path) from error
+
+
+def _spec(entry: dict[str, Any], where: str) -> ContainerSpec:
+    fields: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key not in FIELDS:
+            raise InvalidRequest(
+                f"{where}: there is no option {key!r}", object=where, hint=f"known: {', '.join(FIELDS)}"
+            )
+        fields[FIELDS[key]] = _value(key, value, where)
+    try:
+        return ContainerSpec(**fields)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{where}: {error}", object=error.object, hint=error.hint) from error
+
+
+def _value(key: str, value: Any, where: str) -> Any:
+    if key == "mtu":
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InvalidRequest(f"{where}: mtu is not a number: {value!r}", object=where)
+        return value
+    if key == "label":
+        if not isinstance(value, dict):
+            raise InvalidRequest(f"{where}: label is not an object of keys and values", object=where)
+        return {str(name): str(text) for name, text in value.items()}
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{where}: {key} is not text: {value!r}", object=where)
+    return value

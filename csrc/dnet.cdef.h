@@ -1,0 +1,82 @@
+/*
+ * The C core's whole interface. Included by the C files and read by cffi (build.py drops the preprocessor's
+ * lines), so that the two cannot drift apart.
+ *
+ * Every function returns 0 or a negative errno, writes its results last, and keeps nothing: sockets are plain
+ * descriptors that the caller closes, memory belongs to the caller.
+ */
+#ifndef DNET_CDEF_H
+#define DNET_CDEF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Netlink messages being built one behind the other in the caller's memory. A builder that finds no room
+ * returns -ENOBUFS and leaves the batch as it was. */
+struct dnet_batch {
+    uint8_t *data;
+    size_t capacity; /* bytes */
+    size_t length;   /* bytes in use */
+    uint32_t count;  /* messages */
+};
+
+/* Messages that go out together: on the host's socket, or on one inside the sandbox. */
+struct dnet_segment {
+    uint8_t *data;
+    uint32_t length; /* bytes */
+    uint32_t count;  /* messages */
+    uint8_t inside;
+};
+
+/* One sandbox to build: its namespace, then its segments in order. */
+struct dnet_sandbox {
+    const char *pin;  /* the file that the namespace is, or shall be, bind-mounted on */
+    const char *name; /* a symbolic link to `pin` to make as well, or NULL */
+    uint8_t make;     /* 1: make the namespace and pin it; 0: enter the one at `pin` */
+    uint32_t segment_count;
+    const struct dnet_segment *segments;
+    uint8_t begun;           /* out: something of it may exist */
+    uint8_t done;            /* out: all of it exists */
+    int32_t error;           /* out: 0 or -errno */
+    int32_t failed_segment;  /* out: -1 when the namespace itself failed */
+    uint32_t failed_message; /* out: within that segment */
+};
+
+/* Shared with the caller while a long call runs on another thread: it reads `done`, it may set `cancel`. */
+struct dnet_control {
+    uint32_t done; /* sandboxes finished */
+    uint32_t cancel;
+};
+
+/* nl.c: sockets and transactions. `netns_fd` -1 means the caller's own namespace. */
+int dnet_socket(int netns_fd, int protocol, int *ret_fd);
+int dnet_transact(int fd, uint8_t *data, size_t length, uint32_t count, int32_t *ret_errors, char *ret_text,
+                  size_t text_size);
+int dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length);
+
+/* rtnl.c: link, address and route messages. `index` is an ifindex chosen by the caller; MACs are 6 bytes;
+ * addresses are 4 or 16 bytes by `family`; an `mtu` or `mac` of 0/NULL leaves the kernel's choice. */
+int dnet_put_bridge(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
+int dnet_put_veth(struct dnet_batch *batch, uint32_t index, const char *name, uint32_t master, uint32_t peer_index,
+                  const char *peer_name, const uint8_t *peer_mac, uint32_t mtu);
+int dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias);
+int dnet_put_up(struct dnet_batch *batch, uint32_t index);
+int dnet_put_group(struct dnet_batch *batch, uint32_t index, uint32_t group);
+int dnet_put_delete(struct dnet_batch *batch, uint32_t index);
+int dnet_put_delete_group(struct dnet_batch *batch, uint32_t group);
+int dnet_put_address(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *address,
+                     uint8_t prefix_length);
+int dnet_put_route(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *destination,
+                   uint8_t prefix_length, const uint8_t *gateway);
+int dnet_put_dump(struct dnet_batch *batch, int type, int family);
+
+/* netns.c: namespaces. */
+int dnet_build(int host_fd, struct dnet_sandbox *sandboxes, uint32_t count, int keep_going,
+               struct dnet_control *control, char *ret_text, size_t text_size);
+int dnet_unpin(struct dnet_sandbox *sandboxes, uint32_t count, struct dnet_control *control);
+int dnet_pin_directory(const char *path);
+
+/* The C library's own. */
+unsigned int if_nametoindex(const char *name);
+char *if_indextoname(unsigned int index, char *ret_name);
+#endif

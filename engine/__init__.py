@@ -1,0 +1,90 @@
+"""Container networks for Linux, one or thousands at a time. The public API, and nothing else.
+
+    import dnet
+    with dnet.open() as engine:
+        blue = engine.create_network("blue", subnet="10.1.0.0/16")
+        web = engine.create("web", network="blue")
+        many = engine.create_many([dnet.ContainerSpec(name=f"c-{i}", network="blue") for i in range(500)])
+
+Names load their modules on first use, so that `import dnet` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dnet.engine import Created, Engine
+    from dnet.errors import (
+        Conflict,
+        DnetError,
+        Exhausted,
+        InvalidRequest,
+        KernelRefused,
+        NeedsRoot,
+        NotFound,
+        StateError,
+        Unsupported,
+    )
+    from dnet.model import Container, ContainerSpec, Endpoint, Network, NetworkSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Conflict",
+    "Container",
+    "ContainerSpec",
+    "Created",
+    "DnetError",
+    "Endpoint",
+    "Engine",
+    "Exhausted",
+    "InvalidRequest",
+    "KernelRefused",
+    "NeedsRoot",
+    "Network",
+    "NetworkSpec",
+    "NotFound",
+    "StateError",
+    "Unsupported",
+    "open",
+]
+
+_HOMES = {
+    "dnet.model": {"Container", "ContainerSpec", "Endpoint", "Network", "NetworkSpec"},
+    "dnet.engine": {"Created", "Engine"},
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'dnet' has no attribute {name!r}")
+    home = next((module for module, names in _HOMES.items() if name in names), "dnet.errors")
+    value: object = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def open(  # noqa: A001  the module's verb, as in dbm.open and tarfile.open
+    state_dir: str = "", run_dir: str = "", *, on_notice: Callable[[str], None] = lambda _: None
+) -> Engine:
+    """Open the engine of a state directory, in the network namespace of the calling thread.
+
+    The directories default to DNET_STATE_DIR and DNET_RUN_DIR of the environment, then to /var/lib/dnet and
+    /run/dnet. `on_notice` receives sentences about side effects, such as forwarding being switched on.
+    """
+    import os
+
+    from dnet import engine
+    from dnet.kernel import Kernel
+    from dnet.nft import Nft
+
+    return engine.Engine(
+        state_dir or os.environ.get("DNET_STATE_DIR", "") or engine.STATE_DIRECTORY,
+        run_dir or os.environ.get("DNET_RUN_DIR", "") or engine.RUN_DIRECTORY,
+        on_notice,
+        Kernel(on_notice),
+        Nft(),
+    )

@@ -1,0 +1,65 @@
+"""What can go wrong, sorted by what the caller can do about it. Rank 0, pure.
+
+DnetError
+  InvalidRequest   (ValueError)      the call is wrong; nothing was touched
+  NotFound         (LookupError)     no such network, container or endpoint
+  Conflict                           a name, address or port is taken
+  Exhausted                          no address, port or bridge port is left
+  Unsupported                        this kernel or host lacks something
+  KernelRefused    (OSError)         the kernel said no, in its words
+  StateError                         the database is damaged or from the future
+  NeedsRoot        (PermissionError) the process lacks the privilege
+  BulkFailed                         some containers of a bulk could not be made
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class DnetError(Exception):
+    """Base of all. The text is one sentence that names the object; `hint` says what to do, or is empty."""
+
+    def __init__(self, sentence: str, *, object: str = "", hint: str = "") -> None:  # noqa: A002
+        super().__init__(sentence)
+        self.object = object
+        self.hint = hint
+
+
+class InvalidRequest(DnetError, ValueError):
+    """The call is wrong; nothing was touched."""
+
+
+class NotFound(DnetError, LookupError):
+    """There is no such network, container or endpoint."""
+
+
+class Conflict(DnetError):
+    """A name, an address, a port or a device is taken."""
+
+
+class Exhausted(DnetError):
+    """There are not enough addresses, ports or bridge ports."""
+
+
+class Unsupported(DnetError):
+    """This kernel or host lacks what the request needs."""
+
+
+class KernelRefused(DnetError, OSError):
+    """The kernel refused an object; `errno` is its code."""
+
+    def __init__(self, what: str, errno: int, text: str = "", *, hint: str = "") -> None:
+        reason = os.strerror(errno) if errno else "refused"
+        if text:
+            reason = f"{reason} ({text})"
+        DnetError.__init__(self, f"cannot {what}: {reason}", object=what, hint=hint)
+        self.errno = errno
+
+
+class StateError(DnetError):
+    """The database is damaged, unreadable, or written by a newer dnet."""
+
+
+class NeedsRoot(DnetError, PermissionError):
+    """The process lacks a privilege (CAP_NET_ADMIN, CAP_SYS_ADMIN, or access to the state directory)."""

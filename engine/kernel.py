@@ -1,0 +1,490 @@
+"""Creates and deletes kernel objects over netlink; the only module that touches the C extension. Rank 3, IO.
+
+A group is the tuple of objects of one network or of one sandbox with its endpoints. A group without a sandbox goes
+out on the host's socket; groups with one are built side by side by the C core, which makes namespaces on one
+thread and links on another. Knows objects, nothing of networks or state.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Network
+from typing import Any, NamedTuple
+
+from dnet._core import ffi, lib
+from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, Unsupported
+from dnet.objects import Address, Bridge, Device, Forwarding, Object, Quiet, Route, Sandbox, Up, Veth
+
+Progress = Callable[[int], None]
+
+AF_INET = 2
+NETLINK_ROUTE = 0
+RTM_GETROUTE = 26
+RTA_DST = 1
+RT_TABLE_LOCAL = 255
+
+# Longest message: SETLINK with an alias of 255 bytes.
+MESSAGE_BYTES_MAX = 384
+TEXT_BYTES = 256
+DUMP_BYTES = 1 << 18
+# Calls longer than this many sandboxes run on a thread, so that the caller's can react to signals and report.
+SUPERVISED_FROM = 9
+PROGRESS_INTERVAL_S = 0.05
+# Devices deleted in one message: many enough to share the kernel's grace period of some 17 ms, few enough (0.15 s)
+# for Ctrl-C to be heard.
+DELETE_TOGETHER = 256
+DELETE_GROUP_BASE = 1 << 30
+FORWARDING_PATH = "/proc/sys/net/ipv4/ip_forward"
+CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
+
+
+class Outcome(NamedTuple):
+    """How far a group came: its first `created` objects exist (all of them when `error` is None)."""
+
+    created: int
+    error: DnetError | None
+
+
+class Kernel:
+    """The kernel as seen from the network namespace that this was made in."""
+
+    def __init__(self, on_notice: Callable[[str], None]) -> None:
+        self._on_notice = on_notice
+        self._host_fd = -1
+        self._is_forwarding_switched = False
+
+    def close(self) -> None:
+        """Close the socket; a later call opens it again."""
+        if self._host_fd >= 0:
+            os.close(self._host_fd)
+            self._host_fd = -1
+
+    # Looking
+
+    def device_index(self, name: str) -> int | None:
+        """Return the ifindex of a device of the host, or None."""
+        return lib.if_nametoindex(name.encode()) or None
+
+    def is_device(self, index: int, name: str) -> bool:
+        """Whether the host's device `index` exists and is called `name`."""
+        buffer = ffi.new("char[16]")
+        return bool(lib.if_indextoname(index, buffer) != ffi.NULL and ffi.string(buffer) == name.encode())
+
+    def routed_subnets(self) -> list[IPv4Network]:
+        """Return the destinations of the host's IPv4 routes, default routes left out."""
+        found = []
+        for message in self._dump(RTM_GETROUTE, AF_INET):
+            length, table = message[17], message[20]
+            if not length or table == RT_TABLE_LOCAL:
+                continue
+            for kind, value in _attributes(message, 28):
+                if kind == RTA_DST:
+                    found.append(IPv4Network((value, length), strict=False))
+        return found
+
+    def require_privilege(self) -> None:
+        """Raise NeedsRoot unless this process may make namespaces and devices."""
+        with open("/proc/self/status", encoding="ascii") as status:
+            effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
+        wanted = (1 << CAP_NET_ADMIN) | (1 << CAP_SYS_ADMIN)
+        if effective & wanted != wanted:
+            raise NeedsRoot(
+                "root is needed to make network namespaces and devices", hint="run it as root, with sudo say"
+            )
+
+    def prepare_directory(self, path: str) -> None:
+        """Make `path` a directory fit to pin namespaces in."""
+        os.makedirs(path, mode=0o755, exist_ok=True)
+        code = lib.dnet_pin_directory(path.encode())
+        if code:
+            raise _refusal(f"mount a tmpfs on {path}", -code, "")
+
+    # Creating
+
+    def create(
+        self,
+        groups: Sequence[Sequence[Object]],
+        outcomes: list[Outcome],
+        *,
+        keep_going: bool = False,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Create every group, appending one outcome each; stop soon after the first failure unless `keep_going`.
+
+        When interrupted (any exception from the waiting thread or from `on_progress`) the outcomes tell what
+        exists nevertheless. Nothing is undone here.
+        """
+        if groups and any(isinstance(item, Sandbox) for item in groups[0]):
+            _Build(self, groups).run(outcomes, keep_going=keep_going, on_progress=on_progress)
+            return
+        for group in groups:
+            outcomes.append(self._create_on_host(group))
+            if outcomes[-1].error and not keep_going:
+                return
+
+    def _create_on_host(self, group: Sequence[Object]) -> Outcome:
+        start = 0
+        while start < len(group):
+            if isinstance(group[start], Forwarding):
+                self._switch_forwarding()
+                start += 1
+                continue
+            end = start
+            batch, _ = _new_batch(len(group) - start)
+            while end < len(group) and not isinstance(group[end], Forwarding):
+                self.encode(group[end], batch)
+                end += 1
+                if _ends_segment(group[end - 1]):
+                    break
+            codes, text = self._transact(batch)
+            for offset, code in enumerate(codes):
+                if code:
+                    return Outcome(start + offset, _refused(group[start + offset], -code, text))
+            start = end
+        return Outcome(len(group), None)
+
+    def encode(self, item: Object, batch: Any) -> None:
+        """Append the one message that creates `item`."""
+        code = _ENCODERS[type(item)](item, batch)
+        if code:
+            raise _refused(item, -code, "")
+
+    def _switch_forwarding(self) -> None:
+        with open(FORWARDING_PATH, "r+", encoding="ascii") as file:
+            if file.read().strip() == "0":
+                file.seek(0)
+                file.write("1")
+                self._is_forwarding_switched = True
+        if self._is_forwarding_switched:
+            self._on_notice("turned on IPv4 forwarding (net.ipv4.ip_forward=1)")
+
+    # Deleting
+
+    def delete(
+        self,
+        groups: Sequence[Sequence[Object]],
+        *,
+        is_rollback: bool = False,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Delete the un-owned objects of every group; return when the kernel shows none of them any more.
+
+        What is missing already counts as deleted, and a device of the same index but another name is left alone.
+        """
+        items = [item for group in groups for item in group]
+        self._delete_devices([item for item in items if isinstance(item, (Veth, Bridge))])
+        self._unpin([item for item in items if isinstance(item, Sandbox)], on_progress)
+        if is_rollback and self._is_forwarding_switched and any(isinstance(item, Forwarding) for item in items):
+            with open(FORWARDING_PATH, "w", encoding="ascii") as file:
+                file.write("0")
+            self._is_forwarding_switched = False
+
+    def _unpin(self, sandboxes: Sequence[Sandbox], on_progress: Progress | None) -> None:
+        array, _alive = _sandbox_array(sandboxes)
+        control = ffi.new("struct dnet_control *")
+        code = _supervise(lambda: lib.dnet_unpin(array, len(sandboxes), control), control, len(sandboxes), on_progress)
+        if code:
+            raise _refusal("remove sandboxes", -code, "")
+        for item, result in zip(sandboxes, array, strict=True):
+            if result.error:
+                raise _refusal(f"remove {item}", -result.error, "")
+
+    def _delete_devices(self, devices: Sequence[Device]) -> None:
+        """Delete those that are still there: gathered into a group that the kernel deletes at one stroke.
+
+        Explicitly, although a veth goes with its sandbox: that happens later and only when no process is left in it.
+        """
+        left = [item for item in devices if self.is_device(item.index, item.device)]
+        control = ffi.new("struct dnet_control *")
+
+        def work() -> int:
+            for start in range(0, len(left), DELETE_TOGETHER):
+                if control.cancel:
+                    return -errno.ECANCELED
+                self._delete_together(left[start : start + DELETE_TOGETHER])
+            return 0
+
+        _supervise(work, control, len(left), None)
+
+    def _delete_together(self, devices: Sequence[Device]) -> None:
+        batch, _data = _new_batch(len(devices) + 1)
+        if len(devices) == 1:
+            lib.dnet_put_delete(batch, devices[0].index)
+        else:
+            group = DELETE_GROUP_BASE + devices[0].index % DELETE_GROUP_BASE
+            for item in devices:
+                lib.dnet_put_group(batch, item.index, group)
+            lib.dnet_put_delete_group(batch, group)
+        codes, text = self._transact(batch)
+        for index, code in enumerate(codes):
+            if code not in (0, -errno.ENODEV):
+                raise _refusal(f"delete {devices[min(index, len(devices) - 1)]}", -code, text)
+
+    # Talking
+
+    def host_fd(self) -> int:
+        """Return the host's rtnetlink socket."""
+        if self._host_fd < 0:
+            result = ffi.new("int *")
+            code = lib.dnet_socket(-1, NETLINK_ROUTE, result)
+            if code:
+                raise _refusal("open a netlink socket", -code, "")
+            self._host_fd = int(result[0])
+        return self._host_fd
+
+    def _transact(self, batch: Any) -> tuple[list[int], str]:
+        codes = ffi.new("int32_t[]", batch.count)
+        text = ffi.new("char[]", TEXT_BYTES)
+        code = lib.dnet_transact(self.host_fd(), batch.data, batch.length, batch.count, codes, text, TEXT_BYTES)
+        if code:
+            raise _refusal("talk to the kernel over netlink", -code, "")
+        return list(codes), _text(text)
+
+    def _dump(self, kind: int, family: int) -> Iterator[bytes]:
+        """Yield the messages of a dump, headers included."""
+        batch, _data = _new_batch(1)
+        lib.dnet_put_dump(batch, kind, family)
+        capacity = DUMP_BYTES
+        length = ffi.new("size_t *")
+        while True:
+            buffer = ffi.new("uint8_t[]", capacity)
+            code = lib.dnet_dump(self.host_fd(), batch.data, batch.length, buffer, capacity, length)
+            if code == -errno.ENOBUFS:
+                capacity *= 4
+            elif code != -errno.EAGAIN:
+                break
+        if code:
+            raise _refusal("read the kernel's tables", -code, "")
+        view = bytes(ffi.buffer(buffer, length[0]))
+        offset = 0
+        while offset < len(view):
+            (size,) = struct.unpack_from("=I", view, offset)
+            yield view[offset : offset + size]
+            offset += (size + 3) & ~3
+
+
+class _Build:
+    """One call of the C core's maker: groups encoded into segments, and results mapped back to objects."""
+
+    def __init__(self, kernel: Kernel, groups: Sequence[Sequence[Object]]) -> None:
+        self._kernel = kernel
+        self._groups = groups
+        self._sandboxes = [next(item for item in group if isinstance(item, Sandbox)) for group in groups]
+        self._array, self._alive = _sandbox_array(self._sandboxes)
+        # For each group, the positions in it of the objects of each segment.
+        self._positions: list[list[list[int]]] = []
+        batch, self._data = _new_batch(sum(map(len, groups)))
+        for index, group in enumerate(groups):
+            self._encode_group(index, group, batch)
+
+    def _encode_group(self, index: int, group: Sequence[Object], batch: Any) -> None:
+        segments: list[tuple[bool, int, int]] = []  # inside, first byte, messages
+        positions: list[list[int]] = []
+        is_open = False
+        for position, item in enumerate(group):
+            if isinstance(item, Sandbox):
+                continue
+            inside = isinstance(item, Device) and bool(item.sandbox)
+            if not is_open or segments[-1][0] != inside:
+                segments.append((inside, batch.length, 0))
+                positions.append([])
+            self._kernel.encode(item, batch)
+            positions[-1].append(position)
+            is_open = not _ends_segment(item)
+        self._positions.append(positions)
+        array = ffi.new("struct dnet_segment[]", len(segments))
+        ends = [start for _, start, _ in segments[1:]] + [batch.length]
+        for target, (inside, start, _), end, members in zip(array, segments, ends, positions, strict=True):
+            target.data = self._data + start
+            target.length = end - start
+            target.count = len(members)
+            target.inside = inside
+        self._alive.append(array)
+        sandbox = self._array[index]
+        sandbox.make = 1
+        sandbox.segments = array
+        sandbox.segment_count = len(segments)
+
+    def run(self, outcomes: list[Outcome], *, keep_going: bool, on_progress: Progress | None) -> None:
+        control = ffi.new("struct dnet_control *")
+        text = ffi.new("char[]", TEXT_BYTES)
+        fd, count = self._kernel.host_fd(), len(self._groups)
+        call = lambda: lib.dnet_build(fd, self._array, count, keep_going, control, text, TEXT_BYTES)  # noqa: E731
+        try:
+            code = _supervise(call, control, count, on_progress)
+        finally:
+            outcomes.extend(self._outcome(index, _text(text)) for index in range(count))
+        if code and not any(outcome.error for outcome in outcomes):
+            raise _refusal("build sandboxes", -code, "")
+
+    def _outcome(self, index: int, text: str) -> Outcome:
+        group, sandbox = self._groups[index], self._array[index]
+        if sandbox.done:
+            return Outcome(len(group), None)
+        first = group.index(self._sandboxes[index]) + 1
+        if not sandbox.begun:
+            first -= 1
+        if not sandbox.error:
+            return Outcome(first, None)
+        if sandbox.failed_segment < 0:
+            return Outcome(first, _refused(self._sandboxes[index], -sandbox.error, text))
+        position = self._positions[index][sandbox.failed_segment][sandbox.failed_message]
+        return Outcome(position, _refused(group[position], -sandbox.error, text))
+
+
+def _ends_segment(item: Object) -> bool:
+    """Whether what follows must wait until `item` is known to exist, since it goes by the index chosen for it.
+
+    Were it sent along and `item` refused because somebody has that index, it would hit somebody's device.
+    """
+    return isinstance(item, (Bridge, Veth))
+
+
+def _put_bridge(item: Bridge, batch: Any) -> int:
+    return int(lib.dnet_put_bridge(batch, item.index, item.device.encode(), _mac(item.mac), item.mtu))
+
+
+def _put_veth(item: Veth, batch: Any) -> int:
+    peer = item.peer.encode()
+    return int(
+        lib.dnet_put_veth(
+            batch,
+            item.index,
+            item.device.encode(),
+            item.master_index,
+            item.peer_index,
+            peer,
+            _mac(item.peer_mac),
+            item.mtu,
+        )
+    )
+
+
+def _put_quiet(item: Quiet, batch: Any) -> int:
+    return int(lib.dnet_put_quiet(batch, item.index, item.alias.encode() if item.alias else ffi.NULL))
+
+
+def _put_up(item: Up, batch: Any) -> int:
+    return int(lib.dnet_put_up(batch, item.index))
+
+
+def _put_address(item: Address, batch: Any) -> int:
+    prefix = item.interface.network.prefixlen
+    return int(lib.dnet_put_address(batch, 1, item.index, AF_INET, item.interface.packed, prefix))
+
+
+def _put_route(item: Route, batch: Any) -> int:
+    gateway = item.gateway.packed if item.gateway else ffi.NULL
+    destination = item.destination
+    packed = destination.network_address.packed
+    return int(lib.dnet_put_route(batch, 1, item.index, AF_INET, packed, destination.prefixlen, gateway))
+
+
+_ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
+    Bridge: _put_bridge,
+    Veth: _put_veth,
+    Quiet: _put_quiet,
+    Up: _put_up,
+    Address: _put_address,
+    Route: _put_route,
+}
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _text(buffer: Any) -> str:
+    return bytes(ffi.string(buffer)).decode(errors="replace")
+
+
+def _new_batch(messages: int) -> tuple[Any, Any]:
+    """Return a batch with room for so many messages, and the memory it writes to."""
+    capacity = messages * MESSAGE_BYTES_MAX
+    data = ffi.new("uint8_t[]", capacity)
+    batch = ffi.new("struct dnet_batch *", {"data": data, "capacity": capacity})
+    return batch, data
+
+
+def _sandbox_array(sandboxes: Sequence[Sandbox]) -> tuple[Any, list[Any]]:
+    """Return the C array, and what must be kept alive with it."""
+    array = ffi.new("struct dnet_sandbox[]", len(sandboxes))
+    alive: list[Any] = []
+    for target, item in zip(array, sandboxes, strict=True):
+        pin = ffi.new("char[]", os.fsencode(item.path))
+        name = ffi.new("char[]", os.fsencode(item.name_path)) if item.name_path else ffi.NULL
+        target.pin = pin
+        target.name = name
+        alive += (pin, name)
+    return array, alive
+
+
+def _supervise(call: Callable[[], int], control: Any, count: int, on_progress: Progress | None) -> int:
+    """Run a long C call such that signals are handled, and progress reported, while it runs.
+
+    An exception here cancels the call, waits until it has come to rest and goes on to the caller.
+    """
+    if count < SUPERVISED_FROM and on_progress is None:
+        return call()
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.append(call()), name="dnet-build")
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(PROGRESS_INTERVAL_S)
+            if on_progress:
+                on_progress(int(control.done))
+    except BaseException:
+        control.cancel = 1
+        join_uninterrupted(thread)
+        raise
+    return results[0]
+
+
+def join_uninterrupted(thread: threading.Thread) -> None:
+    """Wait for a thread whatever signals arrive; the exception that is already under way covers them."""
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt:
+            continue
+
+
+def _attributes(message: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    while offset + 4 <= len(message):
+        size, kind = struct.unpack_from("=HH", message, offset)
+        if size < 4:  # noqa: PLR2004  a header's own length
+            return
+        yield kind & 0x3FFF, message[offset + 4 : offset + size]
+        offset += (size + 3) & ~3
+
+
+def _refused(item: Object, code: int, text: str) -> DnetError:
+    """Build the error of an object that the kernel refused."""
+    what = f"create {item}"
+    if code == errno.EEXIST and isinstance(item, (Bridge, Veth, Sandbox)):
+        return Conflict(
+            f"cannot {what}: it exists already, and is not dnet's",
+            object=str(item),
+            hint="remove or rename it",
+        )
+    if code == errno.EXFULL:
+        return Exhausted(f"cannot {what}: the bridge has no port left (the kernel's limit is 1,023)", object=str(item))
+    return _refusal(what, code, text)
+
+
+def _refusal(what: str, code: int, text: str) -> DnetError:
+    if code == errno.EOPNOTSUPP:
+        reason = text or os.strerror(code)
+        return Unsupported(
+            f"cannot {what}: {reason}",
+            object=what,
+            hint="this kernel lacks the feature; `dnet doctor` lists them",
+        )
+    if code == errno.EPERM:
+        return NeedsRoot(f"cannot {what}: {os.strerror(code)}", object=what, hint="run it as root, with sudo say")
+    return KernelRefused(what, code, text)

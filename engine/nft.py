@@ -1,0 +1,100 @@
+"""Runs nftables transactions; the only module that touches libnftables. Rank 3, IO.
+
+The Python binding comes with the distribution (Debian: python3-nftables), not from PyPI, so it is looked for
+where the distribution keeps it when the interpreter's own path has none.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from dnet.errors import KernelRefused, Unsupported
+
+DISTRIBUTION_PATHS = (
+    "/usr/lib/python3/dist-packages/nftables/nftables.py",
+    "/usr/lib/python3/site-packages/nftables/nftables.py",
+)
+_INSTALL_HINT = "install the packages python3-nftables and libnftables1 (Debian's names)"
+
+
+def _load_binding() -> Any:
+    try:
+        import nftables
+    except ImportError:
+        pass
+    else:
+        return nftables
+    for path in DISTRIBUTION_PATHS:
+        spec = importlib.util.spec_from_file_location("nftables", path)
+        if spec is None or spec.loader is None:
+            continue
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except FileNotFoundError:
+            continue
+        sys.modules["nftables"] = module
+        return module
+    raise Unsupported("the Python binding of nftables is not installed", object="nftables", hint=_INSTALL_HINT)
+
+
+class Nft:
+    """One libnftables context, bound to the network namespace it is first used in.
+
+    libnftables waits with select(2), so its socket needs a descriptor below 1024: use it before opening many.
+    """
+
+    def __init__(self) -> None:
+        self._context: Any = None
+
+    def prepare(self) -> None:
+        """Load the library and open its socket."""
+        if self._context is None:
+            try:
+                self._context = _load_binding().Nftables()
+            except OSError as error:
+                raise Unsupported(
+                    f"libnftables cannot be loaded: {error}", object="nftables", hint=_INSTALL_HINT
+                ) from error
+
+    def run(self, commands: Sequence[str], what: str) -> None:
+        """Run the commands as one transaction: all of them take effect, or none. `what` names it in errors."""
+        if not commands:
+            return
+        self.prepare()
+        code, _, text = self._context.cmd("\n".join(commands))
+        if code:
+            raise _refusal(what, text)
+
+    def has_table(self, table: str) -> bool:
+        """Whether a table such as `inet dnet` exists; its contents are not read."""
+        self.prepare()
+        code, output, text = self._context.cmd("list tables")
+        if code:
+            raise _refusal("list nftables tables", text)
+        return f"table {table}" in output.splitlines()
+
+
+def _refusal(what: str, text: str) -> KernelRefused | Unsupported:
+    """Turn nft's words into an error; its message ends with the C library's name of the errno."""
+    lines = [line for line in text.splitlines() if "rror:" in line] or text.splitlines()[:1]
+    sentence = re.sub(r"^.*?[Ee]rror: ", "", lines[0]) if lines else ""
+    if "not supported" in text or "Protocol not supported" in text:
+        return Unsupported(
+            f"cannot {what}: {sentence}",
+            object=what,
+            hint="this kernel needs nf_tables (CONFIG_NF_TABLES_INET, NFT_NAT, NFT_MASQ)",
+        )
+    number = next((code for code in (errno.EPERM, errno.EEXIST, errno.ENOENT, errno.EBUSY) if _named(code, text)), 0)
+    return KernelRefused(what, number, "" if number else sentence)
+
+
+def _named(code: int, text: str) -> bool:
+    import os
+
+    return os.strerror(code) in text

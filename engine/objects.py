@@ -1,0 +1,160 @@
+"""The things dnet makes in the kernel, as frozen values. Rank 2, pure.
+
+A driver says what exists because a network or an endpoint exists, as a tuple of these in creation order;
+`apply` creates such tuples and deletes them in reverse. An object belongs to one backend (`nft`, `kernel`), and
+within the kernel to the host's side or to the inside of a sandbox. `owned` objects vanish with the one they
+belong to, so nothing deletes them. One object of the kernel's is one netlink message (Sandbox and Forwarding
+excepted), which is how a refusal finds its object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """Base of all. `str(object)` is the phrase used in plans and errors."""
+
+    backend: ClassVar[str]
+    owned: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class NftTable(Object):
+    """The table `inet dnet` with its fixed chains, sets and maps; made again, in place, when it exists."""
+
+    backend: ClassVar[str] = "nft"
+
+    def __str__(self) -> str:
+        return "table inet dnet"
+
+
+@dataclass(frozen=True, slots=True)
+class NatElement(Object):
+    """An element of one of the table's sets or maps. `key` and `value` are in nft's own syntax."""
+
+    backend: ClassVar[str] = "nft"
+    set_name: str
+    key: str
+    value: str = ""
+
+    def __str__(self) -> str:
+        return f"element {self.key}{' : ' if self.value else ''}{self.value} of {self.set_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding(Object):
+    """Forwarding between interfaces, switched on in the host's namespace; only a failed create undoes it."""
+
+    backend: ClassVar[str] = "kernel"
+    owned: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return "forwarding net.ipv4.ip_forward=1"
+
+
+@dataclass(frozen=True, slots=True)
+class Device(Object):
+    """An object that is about one device, on the host or, with `sandbox`, inside the sandbox of that name."""
+
+    backend: ClassVar[str] = "kernel"
+    device: str
+    index: int
+    sandbox: str
+
+    @property
+    def place(self) -> str:
+        """Where the device is, for people."""
+        return f"{self.device} in sandbox {self.sandbox}" if self.sandbox else self.device
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox(Object):
+    """A network namespace, pinned at `path`, with a name in `ip netns` at `name_path`."""
+
+    backend: ClassVar[str] = "kernel"
+    sandbox: str
+    path: str
+    name_path: str
+
+    def __str__(self) -> str:
+        return f"sandbox {self.sandbox} at {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge(Device):
+    """A Linux bridge, without multicast snooping and IPv6 autoconfiguration, still down."""
+
+    mac: str
+    mtu: int
+
+    def __str__(self) -> str:
+        return f"bridge {self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class Veth(Device):
+    """A veth pair: `device` on the host, a port of the bridge `master`; its peer born inside `peer_sandbox`.
+
+    The kernel removes it with the sandbox, but deletion makes sure, since a foreign process may hold on to that.
+    """
+
+    master: str
+    master_index: int
+    peer: str
+    peer_index: int
+    peer_mac: str
+    peer_sandbox: str
+    mtu: int
+
+    def __str__(self) -> str:
+        return f"veth {self.device} on {self.master}, peer {self.peer} {self.peer_mac} in sandbox {self.peer_sandbox}"
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet(Device):
+    """No IPv6 autoconfiguration, so that the device sends nothing of its own accord; and its ifalias, if any."""
+
+    owned: ClassVar[bool] = True
+    alias: str = ""
+
+    def __str__(self) -> str:
+        return f"addr_gen_mode none{f', alias {self.alias}' if self.alias else ''} on {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address(Device):
+    """An address with its prefix length."""
+
+    owned: ClassVar[bool] = True
+    interface: IPv4Interface
+
+    def __str__(self) -> str:
+        return f"address {self.interface} on {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Up(Device):
+    """The administrative state up."""
+
+    owned: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"up {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Device):
+    """A route through a device; `gateway` None means directly connected."""
+
+    owned: ClassVar[bool] = True
+    destination: IPv4Network
+    gateway: IPv4Address | None
+
+    def __str__(self) -> str:
+        destination = "default" if self.destination.prefixlen == 0 else str(self.destination)
+        via = f" via {self.gateway}" if self.gateway else ""
+        return f"route {destination}{via} dev {self.place}"
