@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
@@ -24,27 +25,28 @@ from dnet.cli import Session, options, render, specfile
 @click.pass_obj
 def bulk_create(
     session: Session,
+    /,
     count: int | None,
     prefix: str,
     start: int,
     path: str | None,
-    network: str,
-    mtu: int,
-    labels: tuple[str, ...],
     *,
     keep_going: bool,
     as_json: bool,
     quiet: bool,
     with_progress: bool,
+    **shared: Any,
 ) -> int:
     """Create many containers in one pass: all of them, or none.
+
+    In -p, the containers share out a range of host ports; -p 80 gives each an automatic one.
 
     With --file, each entry has create's options by their long names: {"name": "web", "network": "blue"}.
 
     \b
     Example:
       dnet bulk-create --count 500
-      dnet bulk-create --count 20 --prefix web --network blue --json
+      dnet bulk-create --count 20 --prefix web --network blue -p 8000-8019:80 --json
     """
     started = time.perf_counter()
     if (count is None) == (path is None):
@@ -52,10 +54,9 @@ def bulk_create(
     if path is not None:
         specs = specfile.read(path)
     else:
-        pairs = options.key_values(labels, "label")
-        numbers = range(start, start + (count or 0))
+        fields = options.specification(shared)
         specs = [
-            dnet.ContainerSpec(name=f"{prefix}-{number}", network=network, mtu=mtu, labels=pairs) for number in numbers
+            dnet.ContainerSpec(name=f"{prefix}-{number}", **fields) for number in range(start, start + (count or 0))
         ]
     with session.open() as engine:
         if session.is_plan:

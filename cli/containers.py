@@ -1,6 +1,8 @@
-"""create, rm, ps, inspect."""
+"""create, rm, ps, port, inspect."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
@@ -14,37 +16,33 @@ from dnet.cli import Session, options, render
 @click.argument("name_argument", metavar="[NAME]", required=False, default="")
 @click.option("--name", default="", help="Name, the same as NAME [default: a random one].")
 @click.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet.")
+@click.option("--ip6", default="", metavar="ADDR", help="A fixed IPv6 address.")
 @click.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address].")
 @render.json_option
 @click.pass_obj
 def create(
     session: Session,
+    /,
     name_argument: str,
     name: str,
-    network: str,
     ip: str,
+    ip6: str,
     mac_address: str,
-    mtu: int,
-    labels: tuple[str, ...],
     *,
     as_json: bool,
+    **shared: Any,
 ) -> None:
     """Create a container's network: a sandbox with its endpoint; no process. Prints the name.
 
     \b
     Example:
-      dnet create --ip 172.17.0.9 web
-      ip netns exec web ip address
+      dnet create --ip 172.17.0.9 -p 8080:80 web
+      ip netns exec web python3 -m http.server 80
     """
     if name and name_argument and name != name_argument:
         raise click.UsageError(f"two names are given: {name_argument} and {name}")
     spec = dnet.ContainerSpec(
-        name=name or name_argument,
-        network=network,
-        ip=ip,
-        mac=mac_address,
-        mtu=mtu,
-        labels=options.key_values(labels, "label"),
+        name=name or name_argument, ip=ip, ip6=ip6, mac=mac_address, **options.specification(shared)
     )
     with session.open() as engine:
         if session.is_plan:

@@ -23,12 +23,15 @@ def network() -> None:
 @network.command()
 @click.argument("name")
 @click.option("-d", "--driver", default="bridge", show_default=True, help="bridge.")
-@click.option("--subnet", default="", metavar="CIDR", help="[default: the first free one of Docker's pools]")
-@click.option("--gateway", default="", metavar="IP", help="The bridge's address [default: the subnet's first].")
-@click.option("--ip-range", default="", metavar="CIDR", help="Where automatic addresses come from.")
+@click.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="One of each family [default: a free one].")
+@click.option("--gateway", "gateways", multiple=True, metavar="IP", help="The bridge's address [default: the first].")
+@click.option("--ip-range", default="", metavar="CIDR", help="Where automatic IPv4 addresses come from.")
 @click.option("--aux-address", "aux", multiple=True, metavar="K=IP", help="An address to leave alone; repeatable.")
-@click.option("--internal", is_flag=True, help="No default route, no masquerading.")
-@click.option("--masquerade", type=bool, default=True, metavar="true|false", help="[default: true]")
+@click.option("--ipv6", is_flag=True, help="IPv6 too, of a unique local subnet unless --subnet gives one.")
+@click.option("--internal", is_flag=True, help="No way to the outside.")
+@click.option("--icc", type=bool, default=True, metavar="true|false", help="May containers talk? [default: true]")
+@click.option("--masquerade", type=bool, default=True, metavar="true|false", help="false: routed [default: true]")
+@click.option("--host-binding", default="", metavar="IP", help="Where ports are published [default: everywhere].")
 @click.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the bridge and its endpoints.")
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable.")
 @click.option("-o", "--opt", "opts", multiple=True, metavar="K=V", help="Driver option by its Docker name; repeatable.")
@@ -38,36 +41,48 @@ def create(
     session: Session,
     name: str,
     driver: str,
-    subnet: str,
-    gateway: str,
+    subnets: tuple[str, ...],
+    gateways: tuple[str, ...],
     ip_range: str,
     aux: tuple[str, ...],
     mtu: int,
     labels: tuple[str, ...],
     opts: tuple[str, ...],
+    host_binding: str,
     *,
+    ipv6: bool,
     internal: bool,
+    icc: bool,
     masquerade: bool,
     as_json: bool,
 ) -> None:
     """Create a network. Prints its id.
 
     \b
-    Driver options (-o): com.docker.network.driver.mtu, com.docker.network.bridge.enable_ip_masquerade
+    Driver options (-o):
+      com.docker.network.driver.mtu                     as --mtu
+      com.docker.network.bridge.enable_icc              as --icc
+      com.docker.network.bridge.enable_ip_masquerade    as --masquerade
+      com.docker.network.bridge.host_binding_ipv4       as --host-binding
+      com.docker.network.host_ipv4, host_ipv6           the source address outside, in place of masquerading
 
     \b
     Example:
       dnet network create --subnet 10.1.0.0/16 --ip-range 10.1.7.0/24 blue
+      dnet network create --ipv6 --icc=false green
     """
     spec = dnet.NetworkSpec(
         name=name,
         driver=driver,
-        subnet=subnet,
-        gateway=gateway,
+        **options.by_family("subnet", subnets),
+        **options.by_family("gateway", gateways),
         ip_range=ip_range,
         aux_addresses=options.key_values(aux, "aux-address"),
+        ipv6=ipv6,
         internal=internal,
+        icc=icc,
         masquerade=masquerade,
+        host_binding=host_binding,
         mtu=mtu,
         labels=options.key_values(labels, "label"),
         options=options.key_values(opts, "option"),
@@ -76,7 +91,7 @@ def create(
         if session.is_plan:
             render.objects(engine.plan_network(spec), as_json=as_json)
             return
-        made = engine.create_network_from(spec)
+        made = engine.create_network(spec)
     if as_json:
         render.document(views.network_document(made, ()))
     else:

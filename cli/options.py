@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -19,6 +19,15 @@ _SHARED = (
         show_default=True,
         help="bridge, none, or a network's name.",
     ),
+    click.option(
+        "-p",
+        "--publish",
+        multiple=True,
+        metavar="SPEC",
+        help="[ip:][hostPort[-end]:]containerPort[-end][/tcp|udp|sctp]; repeatable.",
+    ),
+    click.option("-P", "--publish-all", is_flag=True, help="Publish every exposed port on an automatic host port."),
+    click.option("--expose", multiple=True, metavar="PORT[-end][/PROTO]", help="Expose a port; repeatable."),
     click.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the interface [default: the network's]."),
     click.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable."),
 )
@@ -31,6 +40,12 @@ def create_options(function: F) -> F:
     return function
 
 
+def specification(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the shared options as fields of a ContainerSpec."""
+    names = ("network", "publish", "publish_all", "expose", "mtu")
+    return {name: options[name] for name in names} | {"labels": key_values(options["labels"], "label")}
+
+
 def key_values(items: Sequence[str], what: str) -> dict[str, str]:
     """Read K=V items; a K alone has an empty value."""
     pairs = {}
@@ -40,3 +55,14 @@ def key_values(items: Sequence[str], what: str) -> dict[str, str]:
             raise InvalidRequest(f"invalid {what} {item!r}", object=item, hint="write KEY=VALUE")
         pairs[key] = value
     return pairs
+
+
+def by_family(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """Return addresses or subnets under `option` and `option`6, by their family; at most one of each."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key = f"{option}6" if ":" in text else option
+        if key in found:
+            raise InvalidRequest(f"--{option} is given twice for one family: {found[key]} and {text}", object=text)
+        found[key] = text
+    return found

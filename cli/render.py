@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,11 +36,10 @@ def objects(items: Sequence[object], *, as_json: bool) -> None:
 @contextmanager
 def progress(label: str, *, is_wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a progress callback that draws a bar on stderr, or None when that is no terminal or unwanted."""
-    stream = click.get_text_stream("stderr")
-    if not is_wanted or not stream.isatty():
+    if not is_wanted or not sys.stderr.isatty():
         yield None
         return
-    with click.progressbar(length=1, label=label, file=stream, show_pos=True) as bar:
+    with click.progressbar(length=1, label=label, file=sys.stderr, show_pos=True) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.length = total

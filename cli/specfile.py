@@ -14,8 +14,12 @@ FIELDS = {
     "name": "name",
     "network": "network",
     "ip": "ip",
+    "ip6": "ip6",
     "mac-address": "mac",
     "mtu": "mtu",
+    "publish": "publish",
+    "publish-all": "publish_all",
+    "expose": "expose",
     "label": "labels",
 }
 
@@ -63,14 +67,17 @@ def _spec(entry: dict[str, Any], where: str) -> ContainerSpec:
 
 
 def _value(key: str, value: Any, where: str) -> Any:
-    if key == "mtu":
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise InvalidRequest(f"{where}: mtu is not a number: {value!r}", object=where)
-        return value
-    if key == "label":
-        if not isinstance(value, dict):
-            raise InvalidRequest(f"{where}: label is not an object of keys and values", object=where)
-        return {str(name): str(text) for name, text in value.items()}
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{where}: {key} is not text: {value!r}", object=where)
-    return value
+    match key, value:
+        case "mtu", int() if not isinstance(value, bool):
+            return value
+        case "publish-all", bool():
+            return value
+        case (("publish" | "expose"), [*items]) if all(isinstance(item, (str, int)) for item in items):
+            return [str(item) for item in items]
+        case "label", dict():
+            return {str(name): str(text) for name, text in value.items()}
+        case (("name" | "network" | "ip" | "ip6" | "mac-address"), str()):
+            return value
+    kinds = {"mtu": "a number", "publish-all": "true or false", "label": "an object of keys and values"}
+    kinds |= {"publish": "a list of texts", "expose": "a list of texts"}
+    raise InvalidRequest(f"{where}: {key} is not {kinds.get(key, 'text')}: {value!r}", object=where)

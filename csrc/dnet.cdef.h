@@ -68,6 +68,8 @@ int dnet_put_address(struct dnet_batch *batch, int is_new, uint32_t index, int f
                      uint8_t prefix_length);
 int dnet_put_route(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *destination,
                    uint8_t prefix_length, const uint8_t *gateway);
+int dnet_put_isolated(struct dnet_batch *batch, uint32_t index);
+int dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index);
 int dnet_put_dump(struct dnet_batch *batch, int type, int family);
 
 /* netns.c: namespaces. */
@@ -75,6 +77,17 @@ int dnet_build(int host_fd, struct dnet_sandbox *sandboxes, uint32_t count, int 
                struct dnet_control *control, char *ret_text, size_t text_size);
 int dnet_unpin(struct dnet_sandbox *sandboxes, uint32_t count, struct dnet_control *control);
 int dnet_pin_directory(const char *path);
+
+/* conntrack.c: connection tracking entries. Addresses are 16 bytes, IPv4 mapped into IPv6; arrays are sorted. */
+struct dnet_flow_filter {
+    const uint8_t *addresses; /* every entry of one of these goes, at whichever end it is */
+    uint32_t address_count;
+    const uint16_t *udp_ports; /* and every UDP entry that began towards one of these ports ... */
+    uint32_t udp_port_count;
+    const uint8_t *local_addresses; /* ... of one of these addresses, and is not translated */
+    uint32_t local_address_count;
+};
+int dnet_drop_flows(int fd, const struct dnet_flow_filter *filter, uint32_t *ret_dropped);
 
 /* The C library's own. */
 unsigned int if_nametoindex(const char *name);

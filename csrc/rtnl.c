@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/ip.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
@@ -256,6 +257,40 @@ dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias)
     inet6 = open_nest(&writer, AF_INET6);
     put_u8(&writer, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
     close_nest(&writer, inet6);
+    close_nest(&writer, families);
+    return finish(&writer);
+}
+
+/* Makes a bridge port an isolated one: it exchanges no frames with other isolated ports. */
+int
+dnet_put_isolated(struct dnet_batch *batch, uint32_t index)
+{
+    struct writer writer;
+    struct ifinfomsg *link = begin_link(&writer, batch, RTM_SETLINK, 0, index);
+    size_t port;
+
+    if (link)
+        link->ifi_family = AF_BRIDGE;
+    port = open_nest(&writer, IFLA_PROTINFO);
+    put_u8(&writer, IFLA_BRPORT_ISOLATED, 1);
+    close_nest(&writer, port);
+    return finish(&writer);
+}
+
+/* Lets packets to and from 127.0.0.0/8 pass through a device (net.ipv4.conf.DEVICE.route_localnet). */
+int
+dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index)
+{
+    struct writer writer;
+    size_t families, inet, settings;
+
+    begin_link(&writer, batch, RTM_SETLINK, 0, index);
+    families = open_nest(&writer, IFLA_AF_SPEC);
+    inet = open_nest(&writer, AF_INET);
+    settings = open_nest(&writer, IFLA_INET_CONF);
+    put_u32(&writer, IPV4_DEVCONF_ROUTE_LOCALNET, 1);
+    close_nest(&writer, settings);
+    close_nest(&writer, inet);
     close_nest(&writer, families);
     return finish(&writer);
 }

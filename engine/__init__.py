@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dnet.engine import Created, Engine
+    from dnet.changes import Created
+    from dnet.engine import Engine
     from dnet.errors import (
         Conflict,
         DnetError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from dnet.model import Container, ContainerSpec, Endpoint, Network, NetworkSpec
+    from dnet.ports import PortMapping
 
 __version__ = "0.1.0"
 
@@ -47,6 +49,7 @@ __all__ = [
     "Network",
     "NetworkSpec",
     "NotFound",
+    "PortMapping",
     "StateError",
     "Unsupported",
     "open",
@@ -54,7 +57,9 @@ __all__ = [
 
 _HOMES = {
     "dnet.model": {"Container", "ContainerSpec", "Endpoint", "Network", "NetworkSpec"},
-    "dnet.engine": {"Created", "Engine"},
+    "dnet.changes": {"Created"},
+    "dnet.engine": {"Engine"},
+    "dnet.ports": {"PortMapping"},
 }
 
 
@@ -78,13 +83,9 @@ def open(  # noqa: A001  the module's verb, as in dbm.open and tarfile.open
     import os
 
     from dnet import engine
-    from dnet.kernel import Kernel
-    from dnet.nft import Nft
 
     return engine.Engine(
         state_dir or os.environ.get("DNET_STATE_DIR", "") or engine.STATE_DIRECTORY,
         run_dir or os.environ.get("DNET_RUN_DIR", "") or engine.RUN_DIRECTORY,
         on_notice,
-        Kernel(on_notice),
-        Nft(),
     )

@@ -1,7 +1,8 @@
-"""Creates and deletes groups of objects, all or nothing. Rank 4, IO.
+"""Creates and deletes groups of objects, all or nothing. Rank 5, IO.
 
 Each group is the tuple of one network or of one sandbox with its endpoints. Backends work in the order nftables,
-kernel, so that a sandbox is never reachable without its rules; deletion goes the other way.
+connection tracking, kernel, so that a sandbox is never reachable without its rules. Deletion begins with the kernel,
+then come the rules, and connection tracking is last: as long as a rule stands, traffic makes new entries.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dnet import nat
 from dnet.errors import DnetError, KernelRefused
 from dnet.kernel import Kernel, Outcome, Progress, join_uninterrupted
 from dnet.nft import Nft
-from dnet.objects import Object
+from dnet.objects import Flows, Object
 
 Group = Sequence[Object]
 
@@ -38,8 +39,9 @@ class Applier:
         rules = [item for group in groups for item in group if item.backend == "nft"]
         parts = [[item for item in group if item.backend == "kernel"] for group in groups]
         outcomes: list[Outcome] = []
-        self._nft.run(nat.commands(rules, "add"), "set up nftables")
+        self.create_rules(rules)
         try:
+            self._kernel.drop_flows(_flows(groups), is_new=True)
             self._kernel.create(parts, outcomes, keep_going=keep_going, on_progress=on_progress)
             first = next((outcome.error for outcome in outcomes if outcome.error), None)
             if first and not keep_going:
@@ -51,16 +53,21 @@ class Applier:
         failed = [index for index, outcome in enumerate(outcomes) if outcome.error]
         if failed:
             self._kernel.delete([parts[index][: outcomes[index].created] for index in failed], is_rollback=True)
-            self._delete_rules([item for index in failed for item in groups[index] if item.backend == "nft"])
+            self.delete_rules([item for index in failed for item in groups[index] if item.backend == "nft"])
         return [outcome.error for outcome in outcomes]
 
     def delete(self, groups: Sequence[Group], *, on_progress: Progress | None = None) -> None:
         """Delete the un-owned objects of every group; what is missing already is no failure."""
         parts = [[item for item in group if item.backend == "kernel" and not item.owned] for group in groups]
         self._kernel.delete(parts, on_progress=on_progress)
-        self._delete_rules([item for group in groups for item in group if item.backend == "nft"])
+        self.delete_rules([item for group in groups for item in group if item.backend == "nft"])
+        self._kernel.drop_flows(_flows(groups), is_new=False)
 
-    def _delete_rules(self, rules: Sequence[Object]) -> None:
+    def create_rules(self, rules: Sequence[Object]) -> None:
+        """Add nftables objects in one transaction; those that exist already stay."""
+        self._nft.run(nat.commands(rules, "add"), "set up nftables")
+
+    def delete_rules(self, rules: Sequence[Object]) -> None:
         """Delete rules in one transaction, or, when some are missing, one by one."""
         commands = nat.commands(rules, "delete")
         try:
@@ -84,8 +91,12 @@ class Applier:
 
         def work() -> None:
             remove(lambda: self._kernel.delete(made, is_rollback=True))
-            remove(lambda: self._delete_rules(rules))
+            remove(lambda: self.delete_rules(rules))
 
         thread = threading.Thread(target=work, name="dnet-rollback")
         thread.start()
         join_uninterrupted(thread)
+
+
+def _flows(groups: Sequence[Group]) -> list[Flows]:
+    return [item for group in groups for item in group if isinstance(item, Flows)]

@@ -1,15 +1,17 @@
-"""Addresses and subnets: functions over what is taken. Rank 3, pure."""
+"""Addresses, subnets and host ports: functions over what is taken. Rank 4, pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 
 from dnet.errors import Conflict, Exhausted, InvalidRequest
-from dnet.model import Network, NetworkSpec
+from dnet.model import IPAddress, IPNetwork, Network, NetworkSpec
+from dnet.ports import PortMapping, Publish
 
-PREFIX_LENGTH_MAX = 30  # a network address, a gateway, one container, a broadcast address
-_POINT_TO_POINT = 31  # RFC 3021: no network and broadcast address from here on
+PREFIX_LENGTH_MAX = {4: 30, 6: 126}  # room for a gateway and a container, network and broadcast address apart
+ANY = {4: IPv4Address(0), 6: ip_address("::")}
+IPV4_BYTES = 4
 
 
 def default_pools() -> Iterator[IPv4Network]:
@@ -19,11 +21,11 @@ def default_pools() -> Iterator[IPv4Network]:
     yield from IPv4Network("192.168.0.0/16").subnets(new_prefix=20)
 
 
-def free_subnet(busy: Iterable[IPv4Network]) -> IPv4Network:
+def free_subnet(busy: Iterable[IPNetwork]) -> IPv4Network:
     """Return the first default pool that overlaps none of `busy`."""
     taken = list(busy)
     for pool in default_pools():
-        if not any(pool.overlaps(other) for other in taken):
+        if not any(_overlap(pool, other) for other in taken):
             return pool
     raise Exhausted(
         "every default subnet overlaps a route, a nameserver or a network of dnet's",
@@ -31,84 +33,98 @@ def free_subnet(busy: Iterable[IPv4Network]) -> IPv4Network:
     )
 
 
-def check_subnet(
-    subnet: IPv4Network, networks: Iterable[tuple[str, IPv4Network]], routes: Iterable[IPv4Network]
-) -> None:
+def unique_local_subnet(identity: str) -> IPv6Network:
+    """Return the unique local /64 (RFC 4193) whose global id is the first 40 bits of a network's random id."""
+    return IPv6Network((bytes([0xFD]) + bytes.fromhex(identity[:10]) + bytes(10), 64))
+
+
+def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def check_subnet(subnet: IPNetwork, networks: Iterable[tuple[str, IPNetwork]], routes: Iterable[IPNetwork]) -> None:
     """Raise unless `subnet` can be a network's: large enough, unicast, overlapping neither networks nor routes."""
-    if subnet.prefixlen > PREFIX_LENGTH_MAX:
+    if subnet.prefixlen > PREFIX_LENGTH_MAX[subnet.version]:
         raise InvalidRequest(
             f"subnet {subnet} is too small for a gateway and a container",
             object=str(subnet),
-            hint=f"use a prefix length of {PREFIX_LENGTH_MAX} or less",
+            hint=f"use a prefix length of {PREFIX_LENGTH_MAX[subnet.version]} or less",
         )
-    if subnet.is_multicast or subnet.is_loopback or subnet.is_reserved or int(subnet.network_address) >> 24 == 0:
-        raise InvalidRequest(
-            f"subnet {subnet} is not usable for hosts",
-            object=str(subnet),
-            hint="use one of RFC 1918, such as 10.1.0.0/16",
-        )
+    first = subnet.network_address
+    is_reserved = isinstance(first, IPv4Address) and (first.is_reserved or int(first) >> 24 == 0)
+    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or is_reserved or subnet.prefixlen == 0:
+        hint = "use one of RFC 1918, such as 10.1.0.0/16, or of RFC 4193, such as fd00:1::/64"
+        raise InvalidRequest(f"subnet {subnet} is not usable for hosts", object=str(subnet), hint=hint)
     for name, other in networks:
-        if subnet.overlaps(other):
-            raise Conflict(
-                f"subnet {subnet} overlaps {other} of network {name}",
-                object=str(subnet),
-                hint="choose another --subnet",
-            )
+        if _overlap(subnet, other):
+            hint = "choose another --subnet"
+            raise Conflict(f"subnet {subnet} overlaps {other} of network {name}", object=str(subnet), hint=hint)
     for route in routes:
-        if subnet.overlaps(route):
-            raise Conflict(
-                f"subnet {subnet} overlaps the host's route to {route}",
-                object=str(subnet),
-                hint="choose another --subnet, or remove the route",
-            )
+        if _overlap(subnet, route):
+            hint = "choose another --subnet, or remove the route"
+            raise Conflict(f"subnet {subnet} overlaps the host's route to {route}", object=str(subnet), hint=hint)
 
 
-def check_gateway(spec: NetworkSpec, subnet: IPv4Network) -> IPv4Address:
-    """Return the gateway that `spec` asks for, or the subnet's first address; check what else lies in the subnet."""
-    gateway = spec.gateway or subnet[1]
-    _check_host_address(gateway, subnet, "gateway")
+def check_gateways(spec: NetworkSpec, subnet: IPv4Network, subnet6: IPv6Network | None) -> None:
+    """Raise unless all addresses of a network lie in its subnets and differ from each other."""
+    seen: dict[IPAddress, str] = {}
+    wanted: list[tuple[str, IPAddress]] = [("gateway", spec.gateway or subnet[1])]
+    if subnet6:
+        wanted.append(("gateway", spec.gateway6 or subnet6[1]))
+    wanted += [(f"aux-address {key}", address) for key, address in spec.aux_addresses.items()]
+    for what, address in wanted:
+        _check_host_address(address, subnet if address.version == IPV4_BYTES else subnet6, what)
+        if address in seen:
+            raise InvalidRequest(f"{what} {address} is the {seen[address]} already", object=str(address))
+        seen[address] = what
     if spec.ip_range and not spec.ip_range.subnet_of(subnet):
         raise InvalidRequest(f"ip-range {spec.ip_range} is outside subnet {subnet}", object=str(spec.ip_range))
-    for key, address in spec.aux_addresses.items():
-        _check_host_address(address, subnet, f"aux-address {key}")
-        if address == gateway:
-            raise InvalidRequest(f"aux-address {key}={address} is the gateway", object=str(address))
-    return gateway
 
 
-def _check_host_address(address: IPv4Address, subnet: IPv4Network, what: str) -> None:
+def _check_host_address(address: IPAddress, subnet: IPNetwork | None, what: str) -> None:
+    if subnet is None:
+        hint = "make the network with --ipv6"
+        raise InvalidRequest(f"{what} {address} needs a network with IPv6", object=str(address), hint=hint)
     if address not in subnet:
         raise InvalidRequest(f"{what} {address} is outside subnet {subnet}", object=str(address))
-    if subnet.prefixlen < _POINT_TO_POINT and address in (subnet.network_address, subnet.broadcast_address):
+    if address == subnet.network_address or (subnet.version == 4 and address == subnet.broadcast_address):  # noqa: PLR2004
         raise InvalidRequest(
             f"{what} {address} is the network or broadcast address of subnet {subnet}", object=str(address)
         )
 
 
-def check_static(network: Network, address: IPv4Address) -> None:
+def check_static(network: Network, address: IPAddress) -> None:
     """Raise unless a container of `network` may have `address` (whether it is free is another question)."""
-    _check_host_address(address, network.subnet, "address")
-    if address == network.gateway:
+    subnet = network.subnet if address.version == IPV4_BYTES else network.subnet6
+    _check_host_address(address, subnet, "address")
+    if address in (network.gateway, network.gateway6):
         raise Conflict(f"address {address} is the gateway of network {network.name}", object=str(address))
 
 
-def free_addresses(network: Network, taken: Collection[int], count: int) -> list[IPv4Address]:
-    """Return the `count` lowest free addresses of the network's range; `taken` holds addresses as integers."""
-    pool = network.ip_range or network.subnet
-    busy = {int(network.gateway), *(int(address) for address in network.aux_addresses.values())}
-    busy.update((int(network.subnet.network_address), int(network.subnet.broadcast_address)))
+def free_addresses(network: Network, version: int, taken: Collection[int], count: int) -> list[IPAddress]:
+    """Return the `count` lowest free addresses of one family; `taken` holds addresses as integers."""
+    if version == IPV4_BYTES:
+        pool: IPNetwork = network.ip_range or network.subnet
+        subnet: IPNetwork = network.subnet
+    else:
+        assert network.subnet6 is not None  # noqa: S101  the caller asks for a family that the network has
+        pool = subnet = network.subnet6
+    busy = {int(address) for address in (network.gateway, network.gateway6, *network.aux_addresses.values()) if address}
+    busy.update((int(subnet.network_address), int(subnet.broadcast_address)))
     busy.update(taken)
-    first, last = int(pool.network_address), int(pool.broadcast_address)
-    found: list[IPv4Address] = []
-    for value in range(first, last + 1):
+    kind = type(pool.network_address)
+    found: list[IPAddress] = []
+    for value in range(int(pool.network_address), int(pool.broadcast_address) + 1):
         if len(found) == count:
             break
         if value not in busy:
-            found.append(IPv4Address(value))
+            found.append(kind(value))
     if len(found) < count:
-        fit = f"{len(found)} more fit" if found else "none is left"
+        fit = f"only {len(found)} fit" if found else "none is left"
         raise Exhausted(
-            f"{count} addresses are needed in {pool} of network {network.name}, but {fit}",
+            f"{count} more addresses are needed in {pool} of network {network.name}, but {fit}",
             object=network.name,
             hint="remove containers, or create a network with a larger --subnet",
         )
@@ -121,3 +137,80 @@ def mac_of(address: IPv4Address) -> str:
     An address that changes hands keeps its MAC, so no neighbour cache is ever wrong.
     """
     return "02:42:" + address.packed.hex(":")
+
+
+class HostPorts:
+    """Gives out host ports; one (address, protocol, port) to one container, 0.0.0.0 and :: clashing with each address.
+
+    `holders(protocol, port)` tells who has a port already, by address; `automatic` are the ports to choose from, in
+    the order of choice; `local` the addresses of the host.
+    """
+
+    def __init__(
+        self,
+        holders: Callable[[str, int], Mapping[IPAddress, str]],
+        automatic: Sequence[int],
+        local: Collection[IPAddress],
+    ) -> None:
+        self._holders = holders
+        self._automatic = automatic
+        self._local = local
+        self._given: dict[tuple[str, int], dict[IPAddress, str]] = {}
+        # Where the search in a range that several containers share goes on, so that it is walked once.
+        self._positions: dict[tuple[object, ...], int] = {}
+        self.last_automatic = 0
+
+    def assign(self, name: str, published: Publish, addresses: Sequence[IPAddress]) -> list[PortMapping]:
+        """Return the mappings of one `-p` of container `name`, bound to `addresses` of the host."""
+        for address in addresses:
+            if not address.is_unspecified and not address.is_loopback and address not in self._local:
+                hint = "publish on an address of the host, or on none for all of them"
+                raise InvalidRequest(f"no interface of the host has address {address}", object=str(address), hint=hint)
+        mappings = []
+        for candidates, container_port in published.pairs():
+            port = self._choose(name, published, addresses, candidates, container_port)
+            taken = self._given.setdefault((published.protocol, port), {})
+            for address in addresses:
+                taken[address] = name
+                mappings.append(PortMapping(address, port, container_port, published.protocol))
+        return mappings
+
+    def _choose(
+        self, name: str, published: Publish, addresses: Sequence[IPAddress], candidates: range, container_port: int
+    ) -> int:
+        protocol = published.protocol
+        if len(candidates) == 1:
+            holder = self._holder(addresses, protocol, candidates[0])
+            if holder:
+                where = ", ".join(map(str, addresses))
+                raise Conflict(
+                    f"port {candidates[0]}/{protocol} on {where} is in use by {holder}",
+                    object=f"{candidates[0]}/{protocol}",
+                    hint="choose another host port, or none for an automatic one",
+                )
+            return candidates[0]
+        pool = candidates or self._automatic
+        key = (candidates, protocol, *addresses)
+        for position in range(self._positions.get(key, 0), len(pool)):
+            if not self._holder(addresses, protocol, pool[position]):
+                self._positions[key] = position + 1
+                if not candidates:
+                    self.last_automatic = pool[position]
+                return pool[position]
+        self._positions[key] = len(pool)
+        what = f"range {pool[0]}-{pool[-1]}" if candidates else "automatic range (net.ipv4.ip_local_port_range)"
+        raise Exhausted(
+            f"no {protocol} port of the {what} is left for port {container_port} of {name}",
+            object=name,
+            hint="widen the range, or remove containers",
+        )
+
+    def _holder(self, addresses: Sequence[IPAddress], protocol: str, port: int) -> str:
+        for holders in (self._given.get((protocol, port), {}), self._holders(protocol, port)):
+            for held, holder in holders.items():
+                for address in addresses:
+                    if held == address or (
+                        held.version == address.version and (held.is_unspecified or address.is_unspecified)
+                    ):
+                        return holder
+        return ""

@@ -1,4 +1,4 @@
-"""Creates and deletes kernel objects over netlink; the only module that touches the C extension. Rank 3, IO.
+"""Creates and deletes kernel objects over netlink; the only module that touches the C extension. Rank 4, IO.
 
 A group is the tuple of objects of one network or of one sandbox with its endpoints. A group without a sandbox goes
 out on the host's socket; groups with one are built side by side by the C core, which makes namespaces on one
@@ -12,20 +12,38 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import IPv4Network
+from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 from dnet._core import ffi, lib
 from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, Unsupported
-from dnet.objects import Address, Bridge, Device, Forwarding, Object, Quiet, Route, Sandbox, Up, Veth
+from dnet.model import IPAddress, IPNetwork
+from dnet.objects import (
+    Address,
+    Bridge,
+    Device,
+    Flows,
+    Forwarding,
+    Isolated,
+    LocalRouting,
+    Object,
+    Quiet,
+    Route,
+    Sandbox,
+    Up,
+    Veth,
+)
 
 Progress = Callable[[int], None]
 
-AF_INET = 2
-NETLINK_ROUTE = 0
-RTM_GETROUTE = 26
+AF_UNSPEC = 0
+FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
+NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+RTM_GETADDR, RTM_GETROUTE = 22, 26
+IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST = 1
 RT_TABLE_LOCAL = 255
+RTN_UNICAST = 1
 
 # Longest message: SETLINK with an alias of 255 bytes.
 MESSAGE_BYTES_MAX = 384
@@ -38,7 +56,8 @@ PROGRESS_INTERVAL_S = 0.05
 # for Ctrl-C to be heard.
 DELETE_TOGETHER = 256
 DELETE_GROUP_BASE = 1 << 30
-FORWARDING_PATH = "/proc/sys/net/ipv4/ip_forward"
+FORWARDING_PATHS = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
+ACCEPT_RA_DIRECTORY = "/proc/sys/net/ipv6/conf"
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 
 
@@ -54,14 +73,14 @@ class Kernel:
 
     def __init__(self, on_notice: Callable[[str], None]) -> None:
         self._on_notice = on_notice
-        self._host_fd = -1
-        self._is_forwarding_switched = False
+        self._sockets: dict[int, int] = {}
+        # What was switched on here: a file and what it held before.
+        self._switched: dict[str, str] = {}
 
     def close(self) -> None:
-        """Close the socket; a later call opens it again."""
-        if self._host_fd >= 0:
-            os.close(self._host_fd)
-            self._host_fd = -1
+        """Close the sockets; a later call opens them again."""
+        while self._sockets:
+            os.close(self._sockets.popitem()[1])
 
     # Looking
 
@@ -74,16 +93,28 @@ class Kernel:
         buffer = ffi.new("char[16]")
         return bool(lib.if_indextoname(index, buffer) != ffi.NULL and ffi.string(buffer) == name.encode())
 
-    def routed_subnets(self) -> list[IPv4Network]:
-        """Return the destinations of the host's IPv4 routes, default routes left out."""
+    def routed_subnets(self) -> list[IPNetwork]:
+        """Return the destinations of the host's unicast routes, default routes left out."""
         found = []
-        for message in self._dump(RTM_GETROUTE, AF_INET):
-            length, table = message[17], message[20]
-            if not length or table == RT_TABLE_LOCAL:
+        for message in self._dump(RTM_GETROUTE, AF_UNSPEC):
+            length, table, kind = message[17], message[20], message[23]
+            if not length or table == RT_TABLE_LOCAL or kind != RTN_UNICAST:
                 continue
-            for kind, value in _attributes(message, 28):
-                if kind == RTA_DST:
-                    found.append(IPv4Network((value, length), strict=False))
+            for attribute, value in _attributes(message, 28):
+                if attribute == RTA_DST:
+                    network = ip_network((value, length), strict=False)
+                    if not network.is_link_local and not network.is_multicast:
+                        found.append(network)
+        return found
+
+    def local_addresses(self) -> set[IPAddress]:
+        """Return the addresses of the host's interfaces."""
+        found = set()
+        for message in self._dump(RTM_GETADDR, AF_UNSPEC):
+            attributes = dict(_attributes(message, 24))
+            packed = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
+            if packed:
+                found.add(ip_address(packed))
         return found
 
     def require_privilege(self) -> None:
@@ -129,8 +160,9 @@ class Kernel:
     def _create_on_host(self, group: Sequence[Object]) -> Outcome:
         start = 0
         while start < len(group):
-            if isinstance(group[start], Forwarding):
-                self._switch_forwarding()
+            first = group[start]
+            if isinstance(first, Forwarding):
+                self._switch_forwarding(first.version)
                 start += 1
                 continue
             end = start
@@ -153,14 +185,51 @@ class Kernel:
         if code:
             raise _refused(item, -code, "")
 
-    def _switch_forwarding(self) -> None:
-        with open(FORWARDING_PATH, "r+", encoding="ascii") as file:
-            if file.read().strip() == "0":
-                file.seek(0)
-                file.write("1")
-                self._is_forwarding_switched = True
-        if self._is_forwarding_switched:
-            self._on_notice("turned on IPv4 forwarding (net.ipv4.ip_forward=1)")
+    def _switch_forwarding(self, version: int) -> None:
+        path = FORWARDING_PATHS[version]
+        if _read(path) != "0":
+            return
+        if version == 6:  # noqa: PLR2004
+            self._keep_accepting_routers()
+        self._switch(path, "1")
+        self._on_notice(f"turned on IPv{version} forwarding ({path.removeprefix('/proc/sys/').replace('/', '.')}=1)")
+
+    def _keep_accepting_routers(self) -> None:
+        """Set accept_ra 1 to 2: a host that forwards would otherwise lose routes it has by router advertisements."""
+        changed = []
+        for device in os.listdir(ACCEPT_RA_DIRECTORY):
+            path = f"{ACCEPT_RA_DIRECTORY}/{device}/accept_ra"
+            if device not in {"all", "default", "lo"} and _read(path) == "1":
+                self._switch(path, "2")
+                changed.append(device)
+        if changed:
+            self._on_notice(f"set accept_ra=2 on {', '.join(sorted(changed))}, so that IPv6 routes learned there stay")
+
+    def _switch(self, path: str, value: str) -> None:
+        before = _read(path)
+        try:
+            _write(path, value)
+        except OSError as error:
+            raise KernelRefused(f"write {value} to {path}", error.errno or 0) from error
+        self._switched[path] = before
+
+    def drop_flows(self, items: Sequence[Flows], *, is_new: bool) -> None:
+        """Drop connection tracking entries: all of the containers', or those in the way of new UDP ports."""
+        addresses = sorted({_mapped(address) for item in items for address in item.addresses} if not is_new else ())
+        ports = sorted({port for item in items for port in item.udp_ports} if is_new else ())
+        if not addresses and not ports:
+            return
+        local = sorted(_mapped(address) for address in self.local_addresses()) if ports else []
+        parts = [b"".join(addresses), b"".join(local)]
+        flow_filter = ffi.new("struct dnet_flow_filter *")
+        alive = [ffi.new("uint8_t[]", part or b"\0") for part in parts]
+        ports_array = ffi.new("uint16_t[]", ports)
+        flow_filter.addresses, flow_filter.address_count = alive[0], len(addresses)
+        flow_filter.local_addresses, flow_filter.local_address_count = alive[1], len(local)
+        flow_filter.udp_ports, flow_filter.udp_port_count = ports_array, len(ports)
+        code = lib.dnet_drop_flows(self._socket(NETLINK_NETFILTER), flow_filter, ffi.new("uint32_t *"))
+        if code:
+            raise _refusal("drop connection tracking entries", -code, "")
 
     # Deleting
 
@@ -178,10 +247,9 @@ class Kernel:
         items = [item for group in groups for item in group]
         self._delete_devices([item for item in items if isinstance(item, (Veth, Bridge))])
         self._unpin([item for item in items if isinstance(item, Sandbox)], on_progress)
-        if is_rollback and self._is_forwarding_switched and any(isinstance(item, Forwarding) for item in items):
-            with open(FORWARDING_PATH, "w", encoding="ascii") as file:
-                file.write("0")
-            self._is_forwarding_switched = False
+        if is_rollback and any(isinstance(item, Forwarding) for item in items):
+            while self._switched:
+                _write(*self._switched.popitem())
 
     def _unpin(self, sandboxes: Sequence[Sandbox], on_progress: Progress | None) -> None:
         array, _alive = _sandbox_array(sandboxes)
@@ -228,13 +296,16 @@ class Kernel:
 
     def host_fd(self) -> int:
         """Return the host's rtnetlink socket."""
-        if self._host_fd < 0:
+        return self._socket(NETLINK_ROUTE)
+
+    def _socket(self, protocol: int) -> int:
+        if protocol not in self._sockets:
             result = ffi.new("int *")
-            code = lib.dnet_socket(-1, NETLINK_ROUTE, result)
+            code = lib.dnet_socket(-1, protocol, result)
             if code:
                 raise _refusal("open a netlink socket", -code, "")
-            self._host_fd = int(result[0])
-        return self._host_fd
+            self._sockets[protocol] = int(result[0])
+        return self._sockets[protocol]
 
     def _transact(self, batch: Any) -> tuple[list[int], str]:
         codes = ffi.new("int32_t[]", batch.count)
@@ -373,15 +444,24 @@ def _put_up(item: Up, batch: Any) -> int:
 
 
 def _put_address(item: Address, batch: Any) -> int:
-    prefix = item.interface.network.prefixlen
-    return int(lib.dnet_put_address(batch, 1, item.index, AF_INET, item.interface.packed, prefix))
+    interface = item.interface
+    family, prefix = FAMILIES[interface.version], interface.network.prefixlen
+    return int(lib.dnet_put_address(batch, 1, item.index, family, interface.packed, prefix))
 
 
 def _put_route(item: Route, batch: Any) -> int:
     gateway = item.gateway.packed if item.gateway else ffi.NULL
     destination = item.destination
-    packed = destination.network_address.packed
-    return int(lib.dnet_put_route(batch, 1, item.index, AF_INET, packed, destination.prefixlen, gateway))
+    family, packed = FAMILIES[destination.version], destination.network_address.packed
+    return int(lib.dnet_put_route(batch, 1, item.index, family, packed, destination.prefixlen, gateway))
+
+
+def _put_isolated(item: Isolated, batch: Any) -> int:
+    return int(lib.dnet_put_isolated(batch, item.index))
+
+
+def _put_local_routing(item: LocalRouting, batch: Any) -> int:
+    return int(lib.dnet_put_route_localnet(batch, item.index))
 
 
 _ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
@@ -391,7 +471,24 @@ _ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
     Up: _put_up,
     Address: _put_address,
     Route: _put_route,
+    Isolated: _put_isolated,
+    LocalRouting: _put_local_routing,
 }
+
+
+def _mapped(address: IPAddress) -> bytes:
+    """Return 16 bytes, IPv4 mapped into IPv6."""
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed  # noqa: PLR2004
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _write(path: str, value: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(value)
 
 
 def _mac(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The values a caller hands in and gets back: specifications, networks, containers, endpoints. Rank 1, pure.
+"""The values a caller hands in and gets back: specifications, networks, containers, endpoints. Rank 2, pure.
 
 All are frozen. Addresses are `ipaddress` values; MACs are lower-case text; times are seconds since the epoch.
 """
@@ -6,12 +6,18 @@ All are frozen. Addresses are `ipaddress` values; MACs are lower-case text; time
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Any
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
+from typing import Any, TypeVar
 
 from dnet.errors import InvalidRequest
+from dnet.ports import PortMapping, Publish, parse_expose, parse_publish
+
+IPAddress = IPv4Address | IPv6Address
+IPInterface = IPv4Interface | IPv6Interface
+IPNetwork = IPv4Network | IPv6Network
+N = TypeVar("N", IPv4Network, IPv6Network)
 
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 NAME_CHARACTERS_MAX = 128
@@ -75,32 +81,67 @@ def parse_address(text: str, what: str) -> IPv4Address:
     try:
         return IPv4Address(text)
     except ValueError as error:
-        raise InvalidRequest(
-            f"invalid {what} {text!r}", object=text, hint="write an IPv4 address, as in 10.1.0.5"
-        ) from error
+        hint = "write an IPv4 address, as in 10.1.0.5"
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
+
+
+def parse_address6(text: str, what: str) -> IPv6Address:
+    """Read an IPv6 address, without a zone; `what` names it in the error."""
+    try:
+        address = IPv6Address(text)
+        if address.scope_id:
+            raise ValueError(text)
+    except ValueError as error:
+        hint = "write an IPv6 address, as in fd00:1::5"
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
+    return address
+
+
+def parse_any_address(text: str, what: str) -> IPAddress:
+    """Read an address of either family."""
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint="write an IP address") from error
 
 
 def parse_subnet(text: str, what: str = "subnet") -> IPv4Network:
-    """Read a CIDR; host bits must be zero."""
+    """Read an IPv4 CIDR; host bits must be zero."""
+    return _read_subnet(text, what, IPv4Network, "10.1.0.0/16")
+
+
+def parse_subnet6(text: str, what: str = "subnet") -> IPv6Network:
+    """Read an IPv6 CIDR; host bits must be zero."""
+    return _read_subnet(text, what, IPv6Network, "fd00:1::/64")
+
+
+def _read_subnet(text: str, what: str, kind: type[N], example: str) -> N:
     try:
-        network = IPv4Network(text)
+        network = kind(text)
     except ValueError as error:
-        hint = "write address/prefix-length with the host bits zero, as in 10.1.0.0/16"
+        hint = f"write address/prefix-length with the host bits zero, as in {example}"
         raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
     if "/" not in text:
-        raise InvalidRequest(f"{what} {text!r} has no prefix length", object=text, hint=f"write {text}/24, say")
+        raise InvalidRequest(f"{what} {text!r} has no prefix length", object=text, hint=f"write it as in {example}")
     return network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """What is asked of one container. Unset fields are chosen by the engine; text is read and checked here."""
+    """What is asked of one container. Unset fields are chosen by the engine; text is read and checked here.
+
+    `publish` takes Docker's `-p` grammar, `expose` that of `--expose`; `publish_all` publishes what is exposed.
+    """
 
     name: str = ""
     network: str = DEFAULT_NETWORK
     ip: IPv4Address | None = None
+    ip6: IPv6Address | None = None
     mac: str = ""
     mtu: int = 0
+    publish: tuple[Publish, ...] = ()
+    publish_all: bool = False
+    expose: tuple[tuple[int, str], ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __init__(
@@ -109,19 +150,30 @@ class ContainerSpec:
         name: str = "",
         network: str = DEFAULT_NETWORK,
         ip: str | IPv4Address | None = None,
+        ip6: str | IPv6Address | None = None,
         mac: str = "",
         mtu: int = 0,
+        publish: Iterable[str | Publish] = (),
+        publish_all: bool = False,
+        expose: Iterable[str | int] = (),
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        if network == MODE_NONE and (ip or mac):
+        if network == "host" or network.startswith("container:"):
+            hint = "create makes networks; use bridge, none, or a network's name"
+            raise InvalidRequest(f"mode {network} has no network of its own to make", object=network, hint=hint)
+        if network == MODE_NONE and (ip or ip6 or mac):
             raise InvalidRequest("a container of mode none has no interface to give an address to", object=network)
         _set(
             self,
             name=check_name(name, "container") if name else "",
             network=check_name(network, "network"),
             ip=parse_address(str(ip), "address") if ip else None,
+            ip6=parse_address6(str(ip6), "IPv6 address") if ip6 else None,
             mac=check_mac(mac) if mac else "",
             mtu=check_mtu(mtu),
+            publish=tuple(parse_publish(item) if isinstance(item, str) else item for item in publish),
+            publish_all=publish_all,
+            expose=tuple(pair for item in expose for pair in parse_expose(str(item))),
             labels=labels or {},
         )
 
@@ -135,9 +187,16 @@ class NetworkSpec:
     subnet: IPv4Network | None = None
     gateway: IPv4Address | None = None
     ip_range: IPv4Network | None = None
-    aux_addresses: Mapping[str, IPv4Address] = field(default_factory=dict)
+    ipv6: bool = False
+    subnet6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
+    aux_addresses: Mapping[str, IPAddress] = field(default_factory=dict)
     internal: bool = False
+    icc: bool = True
     masquerade: bool = True
+    host_binding: IPAddress | None = None
+    snat: IPv4Address | None = None
+    snat6: IPv6Address | None = None
     mtu: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
@@ -150,9 +209,14 @@ class NetworkSpec:
         subnet: str | IPv4Network | None = None,
         gateway: str | IPv4Address | None = None,
         ip_range: str | IPv4Network | None = None,
-        aux_addresses: Mapping[str, str | IPv4Address] | None = None,
+        ipv6: bool = False,
+        subnet6: str | IPv6Network | None = None,
+        gateway6: str | IPv6Address | None = None,
+        aux_addresses: Mapping[str, str | IPAddress] | None = None,
         internal: bool = False,
+        icc: bool = True,
         masquerade: bool = True,
+        host_binding: str | IPAddress | None = None,
         mtu: int = 0,
         labels: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
@@ -161,44 +225,69 @@ class NetworkSpec:
             raise InvalidRequest(
                 f"network name {name} is a mode of containers", object=name, hint="choose another name"
             )
-        if subnet is None and (gateway or ip_range or aux_addresses):
+        if not subnet and (gateway or ip_range or aux_addresses):
             raise InvalidRequest("gateway, ip-range and aux-address need a subnet", object=name, hint="add --subnet")
-        settings = read_options(options or {})
-        _set(
-            self,
-            name=check_name(name, "network"),
-            driver=driver,
-            subnet=parse_subnet(str(subnet)) if subnet else None,
-            gateway=parse_address(str(gateway), "gateway") if gateway else None,
-            ip_range=parse_subnet(str(ip_range), "ip-range") if ip_range else None,
-            aux_addresses={
-                key: parse_address(str(value), f"aux-address {key}") for key, value in (aux_addresses or {}).items()
+        if gateway6 and not subnet6:
+            raise InvalidRequest("an IPv6 gateway needs an IPv6 subnet", object=name, hint="add one with --subnet")
+        fields: dict[str, Any] = {
+            "name": check_name(name, "network"),
+            "driver": driver,
+            "subnet": parse_subnet(str(subnet)) if subnet else None,
+            "gateway": parse_address(str(gateway), "gateway") if gateway else None,
+            "ip_range": parse_subnet(str(ip_range), "ip-range") if ip_range else None,
+            "ipv6": ipv6 or bool(subnet6),
+            "subnet6": parse_subnet6(str(subnet6)) if subnet6 else None,
+            "gateway6": parse_address6(str(gateway6), "gateway") if gateway6 else None,
+            "aux_addresses": {
+                key: parse_any_address(str(value), f"aux-address {key}") for key, value in (aux_addresses or {}).items()
             },
-            internal=internal,
-            masquerade=settings.get("masquerade", masquerade),
-            mtu=check_mtu(mtu or settings.get("mtu", 0)),
-            labels=labels or {},
-            options=options or {},
-        )
+            "internal": internal,
+            "icc": icc,
+            "masquerade": masquerade,
+            "host_binding": parse_any_address(str(host_binding), "host binding") if host_binding else None,
+            "snat": None,
+            "snat6": None,
+            "mtu": mtu,
+            "labels": labels or {},
+            "options": options or {},
+        }
+        fields |= read_options(options or {})
+        check_mtu(fields["mtu"])
+        _set(self, **fields)
 
 
 def read_options(options: Mapping[str, str]) -> dict[str, Any]:
     """Read driver options by their Docker names into fields of NetworkSpec."""
     fields: dict[str, Any] = {}
     for key, value in options.items():
-        if key == "com.docker.network.driver.mtu":
-            if not value.isdecimal():
-                raise InvalidRequest(f"option {key} is not a number: {value!r}", object=key)
-            fields["mtu"] = int(value)
-        elif key == "com.docker.network.bridge.enable_ip_masquerade":
-            if value.lower() not in {"true", "false"}:
-                raise InvalidRequest(f"option {key} is neither true nor false: {value!r}", object=key)
-            fields["masquerade"] = value.lower() == "true"
-        else:
-            raise InvalidRequest(
-                f"there is no network option {key!r}", object=key, hint="see `dnet network create --help`"
-            )
+        if key not in _OPTIONS:
+            hint = f"known: {', '.join(sorted(_OPTIONS))}"
+            raise InvalidRequest(f"there is no network option {key!r}", object=key, hint=hint)
+        name, read = _OPTIONS[key]
+        fields[name] = read(value, f"option {key}")
     return fields
+
+
+def _read_number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise InvalidRequest(f"{what} is not a number: {text!r}", object=text)
+    return int(text)
+
+
+def _read_boolean(text: str, what: str) -> bool:
+    if text.lower() not in {"true", "false", "1", "0"}:
+        raise InvalidRequest(f"{what} is neither true nor false: {text!r}", object=text)
+    return text.lower() in {"true", "1"}
+
+
+_OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+    "com.docker.network.driver.mtu": ("mtu", _read_number),
+    "com.docker.network.bridge.enable_ip_masquerade": ("masquerade", _read_boolean),
+    "com.docker.network.bridge.enable_icc": ("icc", _read_boolean),
+    "com.docker.network.bridge.host_binding_ipv4": ("host_binding", parse_any_address),
+    "com.docker.network.host_ipv4": ("snat", parse_address),
+    "com.docker.network.host_ipv6": ("snat6", parse_address6),
+}
 
 
 def _set(target: object, **fields: object) -> None:
@@ -209,7 +298,10 @@ def _set(target: object, **fields: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """Endpoints that can reach each other. `device` is the bridge, `device_index` its ifindex."""
+    """Endpoints that can reach each other. `device` is the bridge, `device_index` its ifindex.
+
+    `snat` and `snat6`, when set, replace masquerading's choice of the source address.
+    """
 
     id: str
     name: str
@@ -217,9 +309,15 @@ class Network:
     subnet: IPv4Network
     gateway: IPv4Address
     ip_range: IPv4Network | None
-    aux_addresses: Mapping[str, IPv4Address]
+    subnet6: IPv6Network | None
+    gateway6: IPv6Address | None
+    aux_addresses: Mapping[str, IPAddress]
     internal: bool
+    icc: bool
     masquerade: bool
+    host_binding: IPAddress | None
+    snat: IPv4Address | None
+    snat6: IPv6Address | None
     mtu: int
     device: str
     device_index: int
@@ -238,6 +336,8 @@ class Endpoint:
     interface: str
     address: IPv4Interface
     gateway: IPv4Address | None
+    address6: IPv6Interface | None
+    gateway6: IPv6Address | None
     mac: str
     host_interface: str
     host_index: int
@@ -245,7 +345,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """What the user names: a sandbox and its endpoints. `sandbox` is the path its namespace is pinned at."""
+    """What the user names: a sandbox and its endpoints. `sandbox` is the path its namespace is pinned at.
+
+    `exposed` holds (port, protocol) pairs, published ones included.
+    """
 
     id: str
     name: str
@@ -255,4 +358,7 @@ class Container:
     status: str
     mtu: int
     labels: Mapping[str, str]
+    publish_all: bool
+    exposed: tuple[tuple[int, str], ...]
+    ports: tuple[PortMapping, ...]
     endpoints: tuple[Endpoint, ...]

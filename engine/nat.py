@@ -1,39 +1,181 @@
-"""The table `inet dnet`: what every network adds to it, as objects and as nft's text. Rank 3, pure.
+"""The table `inet dnet`: what networks and containers add to it, as objects and as nft's text. Rank 4, pure.
 
 Everything that comes and goes is an element of a set or map, so that neither the cost of a packet nor that of a
 change depends on how much there is. The chains are fixed; making the table again replaces their rules in one
-transaction and leaves the elements.
+transaction and leaves the elements. dnet sets no policy: every chain accepts what is none of its business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeGuard
 
-from dnet.model import Network
-from dnet.objects import NatElement, NftTable, Object
+from dnet.model import Container, Endpoint, IPAddress, Network
+from dnet.objects import Flows, NatElement, NftTable, Object
+from dnet.ports import PortMapping
 
 TABLE = "inet dnet"
 
-# In nft's own syntax. A chain is flushed and filled in the same transaction, so packets never see it empty.
-# An adding command is harmless where the thing exists.
-TABLE_COMMANDS = f"""
-add table {TABLE} {{ comment "container networks; made by dnet"; }}
-add set {TABLE} bridges {{ type ifname; comment "the bridges of dnet networks"; }}
-add set {TABLE} masquerade4 {{ type ipv4_addr; flags interval; comment "subnets that leave under the host's address"; }}
-add chain {TABLE} postrouting {{ type nat hook postrouting priority srcnat; policy accept; \
-    comment "traffic from containers to the outside gets the address of the interface it leaves by"; }}
-flush chain {TABLE} postrouting
-add rule {TABLE} postrouting oifname @bridges return
-add rule {TABLE} postrouting ip saddr @masquerade4 counter masquerade
-"""
+# Each set and map with its type, its options and what it holds.
+SETS = {
+    "bridges": ("type ifname;", "the bridges of dnet networks"),
+    "within_network": ("type ifname . ifname;", "traffic that stays in one network whose containers may talk"),
+    "internal": ("type ifname;", "bridges of networks without access to the outside"),
+    "routed": ("type ifname;", "bridges of networks whose addresses the outside sees"),
+    "subnets4": ("type ifname . ipv4_addr; flags interval;", "each bridge with its subnet"),
+    "subnets6": ("type ifname . ipv6_addr; flags interval;", "each bridge with its IPv6 subnet"),
+    "masquerade4": ("type ipv4_addr; flags interval; counter;", "subnets that leave under the host's address"),
+    "masquerade6": ("type ipv6_addr; flags interval; counter;", "IPv6 subnets that leave under the host's address"),
+    "open4": ("type ipv4_addr . inet_proto . inet_service;", "published ports of containers on routed networks"),
+    "open6": ("type ipv6_addr . inet_proto . inet_service;", "the same for IPv6"),
+}
+MAPS = {
+    "snat4": ("type ipv4_addr : ipv4_addr; flags interval; counter;", "subnets that leave under a given address"),
+    "snat6": ("type ipv6_addr : ipv6_addr; flags interval; counter;", "IPv6 subnets that leave under a given address"),
+    "publish4": (
+        "type inet_proto . inet_service : ipv4_addr . inet_service; counter;",
+        "ports published on every address of the host, and their containers",
+    ),
+    "publish6": (
+        "type inet_proto . inet_service : ipv6_addr . inet_service; counter;",
+        "the same for IPv6",
+    ),
+    "publish4_on": (
+        "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; counter;",
+        "ports published on one address of the host, and their containers",
+    ),
+    "publish6_on": (
+        "type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; counter;",
+        "the same for IPv6",
+    ),
+}
+CHAINS = {
+    "guard": (
+        "type filter hook prerouting priority raw; policy accept;",
+        "containers do not reach the host's loopback, although route_localnet is on for their bridge",
+        ("iifname @bridges ip daddr 127.0.0.0/8 counter drop",),
+    ),
+    "publish": (
+        "",
+        "the first packet of a connection to a published port is sent to its container",
+        (
+            "dnat ip to ip daddr . meta l4proto . th dport map @publish4_on",
+            "dnat ip to meta l4proto . th dport map @publish4",
+            "dnat ip6 to ip6 daddr . meta l4proto . th dport map @publish6_on",
+            "dnat ip6 to meta l4proto . th dport map @publish6",
+        ),
+    ),
+    "prerouting": (
+        "type nat hook prerouting priority dstnat; policy accept;",
+        "published ports, for traffic from other hosts and from containers",
+        ('iifname != "lo" ip daddr 127.0.0.0/8 return', "fib daddr type local jump publish"),
+    ),
+    "output": (
+        "type nat hook output priority -100; policy accept;",
+        "published ports, for traffic from the host itself",
+        ("fib daddr type local jump publish",),
+    ),
+    "forward": (
+        "type filter hook forward priority filter; policy accept;",
+        "what may reach containers, and what they may reach",
+        (
+            "ct state established,related accept",
+            "iifname . oifname @within_network accept",
+            "iifname @internal counter drop",
+            "oifname @internal counter drop",
+            "oifname @bridges ct status dnat accept",
+            "oifname @bridges ip daddr . meta l4proto . th dport @open4 accept",
+            "oifname @bridges ip6 daddr . meta l4proto . th dport @open6 accept",
+            "oifname @routed meta l4proto { icmp, ipv6-icmp } accept",
+            "oifname @bridges counter drop",
+        ),
+    ),
+    "postrouting": (
+        "type nat hook postrouting priority srcnat; policy accept;",
+        "under which source address traffic leaves the host or returns to its own network",
+        (
+            "ct status dnat oifname . ip saddr @subnets4 masquerade",
+            "ct status dnat oifname . ip6 saddr @subnets6 masquerade",
+            "ct status dnat ip saddr 127.0.0.0/8 oifname @bridges masquerade",
+            "ct status dnat ip6 saddr ::1 oifname @bridges masquerade",
+            "oifname @bridges return",
+            "snat ip to ip saddr map @snat4",
+            "snat ip6 to ip6 saddr map @snat6",
+            "ip saddr @masquerade4 masquerade",
+            "ip6 saddr @masquerade6 masquerade",
+        ),
+    ),
+}
+
+
+def table_commands() -> list[str]:
+    """Return the commands that make the table, or bring an existing one up to date, leaving its elements."""
+    lines = [f'add table {TABLE} {{ comment "container networks; made by dnet"; }}']
+    for kind, members in (("set", SETS), ("map", MAPS)):
+        lines += [f'add {kind} {TABLE} {name} {{ {what} comment "{why}"; }}' for name, (what, why) in members.items()]
+    for name, (hook, why, rules) in CHAINS.items():
+        lines.append(f'add chain {TABLE} {name} {{ {hook} comment "{why}"; }}')
+        lines.append(f"flush chain {TABLE} {name}")
+        lines += [f"add rule {TABLE} {name} {rule}" for rule in rules]
+    return lines
 
 
 def network_objects(network: Network) -> tuple[Object, ...]:
     """Return the elements that exist because `network` does."""
-    elements = [NatElement("bridges", f'"{network.device}"')]
-    if network.masquerade and not network.internal:
-        elements.append(NatElement("masquerade4", str(network.subnet)))
+    bridge = f'"{network.device}"'
+    elements = [NatElement("bridges", bridge), NatElement("subnets4", f"{bridge} . {network.subnet}")]
+    if network.subnet6:
+        elements.append(NatElement("subnets6", f"{bridge} . {network.subnet6}"))
+    if network.icc:
+        elements.append(NatElement("within_network", f"{bridge} . {bridge}"))
+    if network.internal:
+        elements.append(NatElement("internal", bridge))
+    elif not network.masquerade:
+        elements.append(NatElement("routed", bridge))
+    else:
+        elements.append(_source(4, network.subnet, network.snat))
+        if network.subnet6:
+            elements.append(_source(6, network.subnet6, network.snat6))
     return tuple(elements)
+
+
+def _source(version: int, subnet: object, address: IPAddress | None) -> NatElement:
+    if address:
+        return NatElement(f"snat{version}", str(subnet), str(address))
+    return NatElement(f"masquerade{version}", str(subnet))
+
+
+def container_objects(container: Container, network: Network, end: Endpoint) -> tuple[Object, ...]:
+    """Return what exists because the container's ports are published, through the endpoint they are published on."""
+    addresses = tuple(address.ip for address in (end.address, end.address6) if address)
+    udp_ports = tuple(sorted({item.host_port for item in container.ports if item.protocol == "udp"}))
+    elements = [_published(item, end) for item in container.ports]
+    if not network.masquerade and not network.internal:
+        opened = {(item.host_ip.version, item.protocol, item.container_port) for item in container.ports}
+        for version, protocol, port in sorted(opened):
+            elements.append(NatElement(f"open{version}", f"{_inside(version, end)} . {protocol} . {port}"))
+    return (Flows(addresses, udp_ports), *elements)
+
+
+def is_published(item: Object) -> TypeGuard[NatElement]:
+    """Whether an object is a published port's element."""
+    return isinstance(item, NatElement) and item.set_name.startswith("publish")
+
+
+def _inside(version: int, end: Endpoint) -> IPAddress:
+    interface = end.address if version == 4 else end.address6  # noqa: PLR2004
+    if interface is None:
+        raise ValueError(f"endpoint {end.id} has no IPv{version} address")
+    return interface.ip
+
+
+def _published(item: PortMapping, end: Endpoint) -> NatElement:
+    version = item.host_ip.version
+    key = f"{item.protocol} . {item.host_port}"
+    target = f"{_inside(version, end)} . {item.container_port}"
+    if item.host_ip.is_unspecified:
+        return NatElement(f"publish{version}", key, target)
+    return NatElement(f"publish{version}_on", f"{item.host_ip} . {key}", target)
 
 
 def commands(objects: Iterable[Object], verb: str) -> list[str]:
@@ -43,7 +185,7 @@ def commands(objects: Iterable[Object], verb: str) -> list[str]:
     for item in objects:
         match item:
             case NftTable():
-                lines.append(TABLE_COMMANDS if verb == "add" else f"delete table {TABLE}")
+                lines += table_commands() if verb == "add" else [f"delete table {TABLE}"]
             case NatElement():
                 value = f" : {item.value}" if item.value and verb == "add" else ""
                 elements.setdefault(item.set_name, []).append(item.key + value)

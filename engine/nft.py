@@ -1,4 +1,4 @@
-"""Runs nftables transactions; the only module that touches libnftables. Rank 3, IO.
+"""Runs nftables transactions; the only module that touches libnftables. Rank 4, IO.
 
 The Python binding comes with the distribution (Debian: python3-nftables), not from PyPI, so it is looked for
 where the distribution keeps it when the interpreter's own path has none.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import json
+import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dnet.errors import KernelRefused, Unsupported
 
@@ -43,6 +45,15 @@ def _load_binding() -> Any:
     raise Unsupported("the Python binding of nftables is not installed", object="nftables", hint=_INSTALL_HINT)
 
 
+class Element(NamedTuple):
+    """An element of a set (`value` None) or map; parts of a concatenation are a tuple, a prefix is `address/length`."""
+
+    key: tuple[str, ...]
+    value: tuple[str, ...] | None
+    packets: int
+    bytes: int
+
+
 class Nft:
     """One libnftables context, bound to the network namespace it is first used in.
 
@@ -71,6 +82,19 @@ class Nft:
         if code:
             raise _refusal(what, text)
 
+    def elements(self, table: str, kind: str, name: str) -> list[Element]:
+        """Return the elements of one set or map with their counters; never on a hot path."""
+        self.prepare()
+        self._context.set_json_output(True)
+        try:
+            code, output, text = self._context.cmd(f"list {kind} {table} {name}")
+        finally:
+            self._context.set_json_output(False)
+        if code:
+            raise _refusal(f"list {kind} {name} of table {table}", text)
+        bodies = [item[kind] for item in json.loads(output)["nftables"] if kind in item]
+        return [_element(item) for body in bodies for item in body.get("elem", ())]
+
     def has_table(self, table: str) -> bool:
         """Whether a table such as `inet dnet` exists; its contents are not read."""
         self.prepare()
@@ -78,6 +102,24 @@ class Nft:
         if code:
             raise _refusal("list nftables tables", text)
         return f"table {table}" in output.splitlines()
+
+
+def _element(item: Any) -> Element:
+    key, value = item if isinstance(item, list) else (item, None)
+    body = key.get("elem", {}) if isinstance(key, dict) else {}
+    counter = body.get("counter", {})
+    packets, size = (counter.get("packets", 0), counter.get("bytes", 0)) if isinstance(counter, dict) else (0, 0)
+    return Element(_parts(body.get("val", key)), None if value is None else _parts(value), packets, size)
+
+
+def _parts(value: Any) -> tuple[str, ...]:
+    match value:
+        case {"concat": [*parts]}:
+            return tuple(word for part in parts for word in _parts(part))
+        case {"prefix": {"addr": address, "len": length}}:
+            return (f"{address}/{length}",)
+        case _:
+            return (str(value),)
 
 
 def _refusal(what: str, text: str) -> KernelRefused | Unsupported:
@@ -95,6 +137,4 @@ def _refusal(what: str, text: str) -> KernelRefused | Unsupported:
 
 
 def _named(code: int, text: str) -> bool:
-    import os
-
     return os.strerror(code) in text

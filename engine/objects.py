@@ -1,17 +1,18 @@
-"""The things dnet makes in the kernel, as frozen values. Rank 2, pure.
+"""The things dnet makes in the kernel, as frozen values. Rank 3, pure.
 
 A driver says what exists because a network or an endpoint exists, as a tuple of these in creation order;
-`apply` creates such tuples and deletes them in reverse. An object belongs to one backend (`nft`, `kernel`), and
-within the kernel to the host's side or to the inside of a sandbox. `owned` objects vanish with the one they
-belong to, so nothing deletes them. One object of the kernel's is one netlink message (Sandbox and Forwarding
-excepted), which is how a refusal finds its object.
+`apply` creates such tuples and deletes them in reverse. An object belongs to one backend (`nft`, `flows`,
+`kernel`), and within the kernel to the host's side or to the inside of a sandbox. `owned` objects vanish with
+the one they belong to, so nothing deletes them. One object of the kernel's is one netlink message (Sandbox and
+Forwarding excepted), which is how a refusal finds its object.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import ClassVar
+
+from dnet.model import IPAddress, IPInterface, IPNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,30 @@ class NatElement(Object):
 
 @dataclass(frozen=True, slots=True)
 class Forwarding(Object):
-    """Forwarding between interfaces, switched on in the host's namespace; only a failed create undoes it."""
+    """Forwarding of IP `version` between the host's interfaces; only the undoing of a failed create switches it off."""
 
     backend: ClassVar[str] = "kernel"
     owned: ClassVar[bool] = True
+    version: int
 
     def __str__(self) -> str:
-        return "forwarding net.ipv4.ip_forward=1"
+        return f"forwarding of IPv{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flows(Object):
+    """The host's connection tracking entries of a container.
+
+    Created, entries from before that would keep a UDP peer away from the ports now published are dropped; deleted,
+    all entries of the addresses are.
+    """
+
+    backend: ClassVar[str] = "flows"
+    addresses: tuple[IPAddress, ...]
+    udp_ports: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"connection tracking of {', '.join(map(str, self.addresses))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +144,31 @@ class Quiet(Device):
 
 
 @dataclass(frozen=True, slots=True)
+class Isolated(Device):
+    """A bridge port that exchanges no frames with other isolated ports, only with the bridge itself."""
+
+    owned: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"isolated port {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRouting(Device):
+    """net.ipv4.conf.DEVICE.route_localnet: replies to what came from 127.0.0.1 may arrive through the device."""
+
+    owned: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"route_localnet on {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
 class Address(Device):
     """An address with its prefix length."""
 
     owned: ClassVar[bool] = True
-    interface: IPv4Interface
+    interface: IPInterface
 
     def __str__(self) -> str:
         return f"address {self.interface} on {self.place}"
@@ -151,8 +189,8 @@ class Route(Device):
     """A route through a device; `gateway` None means directly connected."""
 
     owned: ClassVar[bool] = True
-    destination: IPv4Network
-    gateway: IPv4Address | None
+    destination: IPNetwork
+    gateway: IPAddress | None
 
     def __str__(self) -> str:
         destination = "default" if self.destination.prefixlen == 0 else str(self.destination)

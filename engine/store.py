@@ -1,4 +1,4 @@
-"""What dnet remembers: one SQLite database per state directory. Rank 3, IO.
+"""What dnet remembers: one SQLite database per state directory. Rank 4, IO.
 
 Intent first: a row is inserted with phase `creating`, the kernel work is done without any transaction open, then
 the row becomes `ready`; deletion goes through `deleting`. Every row that is not ready names the operation that
@@ -11,15 +11,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Any
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Any, TypeVar
 
-from dnet.errors import Conflict, DnetError, NeedsRoot, StateError
-from dnet.model import Container, Endpoint, Network
+from dnet.errors import Conflict, DnetError, InvalidRequest, NeedsRoot, NotFound, StateError
+from dnet.model import Container, Endpoint, IPAddress, IPNetwork, Network
+from dnet.ports import PortMapping
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
@@ -28,35 +37,45 @@ BUSY_TIMEOUT_S = 30.0
 INDEX_BITS = 20
 # Parameters in one statement; SQLite's own limit is 32,766.
 PARAMETERS_MAX = 500
+T = TypeVar("T", Container, Network)
 
 _SCHEMA = """
 CREATE TABLE setting (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE network (
     id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, driver TEXT NOT NULL, subnet TEXT NOT NULL,
-    gateway TEXT NOT NULL, ip_range TEXT NOT NULL, aux_addresses TEXT NOT NULL, internal INTEGER NOT NULL,
-    masquerade INTEGER NOT NULL, mtu INTEGER NOT NULL, device TEXT NOT NULL UNIQUE,
-    device_index INTEGER NOT NULL UNIQUE, labels TEXT NOT NULL, options TEXT NOT NULL, created REAL NOT NULL,
-    phase TEXT NOT NULL, owner TEXT NOT NULL
+    gateway TEXT NOT NULL, ip_range TEXT NOT NULL, subnet6 TEXT NOT NULL, gateway6 TEXT NOT NULL,
+    aux_addresses TEXT NOT NULL, internal INTEGER NOT NULL, icc INTEGER NOT NULL, masquerade INTEGER NOT NULL,
+    host_binding TEXT NOT NULL, snat TEXT NOT NULL, snat6 TEXT NOT NULL, mtu INTEGER NOT NULL,
+    device TEXT NOT NULL UNIQUE, device_index INTEGER NOT NULL UNIQUE, labels TEXT NOT NULL, options TEXT NOT NULL,
+    created REAL NOT NULL, phase TEXT NOT NULL, owner TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE container (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, mode TEXT NOT NULL,
-    mtu INTEGER NOT NULL, labels TEXT NOT NULL, created REAL NOT NULL, phase TEXT NOT NULL, owner TEXT NOT NULL
+    mtu INTEGER NOT NULL, publish_all INTEGER NOT NULL, exposed TEXT NOT NULL, labels TEXT NOT NULL,
+    created REAL NOT NULL, phase TEXT NOT NULL, owner TEXT NOT NULL
 );
 CREATE TABLE endpoint (
     id TEXT PRIMARY KEY, container_id TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE,
     network_id TEXT NOT NULL REFERENCES network(id), interface TEXT NOT NULL, address INTEGER NOT NULL,
-    mac TEXT NOT NULL, host_index INTEGER NOT NULL UNIQUE,
-    UNIQUE (network_id, address), UNIQUE (container_id, interface)
+    address6 TEXT, mac TEXT NOT NULL, host_index INTEGER NOT NULL UNIQUE,
+    UNIQUE (network_id, address), UNIQUE (network_id, address6), UNIQUE (container_id, interface)
 ) WITHOUT ROWID;
+CREATE TABLE port_mapping (
+    protocol TEXT NOT NULL, host_port INTEGER NOT NULL, host_ip TEXT NOT NULL,
+    container_id TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE, container_port INTEGER NOT NULL,
+    PRIMARY KEY (protocol, host_port, host_ip)
+) WITHOUT ROWID;
+CREATE INDEX port_of_container ON port_mapping(container_id);
+CREATE INDEX endpoint_of_container ON endpoint(container_id);
 CREATE INDEX container_unready ON container(owner) WHERE phase <> 'ready';
 CREATE INDEX network_unready ON network(owner) WHERE phase <> 'ready';
 """
 
-_CONTAINER_COLUMNS = """
-SELECT c.id, c.name, c.mode, c.mtu, c.labels, c.created, c.phase,
-       e.id, e.network_id, n.name, n.subnet, n.gateway, n.internal, e.interface, e.address, e.mac, e.host_index
-FROM container c LEFT JOIN endpoint e ON e.container_id = c.id LEFT JOIN network n ON n.id = e.network_id
+_CONTAINERS = """
+SELECT c.*, e.id AS endpoint_id, e.network_id, e.interface, e.address, e.address6, e.mac, e.host_index
+FROM container c LEFT JOIN endpoint e ON e.container_id = c.id
 """
+_PORTS = "SELECT p.* FROM port_mapping p JOIN container c ON c.id = p.container_id"
 
 
 def veth_name(host_index: int) -> str:
@@ -88,6 +107,7 @@ class Store:
             self._connection = sqlite3.connect(
                 self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
+            self._connection.row_factory = sqlite3.Row
             self._prepare()
 
     def close(self) -> None:
@@ -111,7 +131,7 @@ class Store:
                 if execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
                     for statement in _SCHEMA.split(";"):
                         execute(statement)
-                    base = secrets.randbelow((1 << (31 - INDEX_BITS)) - 2) + 1
+                    base = int.from_bytes(os.urandom(4)) % ((1 << (31 - INDEX_BITS)) - 2) + 1
                     execute(
                         "INSERT INTO setting VALUES ('index_base', ?), ('next_index', 0)",
                         (base << INDEX_BITS,),
@@ -161,7 +181,7 @@ class Store:
     @contextmanager
     def operation(self) -> Iterator[str]:
         """Yield the name of a new owner, alive until the end of the block or of the process."""
-        owner = secrets.token_hex(8)
+        owner = os.urandom(8).hex()
         path = self._owner_path(owner)
         with open(path, "w", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -187,7 +207,7 @@ class Store:
         sql = (
             "SELECT owner FROM container WHERE phase <> 'ready' UNION SELECT owner FROM network WHERE phase <> 'ready'"
         )
-        owners = [owner for (owner,) in self._query(sql) if not self._is_alive(owner)]
+        owners = [row[0] for row in self._query(sql) if not self._is_alive(row[0])]
         containers: list[Container] = []
         networks: list[Network] = []
         for owner in owners:
@@ -197,25 +217,38 @@ class Store:
 
     def take_indexes(self, count: int) -> list[int]:
         """Return `count` unused interface indexes; inside a transaction."""
-        settings = dict(self._query("SELECT key, value FROM setting"))
-        base, mask = settings["index_base"], (1 << INDEX_BITS) - 1
-        used = {index for (index,) in self._query("SELECT host_index FROM endpoint")}
-        used.update(index for (index,) in self._query("SELECT device_index FROM network"))
+        base, mask = self.setting("index_base"), (1 << INDEX_BITS) - 1
+        number = self.setting("next_index")
         found: list[int] = []
-        number = settings["next_index"]
         while len(found) < count:
             index = base + (number & mask)
             number += 1
-            if index not in used:
+            if not self._query(
+                "SELECT 1 FROM endpoint WHERE host_index = ?1 UNION SELECT 1 FROM network WHERE device_index = ?1",
+                (index,),
+            ):
                 found.append(index)
-        self._connection.execute("UPDATE setting SET value = ? WHERE key = 'next_index'", (number & mask,))
+        self.set_setting("next_index", number & mask)
         return found
+
+    def setting(self, key: str) -> int:
+        """Return a number that is kept between calls; 0 when it was never set."""
+        rows = self._query("SELECT value FROM setting WHERE key = ?", (key,))
+        return int(rows[0][0]) if rows else 0
+
+    def set_setting(self, key: str, value: int) -> None:
+        """Keep a number; inside a transaction."""
+        self._connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (key, value))
 
     # Networks
 
     def networks(self) -> list[Network]:
         """Return the networks that are ready, by name."""
         return self._networks("WHERE phase = 'ready' ORDER BY name")
+
+    def network(self, reference: str) -> Network:
+        """Return the ready network of that name, id or unique id prefix."""
+        return _only(self.find_networks(reference), reference, "network")
 
     def find_networks(self, reference: str) -> list[Network]:
         """Return the ready network of that name or id, or those whose id begins so."""
@@ -224,61 +257,86 @@ class Store:
             (reference,),
         )
 
-    def network_names(self) -> list[tuple[str, IPv4Network]]:
-        """Return name and subnet of every network, ready or not."""
-        return [(name, IPv4Network(subnet)) for name, subnet in self._query("SELECT name, subnet FROM network")]
+    def reserved_subnets(self) -> list[tuple[str, IPNetwork]]:
+        """Return name and subnet of every network, ready or not; one of two families comes twice."""
+        rows = self._query("SELECT name, subnet, subnet6 FROM network")
+        return [(row["name"], ip_network(text)) for row in rows for text in (row["subnet"], row["subnet6"]) if text]
+
+    def has_other_networks(self, identities: Collection[str] = ()) -> bool:
+        """Whether there is a network, in whatever phase, besides these."""
+        return any(row["id"] not in identities for row in self._query("SELECT id FROM network"))
+
+    def network_phase(self, name: str) -> str:
+        """Return `creating`, `ready` or `deleting`, or nothing when there is no such network."""
+        rows = self._query("SELECT phase FROM network WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else ""
 
     def _networks(self, where: str, parameters: Sequence[Any] = ()) -> list[Network]:
-        rows = self._query(
-            "SELECT id, name, driver, subnet, gateway, ip_range, aux_addresses, internal, masquerade, mtu, device, "
-            f"device_index, labels, options, created FROM network {where}",
-            parameters,
-        )
+        rows = self._query(f"SELECT * FROM network {where}", parameters)
         with self._guard():
             return [_network(row) for row in rows]
 
     def insert_network(self, network: Network, owner: str) -> None:
         """Insert a network in phase `creating`; inside a transaction."""
-        self._connection.execute(
-            "INSERT INTO network VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?)",
-            (
-                network.id,
-                network.name,
-                network.driver,
-                str(network.subnet),
-                str(network.gateway),
-                str(network.ip_range or ""),
-                json.dumps({key: str(value) for key, value in network.aux_addresses.items()}),
-                network.internal,
-                network.masquerade,
-                network.mtu,
-                network.device,
-                network.device_index,
-                json.dumps(dict(network.labels)),
-                json.dumps(dict(network.options)),
-                network.created,
-                owner,
-            ),
+        values = (
+            network.id,
+            network.name,
+            network.driver,
+            str(network.subnet),
+            str(network.gateway),
+            str(network.ip_range or ""),
+            str(network.subnet6 or ""),
+            str(network.gateway6 or ""),
+            json.dumps({key: str(value) for key, value in network.aux_addresses.items()}),
+            network.internal,
+            network.icc,
+            network.masquerade,
+            str(network.host_binding or ""),
+            str(network.snat or ""),
+            str(network.snat6 or ""),
+            network.mtu,
+            network.device,
+            network.device_index,
+            json.dumps(dict(network.labels)),
+            json.dumps(dict(network.options)),
+            network.created,
+            "creating",
+            owner,
         )
+        self._connection.execute(f"INSERT INTO network VALUES ({', '.join('?' * len(values))})", values)
 
-    def taken_addresses(self, network_id: str) -> set[int]:
-        """Return the addresses of a network's endpoints, as integers."""
-        return {value for (value,) in self._query("SELECT address FROM endpoint WHERE network_id = ?", (network_id,))}
+    def taken_addresses(self, network_id: str) -> tuple[set[int], set[int]]:
+        """Return the IPv4 and the IPv6 addresses of a network's endpoints, as integers."""
+        rows = self._query("SELECT address, address6 FROM endpoint WHERE network_id = ?", (network_id,))
+        return {row[0] for row in rows}, {int(IPv6Address(row[1])) for row in rows if row[1]}
 
-    def address_holder(self, network_id: str, address: int) -> str:
+    def address_holder(self, network_id: str, address: IPAddress) -> str:
         """Return the name of the container that has an address."""
         rows = self._query(
             "SELECT c.name FROM endpoint e JOIN container c ON c.id = e.container_id "
-            "WHERE e.network_id = ? AND e.address = ?",
-            (network_id, address),
+            "WHERE e.network_id = ? AND (e.address = ? OR e.address6 = ?)",
+            (network_id, int(address) if address.version == 4 else -1, str(address)),  # noqa: PLR2004
         )
         return str(rows[0][0]) if rows else ""
+
+    def port_holders(self, protocol: str, port: int) -> dict[IPAddress, str]:
+        """Return which containers have a host port, by the address they have it on."""
+        rows = self._query(
+            "SELECT p.host_ip, c.name FROM port_mapping p JOIN container c ON c.id = p.container_id "
+            "WHERE p.protocol = ? AND p.host_port = ?",
+            (protocol, port),
+        )
+        return {ip_address(row[0]): f"container {row[1]}" for row in rows}
 
     # Containers
 
     def containers(self) -> list[Container]:
         """Return the containers that are ready, in the order of their creation."""
         return self._containers("WHERE c.phase = 'ready' ORDER BY c.number")
+
+    def container(self, reference: str) -> Container:
+        """Return the ready container of that name, id or unique id prefix."""
+        return _only(self.find_containers(reference), reference, "container")
 
     def containers_on(self, network_id: str) -> list[Container]:
         """Return the containers with an endpoint on a network, in whatever phase."""
@@ -301,29 +359,76 @@ class Store:
         for start in range(0, len(wanted), PARAMETERS_MAX):
             chunk = wanted[start : start + PARAMETERS_MAX]
             marks = ",".join("?" * len(chunk))
-            held.update(self._query(f"SELECT name, id FROM container WHERE name IN ({marks})", chunk))
+            held.update(
+                (row[0], row[1])
+                for row in self._query(f"SELECT name, id FROM container WHERE name IN ({marks})", chunk)
+            )
         return held
 
     def _containers(self, where: str, parameters: Sequence[Any] = ()) -> list[Container]:
-        rows = self._query(_CONTAINER_COLUMNS + where, parameters)
+        rows = self._query(f"{_CONTAINERS} {where}", parameters)
+        ports = self._query(f"{_PORTS} {where}", parameters)
         with self._guard():
-            return _assemble(rows, self._sandbox_directory)
+            networks = {network.id: network for network in self._networks("")}
+            return _assemble(rows, ports, networks, self._sandbox_directory)
 
     def insert_containers(self, containers: Iterable[Container], owner: str) -> None:
         """Insert containers and their endpoints in phase `creating`; inside a transaction."""
         members = list(containers)
         self._connection.executemany(
-            "INSERT INTO container VALUES (NULL, ?, ?, ?, ?, ?, ?, 'creating', ?)",
-            [(c.id, c.name, c.mode, c.mtu, json.dumps(dict(c.labels)), c.created, owner) for c in members],
-        )
-        self._connection.executemany(
-            "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO container VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?)",
             [
-                (e.id, c.id, e.network_id, e.interface, int(e.address), e.mac, e.host_index)
-                for c in members
-                for e in c.endpoints
+                (
+                    item.id,
+                    item.name,
+                    item.mode,
+                    item.mtu,
+                    item.publish_all,
+                    json.dumps(item.exposed),
+                    json.dumps(dict(item.labels)),
+                    item.created,
+                    owner,
+                )
+                for item in members
             ],
         )
+        self._connection.executemany(
+            "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    end.id,
+                    item.id,
+                    end.network_id,
+                    end.interface,
+                    int(end.address.ip),
+                    str(end.address6.ip) if end.address6 else None,
+                    end.mac,
+                    end.host_index,
+                )
+                for item in members
+                for end in item.endpoints
+            ],
+        )
+        for item in members:
+            self.insert_ports(item.id, item.ports)
+
+    def insert_ports(self, container_id: str, ports: Iterable[PortMapping]) -> None:
+        """Insert published ports of a container; inside a transaction."""
+        self._connection.executemany(
+            "INSERT INTO port_mapping VALUES (?, ?, ?, ?, ?)",
+            [(item.protocol, item.host_port, str(item.host_ip), container_id, item.container_port) for item in ports],
+        )
+
+    def delete_ports(self, ports: Iterable[PortMapping]) -> None:
+        """Delete published ports; inside a transaction."""
+        self._connection.executemany(
+            "DELETE FROM port_mapping WHERE protocol = ? AND host_port = ? AND host_ip = ?",
+            [(item.protocol, item.host_port, str(item.host_ip)) for item in ports],
+        )
+
+    def set_exposed(self, container_id: str, exposed: Sequence[tuple[int, str]]) -> None:
+        """Replace the exposed ports of a container; inside a transaction."""
+        self._connection.execute("UPDATE container SET exposed = ? WHERE id = ?", (json.dumps(exposed), container_id))
 
     # Phases
 
@@ -350,84 +455,102 @@ class Store:
             )
 
 
+def _only(found: Sequence[T], reference: str, what: str) -> T:
+    """Return the one that `reference` means; an exact name comes before ids that begin so."""
+    if not found:
+        hint = f"`dnet {'ps' if what == 'container' else 'network ls'}` lists them"
+        raise NotFound(f"there is no {what} {reference}", object=reference, hint=hint)
+    if len(found) > 1 and reference not in (found[0].name, found[0].id):
+        count = len(found)
+        raise InvalidRequest(f"{what} id prefix {reference} is not unique ({count} begin so)", object=reference)
+    return found[0]
+
+
 def _labels(text: str) -> Mapping[str, str]:
     return dict(json.loads(text)) if text != "{}" else {}
 
 
-def _network(row: Sequence[Any]) -> Network:
-    (
-        identity,
-        name,
-        driver,
-        subnet,
-        gateway,
-        ip_range,
-        aux,
-        internal,
-        masquerade,
-        mtu,
-        device,
-        index,
-        *rest,
-    ) = row
+def _network(row: sqlite3.Row) -> Network:
     return Network(
-        id=identity,
-        name=name,
-        driver=driver,
-        subnet=IPv4Network(subnet),
-        gateway=IPv4Address(gateway),
-        ip_range=IPv4Network(ip_range) if ip_range else None,
-        aux_addresses={key: IPv4Address(value) for key, value in _labels(aux).items()},
-        internal=bool(internal),
-        masquerade=bool(masquerade),
-        mtu=mtu,
-        device=device,
-        device_index=index,
-        labels=_labels(rest[0]),
-        options=_labels(rest[1]),
-        created=rest[2],
+        id=row["id"],
+        name=row["name"],
+        driver=row["driver"],
+        subnet=IPv4Network(row["subnet"]),
+        gateway=IPv4Address(row["gateway"]),
+        ip_range=IPv4Network(row["ip_range"]) if row["ip_range"] else None,
+        subnet6=IPv6Network(row["subnet6"]) if row["subnet6"] else None,
+        gateway6=IPv6Address(row["gateway6"]) if row["gateway6"] else None,
+        aux_addresses={key: ip_address(value) for key, value in _labels(row["aux_addresses"]).items()},
+        internal=bool(row["internal"]),
+        icc=bool(row["icc"]),
+        masquerade=bool(row["masquerade"]),
+        host_binding=ip_address(row["host_binding"]) if row["host_binding"] else None,
+        snat=IPv4Address(row["snat"]) if row["snat"] else None,
+        snat6=IPv6Address(row["snat6"]) if row["snat6"] else None,
+        mtu=row["mtu"],
+        device=row["device"],
+        device_index=row["device_index"],
+        labels=_labels(row["labels"]),
+        options=_labels(row["options"]),
+        created=row["created"],
     )
 
 
-def _assemble(rows: Iterable[Sequence[Any]], sandbox_directory: str) -> list[Container]:
-    """Gather joined rows, one per endpoint, into containers."""
+def _endpoint(row: sqlite3.Row, network: Network) -> Endpoint:
+    address6 = None
+    if row["address6"] and network.subnet6:
+        address6 = IPv6Interface((row["address6"], network.subnet6.prefixlen))
+    return Endpoint(
+        id=row["endpoint_id"],
+        network_id=network.id,
+        network=network.name,
+        interface=row["interface"],
+        address=IPv4Interface((row["address"], network.subnet.prefixlen)),
+        gateway=None if network.internal else network.gateway,
+        address6=address6,
+        gateway6=network.gateway6 if address6 and not network.internal else None,
+        mac=row["mac"],
+        host_index=row["host_index"],
+        host_interface=veth_name(row["host_index"]),
+    )
+
+
+def _assemble(
+    rows: Iterable[sqlite3.Row],
+    ports: Iterable[sqlite3.Row],
+    networks: Mapping[str, Network],
+    sandbox_directory: str,
+) -> list[Container]:
+    """Gather joined rows, one per endpoint, and the published ports into containers."""
     endpoints: dict[str, list[Endpoint]] = {}
-    heads: dict[str, Sequence[Any]] = {}
-    networks: dict[str, tuple[int, IPv4Address | None]] = {}
+    heads: dict[str, sqlite3.Row] = {}
     for row in rows:
-        identity = row[0]
-        heads.setdefault(identity, row)
-        members = endpoints.setdefault(identity, [])
-        if row[7] is None:
-            continue
-        network_id = row[8]
-        if network_id not in networks:
-            networks[network_id] = (IPv4Network(row[10]).prefixlen, None if row[12] else IPv4Address(row[11]))
-        prefix, gateway = networks[network_id]
-        members.append(
-            Endpoint(
-                id=row[7],
-                network_id=network_id,
-                network=row[9],
-                interface=row[13],
-                address=IPv4Interface((row[14], prefix)),
-                gateway=gateway,
-                mac=row[15],
-                host_index=row[16],
-                host_interface=veth_name(row[16]),
-            )
-        )
+        heads.setdefault(row["id"], row)
+        members = endpoints.setdefault(row["id"], [])
+        if row["endpoint_id"] is not None:
+            members.append(_endpoint(row, networks[row["network_id"]]))
+    published: dict[str, list[PortMapping]] = {}
+    for row in ports:
+        mapping = PortMapping(ip_address(row["host_ip"]), row["host_port"], row["container_port"], row["protocol"])
+        published.setdefault(row["container_id"], []).append(mapping)
     return [
         Container(
             id=identity,
-            name=row[1],
-            mode=row[2],
+            name=row["name"],
+            mode=row["mode"],
             sandbox=os.path.join(sandbox_directory, identity[:12]),
-            created=row[5],
+            created=row["created"],
             status="created",
-            mtu=row[3],
-            labels=_labels(row[4]),
+            mtu=row["mtu"],
+            labels=_labels(row["labels"]),
+            publish_all=bool(row["publish_all"]),
+            exposed=tuple((port, protocol) for port, protocol in json.loads(row["exposed"])),
+            ports=tuple(sorted(published.get(identity, ()), key=_port_order)),
             endpoints=tuple(sorted(endpoints[identity], key=lambda end: end.interface)),
         )
         for identity, row in heads.items()
     ]
+
+
+def _port_order(item: PortMapping) -> tuple[int, str, int, int]:
+    return item.container_port, item.protocol, item.host_port, item.host_ip.version

@@ -1,4 +1,4 @@
-"""Containers and networks as Docker's documents, and Docker's dotted templates over them. Rank 2, pure."""
+"""Containers and networks as Docker's documents, and Docker's dotted templates over them. Rank 3, pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from dnet.errors import InvalidRequest
+from dnet.errors import InvalidRequest, NotFound
 from dnet.model import Container, Endpoint, Network
+from dnet.ports import PortMapping, parse_expose
 
 Document = dict[str, Any]
 
@@ -34,13 +35,13 @@ def container_document(container: Container) -> Document:
             "Hostname": container.id[:12],
             "Domainname": "",
             "Env": [],
-            "ExposedPorts": {},
+            "ExposedPorts": {f"{port}/{protocol}": {} for port, protocol in container.exposed},
             "Labels": dict(container.labels),
         },
         "HostConfig": {
             "NetworkMode": container.mode,
             "Links": [],
-            "PublishAllPorts": False,
+            "PublishAllPorts": container.publish_all,
             "Dns": [],
             "DnsSearch": [],
         },
@@ -50,10 +51,47 @@ def container_document(container: Container) -> Document:
             "IPPrefixLen": first.address.network.prefixlen if first else 0,
             "Gateway": str(first.gateway or "") if first else "",
             "MacAddress": first.mac if first else "",
-            "Ports": {},
+            "GlobalIPv6Address": str(first.address6.ip) if first and first.address6 else "",
+            "GlobalIPv6PrefixLen": first.address6.network.prefixlen if first and first.address6 else 0,
+            "IPv6Gateway": str(first.gateway6 or "") if first else "",
+            "Ports": ports_document(container),
             "Networks": {end.network: _endpoint_document(end) for end in container.endpoints},
         },
     }
+
+
+def ports_document(container: Container) -> Document:
+    """Return Docker's map from `80/tcp` to where it is published, None for a port that is only exposed."""
+    found: Document = {f"{port}/{protocol}": None for port, protocol in container.exposed}
+    for item in container.ports:
+        key = f"{item.container_port}/{item.protocol}"
+        bindings = found.get(key) or []
+        found[key] = [*bindings, {"HostIp": str(item.host_ip), "HostPort": str(item.host_port)}]
+    return found
+
+
+def published(container: Container, port: str = "") -> list[PortMapping]:
+    """Return the mappings of a container, or those of one container port such as `80` or `53/udp`."""
+    if not port:
+        return list(container.ports)
+    wanted = parse_expose(port)
+    found = [item for item in container.ports if (item.container_port, item.protocol) in wanted]
+    if not found:
+        raise NotFound(f"no public port {port} published for {container.name}", object=port)
+    return found
+
+
+def port_documents(ports: Iterable[PortMapping]) -> list[Document]:
+    """Return the mappings one by one, as `bulk-create --json` prints them."""
+    return [
+        {
+            "host_ip": str(item.host_ip),
+            "host_port": item.host_port,
+            "container_port": item.container_port,
+            "protocol": item.protocol,
+        }
+        for item in ports
+    ]
 
 
 def _endpoint_document(end: Endpoint) -> Document:
@@ -61,6 +99,9 @@ def _endpoint_document(end: Endpoint) -> Document:
         "IPAddress": str(end.address.ip),
         "IPPrefixLen": end.address.network.prefixlen,
         "Gateway": str(end.gateway or ""),
+        "GlobalIPv6Address": str(end.address6.ip) if end.address6 else "",
+        "GlobalIPv6PrefixLen": end.address6.network.prefixlen if end.address6 else 0,
+        "IPv6Gateway": str(end.gateway6 or ""),
         "MacAddress": end.mac,
         "EndpointID": end.id,
         "NetworkID": end.network_id,
@@ -72,7 +113,7 @@ def _endpoint_document(end: Endpoint) -> Document:
 
 def network_document(network: Network, containers: Iterable[Container]) -> Document:
     """Return what `network inspect` prints, with Docker's field names."""
-    config = {"Subnet": str(network.subnet), "Gateway": str(network.gateway)}
+    config: Document = {"Subnet": str(network.subnet), "Gateway": str(network.gateway)}
     if network.ip_range:
         config["IPRange"] = str(network.ip_range)
     members = {
@@ -81,13 +122,16 @@ def network_document(network: Network, containers: Iterable[Container]) -> Docum
             "EndpointID": end.id,
             "MacAddress": end.mac,
             "IPv4Address": str(end.address),
-            "IPv6Address": "",
+            "IPv6Address": str(end.address6 or ""),
         }
         for container in containers
         for end in container.endpoints
         if end.network_id == network.id
     }
     auxiliary = {key: str(address) for key, address in network.aux_addresses.items()}
+    configs = [config | ({"AuxiliaryAddresses": auxiliary} if auxiliary else {})]
+    if network.subnet6:
+        configs.append({"Subnet": str(network.subnet6), "Gateway": str(network.gateway6)})
     return {
         "Name": network.name,
         "Id": network.id,
@@ -115,6 +159,7 @@ def brief_network(network: Network) -> Document:
         "id": network.id,
         "driver": network.driver,
         "subnet": str(network.subnet),
+        "subnet6": str(network.subnet6 or ""),
         "gateway": str(network.gateway),
         "device": network.device,
     }
@@ -128,10 +173,18 @@ def row(container: Container) -> tuple[str, ...]:
         container.mode,
         ", ".join(end.network for end in container.endpoints),
         ", ".join(str(end.address.ip) for end in container.endpoints),
-        "",
+        ", ".join(ports_column(container)),
         container.status,
         "",
     )
+
+
+def ports_column(container: Container) -> list[str]:
+    """Return Docker's short forms: `0.0.0.0:8080->80/tcp` where published, `80/tcp` where only exposed."""
+    published = {(item.container_port, item.protocol) for item in container.ports}
+    return [str(item) for item in container.ports] + [
+        f"{port}/{protocol}" for port, protocol in container.exposed if (port, protocol) not in published
+    ]
 
 
 def row_document(container: Container) -> Document:
@@ -142,7 +195,7 @@ def row_document(container: Container) -> Document:
         "mode": container.mode,
         "networks": [end.network for end in container.endpoints],
         "ips": [str(end.address.ip) for end in container.endpoints],
-        "ports": [],
+        "ports": port_documents(container.ports),
         "status": container.status,
         "links": [],
         "created": timestamp(container.created),
@@ -161,7 +214,7 @@ def bulk_document(container: Container) -> Document:
         "gateway": str(first.gateway or "") if first else "",
         "sandbox": container.sandbox,
         "host_interface": first.host_interface if first else "",
-        "ports": [],
+        "ports": port_documents(container.ports),
     }
 
 

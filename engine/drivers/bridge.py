@@ -1,4 +1,4 @@
-"""Networks on a Linux bridge. Rank 4, pure.
+"""Networks on a Linux bridge. Rank 5, pure.
 
 The order within an endpoint is what `docs/architecture.md` argues for: the peer is born inside, the inside comes
 up first, the host's end last.
@@ -6,11 +6,24 @@ up first, the host's end last.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network
+from collections.abc import Iterator
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 from dnet import ipam, nat
 from dnet.model import Container, Endpoint, Network
-from dnet.objects import Address, Bridge, Forwarding, Object, Quiet, Route, Sandbox, Up, Veth
+from dnet.objects import (
+    Address,
+    Bridge,
+    Forwarding,
+    Isolated,
+    LocalRouting,
+    Object,
+    Quiet,
+    Route,
+    Sandbox,
+    Up,
+    Veth,
+)
 
 # A Linux bridge numbers its ports with ten bits, of which 0 is never given out (BR_MAX_PORTS).
 PORTS_MAX = 1023
@@ -20,20 +33,26 @@ PORTS_MAX = 1023
 LOOPBACK_INDEX = 1
 FIRST_INDEX = 256
 ANYWHERE = IPv4Network("0.0.0.0/0")
+ANYWHERE6 = IPv6Network("::/0")
 
 
 def network(net: Network) -> tuple[Object, ...]:
     """Return all that exists because the network does, the table itself apart."""
+    return (*nat.network_objects(net), *_bridge(net))
+
+
+def _bridge(net: Network) -> Iterator[Object]:
     device, index = net.device, net.device_index
-    gateway = IPv4Interface((net.gateway, net.subnet.prefixlen))
-    return (
-        *nat.network_objects(net),
-        Forwarding(),
-        Bridge(device, index, "", mac=ipam.mac_of(net.gateway), mtu=net.mtu),
-        Quiet(device, index, "", alias=f"dnet network {net.name}"),
-        Address(device, index, "", interface=gateway),
-        Up(device, index, ""),
-    )
+    yield Forwarding(4)
+    if net.subnet6:
+        yield Forwarding(6)
+    yield Bridge(device, index, "", mac=ipam.mac_of(net.gateway), mtu=net.mtu)
+    yield Quiet(device, index, "", alias=f"dnet network {net.name}")
+    yield LocalRouting(device, index, "")
+    yield Address(device, index, "", interface=IPv4Interface((net.gateway, net.subnet.prefixlen)))
+    if net.subnet6 and net.gateway6:
+        yield Address(device, index, "", interface=IPv6Interface((net.gateway6, net.subnet6.prefixlen)))
+    yield Up(device, index, "")
 
 
 def sandbox(container: Container, name_path: str) -> tuple[Object, ...]:
@@ -46,26 +65,34 @@ def sandbox(container: Container, name_path: str) -> tuple[Object, ...]:
 
 def endpoint(net: Network, container: Container, end: Endpoint) -> tuple[Object, ...]:
     """Return all that exists because the endpoint does, its sandbox apart."""
-    name = container.name
+    return tuple(_endpoint(net, container, end))
+
+
+def _endpoint(net: Network, container: Container, end: Endpoint) -> Iterator[Object]:
+    name, device, index = container.name, end.host_interface, end.host_index
     inner = FIRST_INDEX + container.endpoints.index(end)
-    routes = (Route(end.interface, inner, name, ANYWHERE, end.gateway),) if end.gateway else ()
-    return (
-        Veth(
-            end.host_interface,
-            end.host_index,
-            "",
-            master=net.device,
-            master_index=net.device_index,
-            peer=end.interface,
-            peer_index=inner,
-            peer_mac=end.mac,
-            peer_sandbox=name,
-            mtu=container.mtu or net.mtu,
-        ),
-        Quiet(end.interface, inner, name),
-        Address(end.interface, inner, name, interface=end.address),
-        Up(end.interface, inner, name),
-        *routes,
-        Quiet(end.host_interface, end.host_index, "", alias=f"dnet {name} {end.interface} {container.id[:12]}"),
-        Up(end.host_interface, end.host_index, ""),
+    yield Veth(
+        device,
+        index,
+        "",
+        master=net.device,
+        master_index=net.device_index,
+        peer=end.interface,
+        peer_index=inner,
+        peer_mac=end.mac,
+        peer_sandbox=name,
+        mtu=container.mtu or net.mtu,
     )
+    yield Quiet(end.interface, inner, name)
+    yield Address(end.interface, inner, name, interface=end.address)
+    if end.address6:
+        yield Address(end.interface, inner, name, interface=end.address6)
+    yield Up(end.interface, inner, name)
+    if end.gateway:
+        yield Route(end.interface, inner, name, ANYWHERE, end.gateway)
+    if end.gateway6:
+        yield Route(end.interface, inner, name, ANYWHERE6, end.gateway6)
+    yield Quiet(device, index, "", alias=f"dnet {name} {end.interface} {container.id[:12]}")
+    if not net.icc:
+        yield Isolated(device, index, "")
+    yield Up(device, index, "")

@@ -1,0 +1,377 @@
+"""Every change of the engine's: reserve in the store, describe by a driver, apply to the kernel, commit. Rank 7.
+
+A write first reserves what it needs in one short transaction (phase `creating`), then works on the kernel without
+holding any, then commits; a failure anywhere takes all of it back. Loaded on the first write, so that reading
+commands do not pay for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from dnet import nat, reserve, wanted
+from dnet.apply import Applier, Group
+from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
+from dnet.kernel import Kernel
+from dnet.model import DEFAULT_NETWORK, MODE_NONE, Container, ContainerSpec, Network, NetworkSpec
+from dnet.nat import TABLE
+from dnet.nft import Nft
+from dnet.objects import NatElement, Object
+from dnet.ports import PortMapping, parse_publish
+from dnet.store import Store
+
+Progress = Callable[[int, int], None]
+MEMBERS_SHOWN = 3
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """What a bulk made, what failed when it was to keep going, and how long each phase took, in seconds."""
+
+    containers: tuple[Container, ...]
+    failed: tuple[tuple[str, DnetError], ...] = ()
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+
+class NatRow(NamedTuple):
+    """One line of `nat show`: a published port, or a subnet whose source address is replaced."""
+
+    kind: str
+    network: str
+    container: str
+    source: str
+    target: str
+    packets: int
+    bytes: int
+
+
+class Changes:
+    """The writing half of an engine."""
+
+    def __init__(
+        self, store: Store, sandbox_directory: str, on_notice: Callable[[str], None], kernel: Kernel, nft: Nft
+    ) -> None:
+        self._store = store
+        self._sandbox_directory = sandbox_directory
+        self._on_notice = on_notice
+        self._kernel = kernel
+        self._nft = nft
+        self._applier = Applier(kernel, nft)
+        self._is_prepared = False
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._kernel.close()
+
+    # Networks
+
+    def create_network(self, spec: NetworkSpec) -> Network:
+        """Create a network."""
+        self._prepare()
+        with self._store.network_lock():
+            return self._create_network(spec)
+
+    def _create_network(self, spec: NetworkSpec) -> Network:
+        busy = reserve.busy_subnets(self._kernel)
+        with self._store.operation() as owner:
+            with self._store.write():
+                is_first = not self._store.has_other_networks()
+                network = reserve.network(self._store, self._kernel, spec, busy, owner)
+            with self._forgetting("network", [network.id]):
+                self._with_table(lambda: self._applier.create([wanted.network(network, is_first=is_first)]))
+                with self._store.write():
+                    self._store.set_ready("network", [network.id])
+        return network
+
+    def plan_network(self, spec: NetworkSpec) -> list[Object]:
+        """Return what creating the network would create, touching nothing."""
+        busy = reserve.busy_subnets(self._kernel)
+        with self._store.write(is_dry_run=True):
+            is_first = not self._store.has_other_networks()
+            network = reserve.network(self._store, self._kernel, spec, busy, "")
+        return list(wanted.network(network, is_first=is_first))
+
+    def delete_networks(self, references: Sequence[str]) -> list[Network]:
+        """Remove networks that no container is on; all of them, or none."""
+        self._prepare()
+        with self._store.network_lock(), self._store.operation() as owner:
+            with self._store.write():
+                networks = list({net.id: net for net in map(self._store.network, references)}.values())
+                for network in networks:
+                    self._check_unused(network)
+                self._store.set_deleting("network", [network.id for network in networks], owner)
+            self._remove_networks(networks)
+        return networks
+
+    def _check_unused(self, network: Network) -> None:
+        members = [item.name for item in self._store.containers_on(network.id)]
+        if members:
+            some = ", ".join(members[:MEMBERS_SHOWN]) + (", ..." if len(members) > MEMBERS_SHOWN else "")
+            raise Conflict(
+                f"network {network.name} is in use by {len(members)} containers ({some})",
+                object=network.name,
+                hint="remove the containers first",
+            )
+
+    def prune_networks(self) -> list[Network]:
+        """Remove every network that no container is on."""
+        self._prepare()
+        unused = [network.name for network in self._store.networks() if not self._store.containers_on(network.id)]
+        return self.delete_networks(unused)
+
+    def _remove_networks(self, networks: Sequence[Network]) -> None:
+        """Delete networks that are marked so, the table with the last one; under the network lock."""
+        is_last = bool(networks) and not self._store.has_other_networks([network.id for network in networks])
+        groups = [
+            wanted.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)
+        ]
+        self._applier.delete(groups)
+        self._store.forget("network", [network.id for network in networks])
+
+    # Containers
+
+    def create_many(
+        self, specs: Sequence[ContainerSpec], *, keep_going: bool = False, on_progress: Progress | None = None
+    ) -> Created:
+        """Create containers in one pass; see Engine.create_many."""
+        started = time.perf_counter()
+        self._prepare()
+        self._ensure_networks({spec.network for spec in specs} - {MODE_NONE})
+        if any(spec.network == MODE_NONE and (spec.publish or spec.publish_all) for spec in specs):
+            self._on_notice("published ports are discarded in mode none")
+        with self._store.operation() as owner:
+            with self._store.write():
+                containers = self._reserve(specs, owner)
+            identities = [item.id for item in containers]
+            with self._forgetting("container", identities):
+                groups = self._groups(containers)
+                planned = time.perf_counter()
+                errors = self._with_table(
+                    lambda: self._applier.create(
+                        groups, keep_going=keep_going, on_progress=_report(on_progress, len(specs))
+                    )
+                )
+                applied = time.perf_counter()
+                with self._store.write():
+                    self._store.set_ready("container", identities)
+            failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
+            if failed:
+                self._store.forget("container", failed)
+        phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}
+        return Created(
+            containers=tuple(item for item, error in zip(containers, errors, strict=True) if not error),
+            failed=tuple((item.name, error) for item, error in zip(containers, errors, strict=True) if error),
+            phases=phases,
+        )
+
+    def plan(self, specs: Sequence[ContainerSpec]) -> list[Object]:
+        """Return what `create_many` would create, in order, touching nothing."""
+        busy = reserve.busy_subnets(self._kernel)
+        objects: list[Object] = []
+        with self._store.write(is_dry_run=True):
+            if DEFAULT_NETWORK in {spec.network for spec in specs} and not self._store.find_networks(DEFAULT_NETWORK):
+                is_first = not self._store.has_other_networks()
+                network = reserve.network(self._store, self._kernel, NetworkSpec(name=DEFAULT_NETWORK), busy, "")
+                self._store.set_ready("network", [network.id])
+                objects += wanted.network(network, is_first=is_first)
+            for group in self._groups(self._reserve(specs, "")):
+                objects += group
+        return objects
+
+    def _reserve(self, specs: Sequence[ContainerSpec], owner: str) -> list[Container]:
+        reservation = self._reservation()
+        return reservation.reserve(specs, reserve.networks_of(self._store, specs), owner)
+
+    def _reservation(self) -> reserve.Containers:
+        return reserve.Containers(self._store, self._kernel, self._sandbox_directory, wanted.NAME_DIRECTORY)
+
+    def _groups(self, containers: Sequence[Container]) -> list[Group]:
+        networks = {network.id: network for network in self._store.networks()}
+        return [wanted.container(item, networks) for item in containers]
+
+    def _ensure_networks(self, references: Iterable[str]) -> None:
+        """Make the default network on its first use, and again any whose device is gone (after a reboot, say)."""
+        for reference in sorted(references):
+            if reference == DEFAULT_NETWORK and not self._store.find_networks(reference):
+                with self._store.network_lock():
+                    if not self._store.find_networks(reference):
+                        self._create_network(NetworkSpec(name=reference))
+                continue
+            network = self._store.network(reference)
+            if not self._kernel.is_device(network.device_index, network.device):
+                with self._store.network_lock():
+                    if not self._kernel.is_device(network.device_index, network.device):
+                        self._applier.create([wanted.network(network, is_first=True)])
+
+    def delete_many(
+        self, references: Sequence[str], *, is_missing_ok: bool = False, on_progress: Progress | None = None
+    ) -> list[Container]:
+        """Remove containers; see Engine.delete_many."""
+        self._prepare()
+        with self._store.operation() as owner:
+            with self._store.write():
+                found = self._resolve(references, is_missing_ok=is_missing_ok)
+                containers = list({item.id: item for item in found}.values())
+                self._store.set_deleting("container", [item.id for item in containers], owner)
+            self._remove_containers(containers, on_progress)
+        return containers
+
+    def _resolve(self, references: Sequence[str], *, is_missing_ok: bool) -> list[Container]:
+        """Find containers by name, id or id prefix; many at once without a query for each."""
+        by_name = {item.name: item for item in self._store.containers()} if len(references) > 1 else {}
+        found = []
+        for reference in references:
+            try:
+                found.append(by_name.get(reference) or self._store.container(reference))
+            except NotFound:
+                if not is_missing_ok:
+                    raise
+        return found
+
+    def _remove_containers(self, containers: Sequence[Container], on_progress: Progress | None = None) -> None:
+        self._applier.delete(self._groups(containers), on_progress=_report(on_progress, len(containers)))
+        self._store.forget("container", [item.id for item in containers])
+
+    # Published ports
+
+    def publish(self, reference: str, texts: Sequence[str]) -> Container:
+        """Publish further ports of a container; all of them, or none."""
+        self._prepare()
+        items = [parse_publish(text) for text in texts]
+        with self._store.write():
+            container = self._store.container(reference)
+            if not container.endpoints:
+                raise InvalidRequest(f"container {container.name} is on no network", object=container.name)
+            network = self._network_of(container)
+            ports = reserve.publish(container.name, network, items, self._reservation().host_ports())
+            self._store.insert_ports(container.id, ports)
+            exposed = {(port, item.protocol) for item in items for port in item.container_ports}
+            self._store.set_exposed(container.id, sorted({*container.exposed, *exposed}))
+        before = set(self._rules_of(container, network))
+        updated = self._store.container(container.id)
+        rules = [item for item in self._rules_of(updated, network) if item not in before]
+        try:
+            self._with_table(lambda: self._applier.create_rules(rules))
+        except BaseException:
+            with self._store.write():
+                self._store.delete_ports(ports)
+                self._store.set_exposed(container.id, container.exposed)
+            raise
+        return updated
+
+    def unpublish(self, reference: str, ports: Sequence[PortMapping]) -> Container:
+        """Take back published ports of a container; connections that are open through them stay."""
+        self._prepare()
+        container = self._store.container(reference)
+        for item in ports:
+            if item not in container.ports:
+                raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
+        if not ports:
+            return container
+        network = self._network_of(container)
+        with self._store.write():
+            self._store.delete_ports(ports)
+        updated = self._store.container(container.id)
+        after = set(self._rules_of(updated, network))
+        self._applier.delete_rules([item for item in self._rules_of(container, network) if item not in after])
+        return updated
+
+    def _network_of(self, container: Container) -> Network:
+        return self._store.network(container.endpoints[0].network_id)
+
+    def _rules_of(self, container: Container, network: Network) -> list[Object]:
+        group = wanted.container(container, {network.id: network})
+        return [item for item in group if item.backend == "nft"]
+
+    def nat(self, reference: str) -> list[NatRow]:
+        """Return the table's translations with their counters; see Engine.nat."""
+        networks = [self._store.network(reference)] if reference else self._store.networks()
+        counters = self._counters()
+        rows = []
+        for network in networks:
+            for item in nat.network_objects(network):
+                if isinstance(item, NatElement) and item.set_name.startswith(("masquerade", "snat")):
+                    kind = item.set_name[:-1]
+                    packets, size = counters.get((item.set_name, item.key), (0, 0))
+                    rows.append(NatRow(kind, network.name, "", item.key, item.value or "(interface)", packets, size))
+            for container in self._store.containers_on(network.id):
+                if container.endpoints[0].network_id == network.id:
+                    rows += _published_rows(container, network, counters)
+        return rows
+
+    def _counters(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return packets and bytes of the table's elements, by set and key; none when there is no table."""
+        if not self._nft.has_table(TABLE):
+            return {}
+        kinds = [("map", name) for name in nat.MAPS] + [("set", name) for name in ("masquerade4", "masquerade6")]
+        return {
+            (name, " . ".join(element.key)): (element.packets, element.bytes)
+            for kind, name in kinds
+            for element in self._nft.elements(TABLE, kind, name)
+        }
+
+    # Around every write
+
+    def _prepare(self) -> None:
+        """Check the privilege, make the directories, and clear away what dead processes left half done."""
+        if not self._is_prepared:
+            self._kernel.require_privilege()
+            self._kernel.prepare_directory(self._sandbox_directory)
+            self._kernel.prepare_directory(wanted.NAME_DIRECTORY)
+            self._is_prepared = True
+        containers, networks = self._store.abandoned()
+        if containers:
+            self._remove_containers(containers)
+        if networks:
+            with self._store.network_lock():
+                self._remove_networks(networks)
+        if containers or networks:
+            self._on_notice(
+                f"removed {len(containers)} containers and {len(networks)} networks, left half done by a killed process"
+            )
+
+    def _with_table(self, create: Callable[[], R]) -> R:
+        """Run a creation; when somebody has flushed the ruleset, make the table with all its elements again first."""
+        try:
+            return create()
+        except KernelRefused as error:
+            if error.errno != errno.ENOENT or self._nft.has_table(TABLE):
+                raise
+        self._applier.create_rules(wanted.rules(self._store.networks(), self._store.containers()))
+        self._on_notice(f"made table {TABLE} again, which somebody had removed")
+        return create()
+
+    @contextmanager
+    def _forgetting(self, table: str, identities: Sequence[str]) -> Iterator[None]:
+        """Take reserved rows back when the block fails."""
+        try:
+            yield
+        except BaseException:
+            self._store.forget(table, identities)
+            raise
+
+
+def _report(on_progress: Progress | None, total: int) -> Callable[[int], None] | None:
+    if on_progress is None:
+        return None
+    return lambda done: on_progress(done, total)
+
+
+def _published_rows(
+    container: Container, network: Network, counters: Mapping[tuple[str, str], tuple[int, int]]
+) -> list[NatRow]:
+    elements = [
+        item for item in nat.container_objects(container, network, container.endpoints[0]) if nat.is_published(item)
+    ]
+    rows = []
+    for mapping, item in zip(container.ports, elements, strict=True):
+        packets, size = counters.get((item.set_name, item.key), (0, 0))
+        source, target = f"{mapping.host}/{mapping.protocol}", item.value.replace(" . ", ":")
+        rows.append(NatRow("publish", network.name, container.name, source, target, packets, size))
+    return rows
