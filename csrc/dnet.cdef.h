@@ -68,7 +68,7 @@ int dnet_put_address(struct dnet_batch *batch, int is_new, uint32_t index, int f
                      uint8_t prefix_length);
 int dnet_put_route(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *destination,
                    uint8_t prefix_length, const uint8_t *gateway);
-int dnet_put_isolated(struct dnet_batch *batch, uint32_t index);
+int dnet_put_bridge_port(struct dnet_batch *batch, uint32_t index, int hairpin, int isolated);
 int dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index);
 int dnet_put_dump(struct dnet_batch *batch, int type, int family);
 

@@ -261,9 +261,10 @@ dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias)
     return finish(&writer);
 }
 
-/* Makes a bridge port an isolated one: it exchanges no frames with other isolated ports. */
+/* Sets what a bridge port does: `hairpin`, frames may leave by the port they came in by; `isolated`, it exchanges
+ * none with other isolated ports. */
 int
-dnet_put_isolated(struct dnet_batch *batch, uint32_t index)
+dnet_put_bridge_port(struct dnet_batch *batch, uint32_t index, int hairpin, int isolated)
 {
     struct writer writer;
     struct ifinfomsg *link = begin_link(&writer, batch, RTM_SETLINK, 0, index);
@@ -272,7 +273,8 @@ dnet_put_isolated(struct dnet_batch *batch, uint32_t index)
     if (link)
         link->ifi_family = AF_BRIDGE;
     port = open_nest(&writer, IFLA_PROTINFO);
-    put_u8(&writer, IFLA_BRPORT_ISOLATED, 1);
+    put_u8(&writer, IFLA_BRPORT_MODE, (uint8_t) !!hairpin);
+    put_u8(&writer, IFLA_BRPORT_ISOLATED, (uint8_t) !!isolated);
     close_nest(&writer, port);
     return finish(&writer);
 }

@@ -80,7 +80,7 @@ class Changes:
     def _create_network(self, spec: NetworkSpec) -> Network:
         busy = reserve.busy_subnets(self._kernel)
         with self._store.operation() as owner:
-            with self._store.write():
+            with self._store.write(is_intent=True):
                 is_first = not self._store.has_other_networks()
                 network = reserve.network(self._store, self._kernel, spec, busy, owner)
             with self._forgetting("network", [network.id]):
@@ -101,7 +101,7 @@ class Changes:
         """Remove networks that no container is on; all of them, or none."""
         self._prepare()
         with self._store.network_lock(), self._store.operation() as owner:
-            with self._store.write():
+            with self._store.write(is_intent=True):
                 networks = list({net.id: net for net in map(self._store.network, references)}.values())
                 for network in networks:
                     self._check_unused(network)
@@ -146,7 +146,7 @@ class Changes:
         if any(spec.network == MODE_NONE and (spec.publish or spec.publish_all) for spec in specs):
             self._on_notice("published ports are discarded in mode none")
         with self._store.operation() as owner:
-            with self._store.write():
+            with self._store.write(is_intent=True):
                 containers = self._reserve(specs, owner)
             identities = [item.id for item in containers]
             with self._forgetting("container", identities):
@@ -215,7 +215,7 @@ class Changes:
         """Remove containers; see Engine.delete_many."""
         self._prepare()
         with self._store.operation() as owner:
-            with self._store.write():
+            with self._store.write(is_intent=True):
                 found = self._resolve(references, is_missing_ok=is_missing_ok)
                 containers = list({item.id: item for item in found}.values())
                 self._store.set_deleting("container", [item.id for item in containers], owner)

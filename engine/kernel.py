@@ -21,10 +21,10 @@ from dnet.model import IPAddress, IPNetwork
 from dnet.objects import (
     Address,
     Bridge,
+    BridgePort,
     Device,
     Flows,
     Forwarding,
-    Isolated,
     LocalRouting,
     Object,
     Quiet,
@@ -456,8 +456,8 @@ def _put_route(item: Route, batch: Any) -> int:
     return int(lib.dnet_put_route(batch, 1, item.index, family, packed, destination.prefixlen, gateway))
 
 
-def _put_isolated(item: Isolated, batch: Any) -> int:
-    return int(lib.dnet_put_isolated(batch, item.index))
+def _put_bridge_port(item: BridgePort, batch: Any) -> int:
+    return int(lib.dnet_put_bridge_port(batch, item.index, item.hairpin, item.isolated))
 
 
 def _put_local_routing(item: LocalRouting, batch: Any) -> int:
@@ -471,7 +471,7 @@ _ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
     Up: _put_up,
     Address: _put_address,
     Route: _put_route,
-    Isolated: _put_isolated,
+    BridgePort: _put_bridge_port,
     LocalRouting: _put_local_routing,
 }
 

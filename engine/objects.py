@@ -144,13 +144,21 @@ class Quiet(Device):
 
 
 @dataclass(frozen=True, slots=True)
-class Isolated(Device):
-    """A bridge port that exchanges no frames with other isolated ports, only with the bridge itself."""
+class BridgePort(Device):
+    """Settings of a bridge port.
+
+    `hairpin`: frames may leave by the port they came in by, which br_netfilter needs where a container reaches a
+    published port of its own through the host's address. `isolated`: the port exchanges no frames with other
+    isolated ones, only with the bridge itself.
+    """
 
     owned: ClassVar[bool] = True
+    hairpin: bool
+    isolated: bool
 
     def __str__(self) -> str:
-        return f"isolated port {self.place}"
+        settings = [name for name in ("hairpin", "isolated") if getattr(self, name)]
+        return f"port settings {', '.join(settings)} on {self.place}"
 
 
 @dataclass(frozen=True, slots=True)

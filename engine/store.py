@@ -124,7 +124,6 @@ class Store:
                 hint="upgrade dnet, or use another --state-dir",
             )
         execute("PRAGMA journal_mode = WAL")
-        execute("PRAGMA synchronous = FULL")
         execute("PRAGMA foreign_keys = ON")
         if version < SCHEMA_VERSION:
             with self.write():
@@ -154,9 +153,13 @@ class Store:
             raise StateError(f"{self._path} is damaged: {error}", object=self._path, hint=hint) from error
 
     @contextmanager
-    def write(self, *, is_dry_run: bool = False) -> Iterator[None]:
-        """Hold the write lock; commit at the end, or roll back after an error and after a dry run."""
+    def write(self, *, is_dry_run: bool = False, is_intent: bool = False) -> Iterator[None]:
+        """Hold the write lock; commit at the end, or roll back after an error and after a dry run.
+
+        An intent need not survive a power failure, which takes what it was for along, so it costs no fsync.
+        """
         with self._guard():
+            self._connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_intent else 'FULL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
