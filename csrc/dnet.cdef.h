@@ -35,8 +35,6 @@ struct dnet_sandbox {
     uint8_t make;     /* 1: make the namespace and pin it; 0: enter the one at `pin` */
     uint32_t segment_count;
     const struct dnet_segment *segments;
-    uint8_t begun;           /* out: something of it may exist */
-    uint8_t done;            /* out: all of it exists */
     int32_t error;           /* out: 0 or -errno */
     int32_t failed_segment;  /* out: -1 when the namespace itself failed */
     uint32_t failed_message; /* out: within that segment */
@@ -69,6 +67,7 @@ int dnet_put_address(struct dnet_batch *batch, int is_new, uint32_t index, int f
 int dnet_put_route(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *destination,
                    uint8_t prefix_length, const uint8_t *gateway);
 int dnet_put_bridge_port(struct dnet_batch *batch, uint32_t index, int hairpin, int isolated);
+int dnet_put_loopback_route(struct dnet_batch *batch, uint32_t index);
 int dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index);
 int dnet_put_dump(struct dnet_batch *batch, int type, int family);
 

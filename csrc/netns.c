@@ -102,7 +102,6 @@ enter_sandbox(struct dnet_sandbox *sandbox, struct slot *slot)
     slot->error = unshare(CLONE_NEWNET) < 0 ? -errno : pin_namespace(sandbox->pin);
     if (slot->error)
         return;
-    sandbox->begun = 1;
     if (sandbox->name && symlink(sandbox->pin, sandbox->name) < 0)
         slot->error = -errno;
     else
@@ -252,9 +251,7 @@ link_group(struct build *build, uint32_t first, uint32_t count)
 
         if (slot->error)
             fail(build, sandbox, slot->error, -1, 0, "");
-        else
-            sandbox->begun = 1;
-        if (sandbox->segment_count > steps)
+        else if (sandbox->segment_count > steps)
             steps = sandbox->segment_count;
     }
     for (uint32_t step = 0; step < steps; step++)
@@ -263,8 +260,7 @@ link_group(struct build *build, uint32_t first, uint32_t count)
         struct dnet_sandbox *sandbox = &build->sandboxes[first + i];
 
         close_slot(&build->slots[(first + i) % WINDOW]);
-        sandbox->done = !sandbox->error;
-        ok = ok && sandbox->done;
+        ok = ok && !sandbox->error;
     }
     return ok || build->keep_going;
 }
@@ -373,7 +369,6 @@ dnet_unpin(struct dnet_sandbox *sandboxes, uint32_t count, struct dnet_control *
             sandbox->error = -errno;
         else if (unlink(sandbox->pin) < 0 && errno != ENOENT)
             sandbox->error = -errno;
-        sandbox->done = !sandbox->error;
         __atomic_store_n(&control->done, i + 1, __ATOMIC_RELAXED);
     }
     return 0;

@@ -402,6 +402,32 @@ dnet_put_route(struct dnet_batch *batch, int is_new, uint32_t index, int family,
     return finish(&writer);
 }
 
+/*
+ * A route `local ::1` through a device, behind the loopback's own in preference (its metric is the index, so that
+ * several do not clash). Routing of an incoming packet for ::1 is strict about the interface; with this, the reply
+ * to a translated connection that began at ::1 is delivered. Nothing else gets that far: packets that arrive
+ * addressed to ::1 are dropped before translation.
+ */
+int
+dnet_put_loopback_route(struct dnet_batch *batch, uint32_t index)
+{
+    static const uint8_t loopback[16] = {[15] = 1};
+    struct writer writer;
+    struct rtmsg *body = begin(&writer, batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, sizeof *body);
+
+    if (body) {
+        body->rtm_family = AF_INET6;
+        body->rtm_dst_len = 128;
+        body->rtm_table = RT_TABLE_LOCAL;
+        body->rtm_protocol = RTPROT_BOOT;
+        body->rtm_type = RTN_LOCAL;
+    }
+    put(&writer, RTA_DST, loopback, sizeof loopback);
+    put_u32(&writer, RTA_OIF, index);
+    put_u32(&writer, RTA_PRIORITY, index);
+    return finish(&writer);
+}
+
 /* A dump request: RTM_GETLINK, RTM_GETADDR or RTM_GETROUTE of one family, or of all with AF_UNSPEC. */
 int
 dnet_put_dump(struct dnet_batch *batch, int type, int family)

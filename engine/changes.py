@@ -75,18 +75,20 @@ class Changes:
         """Create a network."""
         self._prepare()
         with self._store.network_lock():
-            return self._create_network(spec)
+            network = self._create_network(spec)
+        self._kernel.keep_switches()
+        return network
 
     def _create_network(self, spec: NetworkSpec) -> Network:
         busy = reserve.busy_subnets(self._kernel)
-        with self._store.operation() as owner:
+        with self._store.operation() as owner, self._undoing(owner) as groups:
             with self._store.write(is_intent=True):
                 is_first = not self._store.has_other_networks()
                 network = reserve.network(self._store, self._kernel, spec, busy, owner)
-            with self._forgetting("network", [network.id]):
-                self._with_table(lambda: self._applier.create([wanted.network(network, is_first=is_first)]))
-                with self._store.write():
-                    self._store.set_ready("network", [network.id])
+            groups.append(wanted.network(network, is_first=is_first))
+            self._with_table(lambda: self._applier.create(groups))
+            with self._store.write():
+                self._store.set_ready("network", [network.id])
         return network
 
     def plan_network(self, spec: NetworkSpec) -> list[Object]:
@@ -142,27 +144,25 @@ class Changes:
         """Create containers in one pass; see Engine.create_many."""
         started = time.perf_counter()
         self._prepare()
-        self._ensure_networks({spec.network for spec in specs} - {MODE_NONE})
         if any(spec.network == MODE_NONE and (spec.publish or spec.publish_all) for spec in specs):
             self._on_notice("published ports are discarded in mode none")
-        with self._store.operation() as owner:
+        with (
+            self._ensured_networks({spec.network for spec in specs} - {MODE_NONE}),
+            self._store.operation() as owner,
+            self._undoing(owner) as groups,
+        ):
             with self._store.write(is_intent=True):
                 containers = self._reserve(specs, owner)
-            identities = [item.id for item in containers]
-            with self._forgetting("container", identities):
-                groups = self._groups(containers)
-                planned = time.perf_counter()
-                errors = self._with_table(
-                    lambda: self._applier.create(
-                        groups, keep_going=keep_going, on_progress=_report(on_progress, len(specs))
-                    )
-                )
-                applied = time.perf_counter()
-                with self._store.write():
-                    self._store.set_ready("container", identities)
-            failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
-            if failed:
-                self._store.forget("container", failed)
+            groups.extend(self._groups(containers))
+            planned = time.perf_counter()
+            report = _report(on_progress, len(specs))
+            errors = self._with_table(lambda: self._applier.create(groups, keep_going=keep_going, on_progress=report))
+            applied = time.perf_counter()
+            with self._store.write():
+                self._store.set_ready("container", [item.id for item in containers])
+                failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
+                self._store.delete("container", failed)
+        self._kernel.keep_switches()
         phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}
         return Created(
             containers=tuple(item for item, error in zip(containers, errors, strict=True) if not error),
@@ -195,19 +195,36 @@ class Changes:
         networks = {network.id: network for network in self._store.networks()}
         return [wanted.container(item, networks) for item in containers]
 
-    def _ensure_networks(self, references: Iterable[str]) -> None:
-        """Make the default network on its first use, and again any whose device is gone (after a reboot, say)."""
-        for reference in sorted(references):
-            if reference == DEFAULT_NETWORK and not self._store.find_networks(reference):
+    @contextmanager
+    def _ensured_networks(self, references: Iterable[str]) -> Iterator[None]:
+        """Make the default network on its first use, and again any whose device is gone (after a reboot, say).
+
+        When the block fails, a network that was made for it goes again, unless somebody else has come to use it.
+        """
+        made: list[Network] = []
+        try:
+            for reference in sorted(references):
                 with self._store.network_lock():
-                    if not self._store.find_networks(reference):
-                        self._create_network(NetworkSpec(name=reference))
-                continue
-            network = self._store.network(reference)
-            if not self._kernel.is_device(network.device_index, network.device):
-                with self._store.network_lock():
+                    if reference == DEFAULT_NETWORK and not self._store.find_networks(reference):
+                        made.append(self._create_network(NetworkSpec(name=reference)))
+                    network = self._store.network(reference)
                     if not self._kernel.is_device(network.device_index, network.device):
                         self._applier.create([wanted.network(network, is_first=True)])
+            yield
+        except BaseException as error:
+            for network in made:
+                self._undo_network(error, network)
+            raise
+
+    def _undo_network(self, cause: BaseException, network: Network) -> None:
+        with self._store.network_lock(), self._store.operation() as owner:
+            with self._store.write():
+                if self._store.containers_on(network.id):
+                    return
+                is_last = not self._store.has_other_networks([network.id])
+                self._store.set_deleting("network", [network.id], owner)
+            group = wanted.network(network, is_first=is_last)
+            self._applier.undo(cause, [group], lambda: self._store.forget_owned(owner))
 
     def delete_many(
         self, references: Sequence[str], *, is_missing_ok: bool = False, on_progress: Progress | None = None
@@ -348,12 +365,13 @@ class Changes:
         return create()
 
     @contextmanager
-    def _forgetting(self, table: str, identities: Sequence[str]) -> Iterator[None]:
-        """Take reserved rows back when the block fails."""
+    def _undoing(self, owner: str) -> Iterator[list[Group]]:
+        """Yield a list for the groups that the block creates; when it fails, remove them and what `owner` reserved."""
+        groups: list[Group] = []
         try:
-            yield
-        except BaseException:
-            self._store.forget(table, identities)
+            yield groups
+        except BaseException as error:
+            self._applier.undo(error, groups, lambda: self._store.forget_owned(owner))
             raise
 
 

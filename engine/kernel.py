@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
-from typing import Any, NamedTuple
+from typing import Any
 
 from dnet._core import ffi, lib
 from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, Unsupported
@@ -26,6 +26,7 @@ from dnet.objects import (
     Flows,
     Forwarding,
     LocalRouting,
+    LoopbackRoute,
     Object,
     Quiet,
     Route,
@@ -59,13 +60,6 @@ DELETE_GROUP_BASE = 1 << 30
 FORWARDING_PATHS = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 ACCEPT_RA_DIRECTORY = "/proc/sys/net/ipv6/conf"
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
-
-
-class Outcome(NamedTuple):
-    """How far a group came: its first `created` objects exist (all of them when `error` is None)."""
-
-    created: int
-    error: DnetError | None
 
 
 class Kernel:
@@ -137,27 +131,22 @@ class Kernel:
     # Creating
 
     def create(
-        self,
-        groups: Sequence[Sequence[Object]],
-        outcomes: list[Outcome],
-        *,
-        keep_going: bool = False,
-        on_progress: Progress | None = None,
-    ) -> None:
-        """Create every group, appending one outcome each; stop soon after the first failure unless `keep_going`.
+        self, groups: Sequence[Sequence[Object]], *, keep_going: bool = False, on_progress: Progress | None = None
+    ) -> list[DnetError | None]:
+        """Create every group and return an error or None for each; stop soon after the first unless `keep_going`.
 
-        When interrupted (any exception from the waiting thread or from `on_progress`) the outcomes tell what
-        exists nevertheless. Nothing is undone here.
+        Nothing is undone here. Deleting the groups does that, however far they came.
         """
         if groups and any(isinstance(item, Sandbox) for item in groups[0]):
-            _Build(self, groups).run(outcomes, keep_going=keep_going, on_progress=on_progress)
-            return
+            return _Build(self, groups).run(keep_going=keep_going, on_progress=on_progress)
+        errors: list[DnetError | None] = []
         for group in groups:
-            outcomes.append(self._create_on_host(group))
-            if outcomes[-1].error and not keep_going:
-                return
+            errors.append(self._create_on_host(group))
+            if errors[-1] and not keep_going:
+                break
+        return errors
 
-    def _create_on_host(self, group: Sequence[Object]) -> Outcome:
+    def _create_on_host(self, group: Sequence[Object]) -> DnetError | None:
         start = 0
         while start < len(group):
             first = group[start]
@@ -166,18 +155,18 @@ class Kernel:
                 start += 1
                 continue
             end = start
-            batch, _ = _new_batch(len(group) - start)
+            batch, _data = _new_batch(len(group) - start)
             while end < len(group) and not isinstance(group[end], Forwarding):
                 self.encode(group[end], batch)
                 end += 1
                 if _ends_segment(group[end - 1]):
                     break
             codes, text = self._transact(batch)
-            for offset, code in enumerate(codes):
+            for item, code in zip(group[start:end], codes, strict=True):
                 if code:
-                    return Outcome(start + offset, _refused(group[start + offset], -code, text))
+                    return _refused(item, -code, text)
             start = end
-        return Outcome(len(group), None)
+        return None
 
     def encode(self, item: Object, batch: Any) -> None:
         """Append the one message that creates `item`."""
@@ -212,6 +201,10 @@ class Kernel:
         except OSError as error:
             raise KernelRefused(f"write {value} to {path}", error.errno or 0) from error
         self._switched[path] = before
+
+    def keep_switches(self) -> None:
+        """Make what was switched on here stay, whatever is undone later."""
+        self._switched.clear()
 
     def drop_flows(self, items: Sequence[Flows], *, is_new: bool) -> None:
         """Drop connection tracking entries: all of the containers', or those in the way of new UDP ports."""
@@ -380,31 +373,24 @@ class _Build:
         sandbox.segments = array
         sandbox.segment_count = len(segments)
 
-    def run(self, outcomes: list[Outcome], *, keep_going: bool, on_progress: Progress | None) -> None:
+    def run(self, *, keep_going: bool, on_progress: Progress | None) -> list[DnetError | None]:
+        """Build, and return an error or None for each group; those not reached have None."""
         control = ffi.new("struct dnet_control *")
         text = ffi.new("char[]", TEXT_BYTES)
         fd, count = self._kernel.host_fd(), len(self._groups)
         call = lambda: lib.dnet_build(fd, self._array, count, keep_going, control, text, TEXT_BYTES)  # noqa: E731
-        try:
-            code = _supervise(call, control, count, on_progress)
-        finally:
-            outcomes.extend(self._outcome(index, _text(text)) for index in range(count))
-        if code and not any(outcome.error for outcome in outcomes):
+        code = _supervise(call, control, count, on_progress)
+        if code:
             raise _refusal("build sandboxes", -code, "")
+        words = _text(text)
+        return [self._error(index, words) if self._array[index].error else None for index in range(count)]
 
-    def _outcome(self, index: int, text: str) -> Outcome:
-        group, sandbox = self._groups[index], self._array[index]
-        if sandbox.done:
-            return Outcome(len(group), None)
-        first = group.index(self._sandboxes[index]) + 1
-        if not sandbox.begun:
-            first -= 1
-        if not sandbox.error:
-            return Outcome(first, None)
+    def _error(self, index: int, text: str) -> DnetError:
+        sandbox = self._array[index]
         if sandbox.failed_segment < 0:
-            return Outcome(first, _refused(self._sandboxes[index], -sandbox.error, text))
+            return _refused(self._sandboxes[index], -sandbox.error, text)
         position = self._positions[index][sandbox.failed_segment][sandbox.failed_message]
-        return Outcome(position, _refused(group[position], -sandbox.error, text))
+        return _refused(self._groups[index][position], -sandbox.error, text)
 
 
 def _ends_segment(item: Object) -> bool:
@@ -460,6 +446,10 @@ def _put_bridge_port(item: BridgePort, batch: Any) -> int:
     return int(lib.dnet_put_bridge_port(batch, item.index, item.hairpin, item.isolated))
 
 
+def _put_loopback_route(item: LoopbackRoute, batch: Any) -> int:
+    return int(lib.dnet_put_loopback_route(batch, item.index))
+
+
 def _put_local_routing(item: LocalRouting, batch: Any) -> int:
     return int(lib.dnet_put_route_localnet(batch, item.index))
 
@@ -473,6 +463,7 @@ _ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
     Route: _put_route,
     BridgePort: _put_bridge_port,
     LocalRouting: _put_local_routing,
+    LoopbackRoute: _put_loopback_route,
 }
 
 

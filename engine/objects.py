@@ -172,6 +172,16 @@ class LocalRouting(Device):
 
 
 @dataclass(frozen=True, slots=True)
+class LoopbackRoute(Device):
+    """The route `local ::1 dev DEVICE`: what LocalRouting does for 127.0.0.1, for ::1."""
+
+    owned: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"route local ::1 dev {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
 class Address(Device):
     """An address with its prefix length."""
 

@@ -159,14 +159,14 @@ class Store:
         An intent need not survive a power failure, which takes what it was for along, so it costs no fsync.
         """
         with self._guard():
-            self._connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_intent else 'FULL'}")
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_intent else 'FULL'}")
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("ROLLBACK" if is_dry_run else "COMMIT")
+                self._connection.execute("ROLLBACK" if is_dry_run else "COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
 
     def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         with self._guard():
@@ -187,9 +187,11 @@ class Store:
         owner = os.urandom(8).hex()
         path = self._owner_path(owner)
         with open(path, "w", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield owner
-            os.unlink(path)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield owner
+            finally:
+                os.unlink(path)
 
     def _owner_path(self, owner: str) -> str:
         return os.path.join(self._directory, "operations", owner)
@@ -450,12 +452,19 @@ class Store:
         )
 
     def forget(self, table: str, identities: Sequence[str]) -> None:
-        """Remove rows, a container's endpoints with it."""
+        """Remove rows, a container's endpoints and ports with it."""
         with self.write():
-            self._connection.executemany(
-                f"DELETE FROM {table} WHERE id = ?",
-                [(identity,) for identity in identities],
-            )
+            self.delete(table, identities)
+
+    def delete(self, table: str, identities: Sequence[str]) -> None:
+        """Remove rows; inside a transaction."""
+        self._connection.executemany(f"DELETE FROM {table} WHERE id = ?", [(identity,) for identity in identities])
+
+    def forget_owned(self, owner: str) -> None:
+        """Remove what an operation had reserved and did not finish."""
+        with self.write():
+            for table in ("container", "network"):
+                self._connection.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
 
 
 def _only(found: Sequence[T], reference: str, what: str) -> T:

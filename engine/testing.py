@@ -73,7 +73,10 @@ family = socket.AF_INET6 if ":" in address else socket.AF_INET
 listener = socket.socket(family, *kinds[protocol])
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind((address, int(port)))
-if protocol != "udp":
+if protocol == "udp":
+    # So that the answer comes from the address that was asked: IP_PKTINFO, IPV6_RECVPKTINFO (linux/in.h, in6.h).
+    listener.setsockopt(*((41, 49) if ":" in address else (0, 8)), 1)
+else:
     listener.listen(128)
 print(listener.getsockname()[1], flush=True)
 def answer(peer, text):
@@ -84,8 +87,9 @@ while True:
     if sys.stdin in readable:
         break
     if protocol == "udp":
-        text, peer = listener.recvfrom(65536)
-        listener.sendto(answer(peer, text), peer)
+        text, [(level, kind, info)], _, peer = listener.recvmsg(65536, 256)
+        info = info[:16] + bytes(4) if level == 41 else bytes(4) + info[4:]
+        listener.sendmsg([answer(peer, text)], [(level, kind, info)], 0, peer)
         continue
     connection, peer = listener.accept()
     with connection:
@@ -246,8 +250,8 @@ class Namespace:
         return answer
 
     def can_ping(self, address: str) -> bool:
-        """Whether `ping` gets a reply within two seconds."""
-        return self.run("ping", "-n", "-c", "1", "-W", "2", address, code=None).code == 0
+        """Whether `ping` gets a reply within a second."""
+        return self.run("ping", "-n", "-c", "1", "-W", "1", address, code=None).code == 0
 
     def silent(self, addresses: Sequence[str], within_s: float = 20.0) -> list[str]:
         """Return those of many IPv4 addresses that answer no ping, asked side by side and repeatedly."""

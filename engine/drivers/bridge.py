@@ -17,6 +17,7 @@ from dnet.objects import (
     BridgePort,
     Forwarding,
     LocalRouting,
+    LoopbackRoute,
     Object,
     Quiet,
     Route,
@@ -56,6 +57,8 @@ def _bridge(net: Network) -> Iterator[Object]:
         # Without a link-local address the host could not ask for a neighbour on behalf of others (ndisc_send_ns).
         yield Address(device, index, "", interface=link_local(net.gateway6))
     yield Up(device, index, "")
+    if net.subnet6:
+        yield LoopbackRoute(device, index, "")
 
 
 def link_local(address: IPv6Address) -> IPv6Interface:
