@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from dnet import nat, reserve, wanted
+from dnet import firewalls, nat, reserve, wanted
 from dnet.apply import Applier, Group
 from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
 from dnet.kernel import Kernel
@@ -89,6 +89,7 @@ class Changes:
             self._with_table(lambda: self._applier.create(groups))
             with self._store.write():
                 self._store.set_ready("network", [network.id])
+        self._make_way()
         return network
 
     def plan_network(self, spec: NetworkSpec) -> list[Object]:
@@ -134,6 +135,8 @@ class Changes:
             wanted.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)
         ]
         self._applier.delete(groups)
+        for network in networks:
+            firewalls.withdraw(self._nft, network.device)
         self._store.forget("network", [network.id for network in networks])
 
     # Containers
@@ -224,7 +227,11 @@ class Changes:
                 is_last = not self._store.has_other_networks([network.id])
                 self._store.set_deleting("network", [network.id], owner)
             group = wanted.network(network, is_first=is_last)
-            self._applier.undo(cause, [group], lambda: self._store.forget_owned(owner))
+            self._applier.undo(cause, [group], lambda: self._forget_network(network, owner))
+
+    def _forget_network(self, network: Network, owner: str) -> None:
+        firewalls.withdraw(self._nft, network.device)
+        self._store.forget_owned(owner)
 
     def delete_many(
         self, references: Sequence[str], *, is_missing_ok: bool = False, on_progress: Progress | None = None
@@ -342,6 +349,7 @@ class Changes:
             self._kernel.prepare_directory(self._sandbox_directory)
             self._kernel.prepare_directory(wanted.NAME_DIRECTORY)
             self._is_prepared = True
+            self._make_way()
         containers, networks = self._store.abandoned()
         if containers:
             self._remove_containers(containers)
@@ -352,6 +360,13 @@ class Changes:
             self._on_notice(
                 f"removed {len(containers)} containers and {len(networks)} networks, left half done by a killed process"
             )
+
+    def _make_way(self) -> None:
+        """Look after other firewalls, and say which of them stop our networks."""
+        devices = [network.device for network in self._store.networks()]
+        if devices:
+            for sentence in firewalls.make_way(self._nft, devices):
+                self._on_notice(sentence)
 
     def _with_table(self, create: Callable[[], R]) -> R:
         """Run a creation; when somebody has flushed the ruleset, make the table with all its elements again first."""

@@ -22,6 +22,7 @@ SETS = {
     "within_network": ("type ifname . ifname;", "traffic that stays in one network whose containers may talk"),
     "internal": ("type ifname;", "bridges of networks without access to the outside"),
     "routed": ("type ifname;", "bridges of networks whose addresses the outside sees"),
+    "docker_bridges": ("type ifname;", "bridges of Docker's, which relies on a policy that an accept for us passes by"),
     "subnets4": ("type ifname . ipv4_addr; flags interval;", "each bridge with its subnet"),
     "subnets6": ("type ifname . ipv6_addr; flags interval;", "each bridge with its IPv6 subnet"),
     "masquerade4": ("type ipv4_addr; flags interval; counter;", "subnets that leave under the host's address"),
@@ -81,6 +82,7 @@ CHAINS = {
         (
             "ct state established,related accept",
             "iifname . oifname @within_network accept",
+            "iifname @bridges oifname @docker_bridges ct status & dnat != dnat counter drop",
             "iifname @internal counter drop",
             "oifname @internal counter drop",
             "oifname @bridges ct status dnat accept",

@@ -68,6 +68,7 @@ class Nft:
         if self._context is None:
             try:
                 self._context = _load_binding().Nftables()
+                self._context.set_handle_output(True)
             except OSError as error:
                 raise Unsupported(
                     f"libnftables cannot be loaded: {error}", object="nftables", hint=_INSTALL_HINT
@@ -82,17 +83,21 @@ class Nft:
         if code:
             raise _refusal(what, text)
 
-    def elements(self, table: str, kind: str, name: str) -> list[Element]:
-        """Return the elements of one set or map with their counters; never on a hot path."""
+    def json(self, command: str, kind: str) -> list[Any]:
+        """Run a listing command and return the items of one kind, as libnftables-json(5) describes them."""
         self.prepare()
         self._context.set_json_output(True)
         try:
-            code, output, text = self._context.cmd(f"list {kind} {table} {name}")
+            code, output, text = self._context.cmd(command)
         finally:
             self._context.set_json_output(False)
         if code:
-            raise _refusal(f"list {kind} {name} of table {table}", text)
-        bodies = [item[kind] for item in json.loads(output)["nftables"] if kind in item]
+            raise _refusal(command, text)
+        return [item[kind] for item in json.loads(output or '{"nftables": []}')["nftables"] if kind in item]
+
+    def elements(self, table: str, kind: str, name: str) -> list[Element]:
+        """Return the elements of one set or map with their counters; never on a hot path."""
+        bodies = self.json(f"list {kind} {table} {name}", kind)
         return [_element(item) for body in bodies for item in body.get("elem", ())]
 
     def has_table(self, table: str) -> bool:
