@@ -97,6 +97,30 @@ def ps(session: Session, *, _all: bool, quiet: bool, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("name")
+@click.argument("wanted", metavar="[PORT[/PROTO]]", required=False, default="")
+@render.json_option
+@click.pass_obj
+def port(session: Session, name: str, wanted: str, *, as_json: bool) -> None:
+    """Show where a container's ports are published; with PORT, only where that one is.
+
+    \b
+    Example:
+      dnet port web
+      dnet port web 80/tcp
+    """
+    with session.open() as engine:
+        container = engine.container(name)
+    mappings = views.published(container, wanted)
+    if as_json:
+        render.document(views.port_documents(mappings))
+        return
+    for item in mappings:
+        prefix = "" if wanted else f"{item.container_port}/{item.protocol} -> "
+        click.echo(f"{prefix}{item.host}")
+
+
+@click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option(
     "-f",

@@ -11,7 +11,7 @@ import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 from dnet import firewalls, nat, reserve, wanted
@@ -21,7 +21,7 @@ from dnet.kernel import Kernel
 from dnet.model import DEFAULT_NETWORK, MODE_NONE, Container, ContainerSpec, Network, NetworkSpec
 from dnet.nat import TABLE
 from dnet.nft import Nft
-from dnet.objects import NatElement, Object
+from dnet.objects import Flows, NatElement, Object
 from dnet.ports import PortMapping, parse_publish
 from dnet.store import Store
 
@@ -81,7 +81,8 @@ class Changes:
 
     def _create_network(self, spec: NetworkSpec) -> Network:
         busy = reserve.busy_subnets(self._kernel)
-        with self._store.operation() as owner, self._undoing(owner) as groups:
+        owner = self._store.owner
+        with self._undoing(owner) as groups:
             with self._store.write(is_intent=True):
                 is_first = not self._store.has_other_networks()
                 network = reserve.network(self._store, self._kernel, spec, busy, owner)
@@ -103,12 +104,12 @@ class Changes:
     def delete_networks(self, references: Sequence[str]) -> list[Network]:
         """Remove networks that no container is on; all of them, or none."""
         self._prepare()
-        with self._store.network_lock(), self._store.operation() as owner:
+        with self._store.network_lock():
             with self._store.write(is_intent=True):
                 networks = list({net.id: net for net in map(self._store.network, references)}.values())
                 for network in networks:
                     self._check_unused(network)
-                self._store.set_deleting("network", [network.id for network in networks], owner)
+                self._store.set_deleting("network", [network.id for network in networks], self._store.owner)
             self._remove_networks(networks)
         return networks
 
@@ -149,13 +150,10 @@ class Changes:
         self._prepare()
         if any(spec.network == MODE_NONE and (spec.publish or spec.publish_all) for spec in specs):
             self._on_notice("published ports are discarded in mode none")
-        with (
-            self._ensured_networks({spec.network for spec in specs} - {MODE_NONE}),
-            self._store.operation() as owner,
-            self._undoing(owner) as groups,
-        ):
+        references = {spec.network for spec in specs} - {MODE_NONE}
+        with self._ensured_networks(references), self._undoing(self._store.owner) as groups:
             with self._store.write(is_intent=True):
-                containers = self._reserve(specs, owner)
+                containers = self._reserve(specs, self._store.owner)
             groups.extend(self._groups(containers))
             planned = time.perf_counter()
             report = _report(on_progress, len(specs))
@@ -164,7 +162,8 @@ class Changes:
             with self._store.write():
                 self._store.set_ready("container", [item.id for item in containers])
                 failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
-                self._store.delete("container", failed)
+                if failed:
+                    self._store.delete("container", failed)
         self._kernel.keep_switches()
         phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}
         return Created(
@@ -207,6 +206,9 @@ class Changes:
         made: list[Network] = []
         try:
             for reference in sorted(references):
+                found = self._store.find_networks(reference)
+                if found and self._kernel.is_device(found[0].device_index, found[0].device):
+                    continue
                 with self._store.network_lock():
                     if reference == DEFAULT_NETWORK and not self._store.find_networks(reference):
                         made.append(self._create_network(NetworkSpec(name=reference)))
@@ -220,7 +222,8 @@ class Changes:
             raise
 
     def _undo_network(self, cause: BaseException, network: Network) -> None:
-        with self._store.network_lock(), self._store.operation() as owner:
+        owner = self._store.owner
+        with self._store.network_lock():
             with self._store.write():
                 if self._store.containers_on(network.id):
                     return
@@ -238,12 +241,11 @@ class Changes:
     ) -> list[Container]:
         """Remove containers; see Engine.delete_many."""
         self._prepare()
-        with self._store.operation() as owner:
-            with self._store.write(is_intent=True):
-                found = self._resolve(references, is_missing_ok=is_missing_ok)
-                containers = list({item.id: item for item in found}.values())
-                self._store.set_deleting("container", [item.id for item in containers], owner)
-            self._remove_containers(containers, on_progress)
+        with self._store.write(is_intent=True):
+            found = self._resolve(references, is_missing_ok=is_missing_ok)
+            containers = list({item.id: item for item in found}.values())
+            self._store.set_deleting("container", [item.id for item in containers], self._store.owner)
+        self._remove_containers(containers, on_progress)
         return containers
 
     def _resolve(self, references: Sequence[str], *, is_missing_ok: bool) -> list[Container]:
@@ -274,44 +276,53 @@ class Changes:
                 raise InvalidRequest(f"container {container.name} is on no network", object=container.name)
             network = self._network_of(container)
             ports = reserve.publish(container.name, network, items, self._reservation().host_ports())
-            self._store.insert_ports(container.id, ports)
             exposed = {(port, item.protocol) for item in items for port in item.container_ports}
-            self._store.set_exposed(container.id, sorted({*container.exposed, *exposed}))
-        before = set(self._rules_of(container, network))
-        updated = self._store.container(container.id)
-        rules = [item for item in self._rules_of(updated, network) if item not in before]
+            updated = replace(
+                container,
+                ports=(*container.ports, *ports),
+                exposed=tuple(sorted({*container.exposed, *exposed})),
+            )
+            self._store.insert_ports(container.id, ports)
+            self._store.set_exposed(container.id, updated.exposed)
+        rules = _rules_of(container, ports, network)
         try:
             self._with_table(lambda: self._applier.create_rules(rules))
-        except BaseException:
-            with self._store.write():
-                self._store.delete_ports(ports)
-                self._store.set_exposed(container.id, container.exposed)
+            self._kernel.drop_flows(_flows_of(container, ports, network), is_new=True)
+        except BaseException as error:
+            self._applier.undo(error, [rules], lambda: self._forget_ports(container, ports))
             raise
         return updated
+
+    def _forget_ports(self, container: Container, ports: Sequence[PortMapping]) -> None:
+        with self._store.write():
+            self._store.delete_ports(ports)
+            self._store.set_exposed(container.id, container.exposed)
 
     def unpublish(self, reference: str, ports: Sequence[PortMapping]) -> Container:
         """Take back published ports of a container; connections that are open through them stay."""
         self._prepare()
-        container = self._store.container(reference)
-        for item in ports:
-            if item not in container.ports:
-                raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
-        if not ports:
-            return container
-        network = self._network_of(container)
+        doomed = set(ports)
         with self._store.write():
+            container = self._store.container(reference)
+            for item in doomed - set(container.ports):
+                raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
             self._store.delete_ports(ports)
-        updated = self._store.container(container.id)
-        after = set(self._rules_of(updated, network))
-        self._applier.delete_rules([item for item in self._rules_of(container, network) if item not in after])
+        updated = replace(container, ports=tuple(item for item in container.ports if item not in doomed))
+        if doomed:
+            network = self._network_of(container)
+            # An address and port that another mapping still uses stays open on a routed network.
+            kept = {(item.host_ip.version, item.protocol, item.container_port) for item in updated.ports}
+            rules = [
+                rule
+                for item in ports
+                for rule in _rules_of(container, [item], network)
+                if nat.is_published(rule) or (item.host_ip.version, item.protocol, item.container_port) not in kept
+            ]
+            self._applier.delete_rules(list(dict.fromkeys(rules)))
         return updated
 
     def _network_of(self, container: Container) -> Network:
         return self._store.network(container.endpoints[0].network_id)
-
-    def _rules_of(self, container: Container, network: Network) -> list[Object]:
-        group = wanted.container(container, {network.id: network})
-        return [item for item in group if item.backend == "nft"]
 
     def nat(self, reference: str) -> list[NatRow]:
         """Return the table's translations with their counters; see Engine.nat."""
@@ -394,6 +405,17 @@ def _report(on_progress: Progress | None, total: int) -> Callable[[int], None] |
     if on_progress is None:
         return None
     return lambda done: on_progress(done, total)
+
+
+def _rules_of(container: Container, ports: Sequence[PortMapping], network: Network) -> list[Object]:
+    """Return the table's elements for some ports of a container."""
+    objects = nat.container_objects(replace(container, ports=tuple(ports)), network, container.endpoints[0])
+    return [item for item in objects if item.backend == "nft"]
+
+
+def _flows_of(container: Container, ports: Sequence[PortMapping], network: Network) -> list[Flows]:
+    objects = nat.container_objects(replace(container, ports=tuple(ports)), network, container.endpoints[0])
+    return [item for item in objects if isinstance(item, Flows)]
 
 
 def _published_rows(

@@ -29,7 +29,7 @@ class Chain(NamedTuple):
 
 
 def make_way(nft: Nft, devices: Sequence[str]) -> list[str]:
-    """Let the networks of these bridges through Docker's rules; return a sentence for each chain that stops them still."""
+    """Let the networks of these bridges through Docker's rules; say which chains stop them still."""
     chains = nft.json("list chains", "chain")
     found = [Chain(item["family"], item["table"], item["name"]) for item in chains if _drops_forwarded(item)]
     docker = {(item["family"], item["table"]) for item in chains if item["name"] == DOCKER_CHAIN}

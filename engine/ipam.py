@@ -142,14 +142,14 @@ def mac_of(address: IPv4Address) -> str:
 class HostPorts:
     """Gives out host ports; one (address, protocol, port) to one container, 0.0.0.0 and :: clashing with each address.
 
-    `holders(protocol, port)` tells who has a port already, by address; `automatic` are the ports to choose from, in
-    the order of choice; `local` the addresses of the host.
+    `holders(protocol, port)` tells who has a port already, by address; `automatic()` yields the ports to choose from,
+    in the order of choice; `local` the addresses of the host.
     """
 
     def __init__(
         self,
         holders: Callable[[str, int], Mapping[IPAddress, str]],
-        automatic: Sequence[int],
+        automatic: Callable[[], Iterator[int]],
         local: Collection[IPAddress],
     ) -> None:
         self._holders = holders
@@ -157,7 +157,7 @@ class HostPorts:
         self._local = local
         self._given: dict[tuple[str, int], dict[IPAddress, str]] = {}
         # Where the search in a range that several containers share goes on, so that it is walked once.
-        self._positions: dict[tuple[object, ...], int] = {}
+        self._searches: dict[tuple[object, ...], Iterator[int]] = {}
         self.last_automatic = 0
 
     def assign(self, name: str, published: Publish, addresses: Sequence[IPAddress]) -> list[PortMapping]:
@@ -189,16 +189,18 @@ class HostPorts:
                     hint="choose another host port, or none for an automatic one",
                 )
             return candidates[0]
-        pool = candidates or self._automatic
         key = (candidates, protocol, *addresses)
-        for position in range(self._positions.get(key, 0), len(pool)):
-            if not self._holder(addresses, protocol, pool[position]):
-                self._positions[key] = position + 1
+        search = self._searches.setdefault(key, iter(candidates) if candidates else self._automatic())
+        for port in search:
+            if not self._holder(addresses, protocol, port):
                 if not candidates:
-                    self.last_automatic = pool[position]
-                return pool[position]
-        self._positions[key] = len(pool)
-        what = f"range {pool[0]}-{pool[-1]}" if candidates else "automatic range (net.ipv4.ip_local_port_range)"
+                    self.last_automatic = port
+                return port
+        what = (
+            f"range {candidates[0]}-{candidates[-1]}"
+            if candidates
+            else "automatic range (net.ipv4.ip_local_port_range)"
+        )
         raise Exhausted(
             f"no {protocol} port of the {what} is left for port {container_port} of {name}",
             object=name,

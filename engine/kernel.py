@@ -39,7 +39,8 @@ Progress = Callable[[int], None]
 
 AF_UNSPEC = 0
 FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
-NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
+NLM_F_REQUEST = 1
 RTM_GETADDR, RTM_GETROUTE = 22, 26
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST = 1
@@ -49,7 +50,7 @@ RTN_UNICAST = 1
 # Longest message: SETLINK with an alias of 255 bytes.
 MESSAGE_BYTES_MAX = 384
 TEXT_BYTES = 256
-DUMP_BYTES = 1 << 18
+DUMP_BYTES = 1 << 15
 # Calls longer than this many sandboxes run on a thread, so that the caller's can react to signals and report.
 SUPERVISED_FROM = 9
 PROGRESS_INTERVAL_S = 0.05
@@ -308,15 +309,29 @@ class Kernel:
             raise _refusal("talk to the kernel over netlink", -code, "")
         return list(codes), _text(text)
 
+    def dump_sockets(self, kind: int, body: bytes) -> Iterator[bytes]:
+        """Yield the answers of the kernel's socket diagnosis to one request."""
+        request = struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST, 0, 0) + body
+        try:
+            yield from self._dump_raw(NETLINK_SOCK_DIAG, request)
+        except KernelRefused as error:
+            # A kernel without the diagnosis of this protocol; the port may still be refused when it is used.
+            if error.errno != errno.ENOENT:
+                raise
+
     def _dump(self, kind: int, family: int) -> Iterator[bytes]:
-        """Yield the messages of a dump, headers included."""
-        batch, _data = _new_batch(1)
+        """Yield the messages of an rtnetlink dump, headers included."""
+        batch, data = _new_batch(1)
         lib.dnet_put_dump(batch, kind, family)
+        yield from self._dump_raw(NETLINK_ROUTE, bytes(ffi.buffer(data, batch.length)))
+
+    def _dump_raw(self, protocol: int, request: bytes) -> Iterator[bytes]:
+        fd, data = self._socket(protocol), ffi.new("uint8_t[]", request)
         capacity = DUMP_BYTES
         length = ffi.new("size_t *")
         while True:
             buffer = ffi.new("uint8_t[]", capacity)
-            code = lib.dnet_dump(self.host_fd(), batch.data, batch.length, buffer, capacity, length)
+            code = lib.dnet_dump(fd, data, len(request), buffer, capacity, length)
             if code == -errno.ENOBUFS:
                 capacity *= 4
             elif code != -errno.EAGAIN:

@@ -217,7 +217,7 @@ class Containers:
         """Return the addresses of the specs on one network, in their order: those asked for, else the lowest free."""
         members = [spec for spec in specs if spec.network == name]
         taken = self._store.taken_addresses(net.id)
-        room = bridge.PORTS_MAX - len(taken[0])
+        room = bridge.PORTS_MAX - len(taken)
         if len(members) > room:
             raise Exhausted(
                 f"{len(members)} containers do not fit on network {net.name}: its bridge has {room} "
@@ -225,10 +225,11 @@ class Containers:
                 object=net.name,
                 hint="spread them over several networks",
             )
-        fours = self._addresses_of_family(net, 4, [spec.ip for spec in members], taken[0])
+        fours = self._addresses_of_family(net, 4, [spec.ip for spec in members], taken)
         if not net.subnet6 and not any(spec.ip6 for spec in members):
             return ((four, None) for four in fours if isinstance(four, IPv4Address))
-        sixes = self._addresses_of_family(net, 6, [spec.ip6 for spec in members], taken[1])
+        taken6 = self._store.taken_addresses6(net.id)
+        sixes = self._addresses_of_family(net, 6, [spec.ip6 for spec in members], taken6)
         pairs = zip(fours, sixes, strict=True)
         return ((four, six) for four, six in pairs if isinstance(four, IPv4Address) and isinstance(six, IPv6Address))
 
@@ -255,9 +256,9 @@ class Containers:
     def host_ports(self) -> ipam.HostPorts:
         """Return what gives out the host's ports, knowing those of containers and of listening processes."""
         self._local = self._kernel.local_addresses()
-        self._listeners = hostports.listeners()
-        automatic = hostports.automatic_ports(self._store.setting(_LAST_PORT))
-        return ipam.HostPorts(self._port_holders, automatic, self._local)
+        self._listeners = hostports.listeners(self._kernel.dump_sockets)
+        after = self._store.setting(_LAST_PORT)
+        return ipam.HostPorts(self._port_holders, lambda: hostports.automatic_ports(after), self._local)
 
     def _port_holders(self, protocol: str, port: int) -> dict[IPAddress, str]:
         held = self._store.port_holders(protocol, port)

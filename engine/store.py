@@ -14,6 +14,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -24,7 +25,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from dnet.errors import Conflict, DnetError, InvalidRequest, NeedsRoot, NotFound, StateError
 from dnet.model import Container, Endpoint, IPAddress, IPNetwork, Network
@@ -88,6 +89,8 @@ class Store:
 
     def __init__(self, directory: str, sandbox_directory: str) -> None:
         self._directory = directory
+        self._owner_name = ""
+        self._owner_file: TextIO | None = None
         self._sandbox_directory = sandbox_directory
         try:
             os.makedirs(os.path.join(directory, "operations"), mode=0o700, exist_ok=True)
@@ -111,8 +114,12 @@ class Store:
             self._prepare()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, and let go of what this process owned."""
         self._connection.close()
+        if self._owner_file is not None:
+            os.unlink(self._owner_path(self._owner_name))
+            self._owner_file.close()
+            self._owner_file = None
 
     def _prepare(self) -> None:
         execute = self._connection.execute
@@ -181,22 +188,22 @@ class Store:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    @contextmanager
-    def operation(self) -> Iterator[str]:
-        """Yield the name of a new owner, alive until the end of the block or of the process."""
-        owner = os.urandom(8).hex()
-        path = self._owner_path(owner)
-        with open(path, "w", encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                yield owner
-            finally:
-                os.unlink(path)
+    @property
+    def owner(self) -> str:
+        """The name under which this process reserves rows; alive as long as it, or until `close`."""
+        if self._owner_file is None:
+            self._owner_name = os.urandom(8).hex()
+            self._owner_file = open(self._owner_path(self._owner_name), "w", encoding="ascii")  # noqa: SIM115  held
+            fcntl.flock(self._owner_file, fcntl.LOCK_EX)
+        return self._owner_name
 
     def _owner_path(self, owner: str) -> str:
         return os.path.join(self._directory, "operations", owner)
 
     def _is_alive(self, owner: str) -> bool:
+        """Whether another process works on rows of this owner; what is left of our own is as good as abandoned."""
+        if owner == self._owner_name:
+            return False
         try:
             with open(self._owner_path(owner), "r+", encoding="ascii") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -310,10 +317,15 @@ class Store:
         )
         self._connection.execute(f"INSERT INTO network VALUES ({', '.join('?' * len(values))})", values)
 
-    def taken_addresses(self, network_id: str) -> tuple[set[int], set[int]]:
-        """Return the IPv4 and the IPv6 addresses of a network's endpoints, as integers."""
-        rows = self._query("SELECT address, address6 FROM endpoint WHERE network_id = ?", (network_id,))
-        return {row[0] for row in rows}, {int(IPv6Address(row[1])) for row in rows if row[1]}
+    def taken_addresses(self, network_id: str) -> set[int]:
+        """Return the IPv4 addresses of a network's endpoints, as integers; there are as many as endpoints."""
+        rows = self._query("SELECT address FROM endpoint WHERE network_id = ?", (network_id,))
+        return {row[0] for row in rows}
+
+    def taken_addresses6(self, network_id: str) -> set[int]:
+        """Return the IPv6 addresses of a network's endpoints, as integers."""
+        rows = self._query("SELECT address6 FROM endpoint WHERE network_id = ? AND address6 IS NOT NULL", (network_id,))
+        return {int(IPv6Address(row[0])) for row in rows}
 
     def address_holder(self, network_id: str, address: IPAddress) -> str:
         """Return the name of the container that has an address."""
@@ -415,7 +427,8 @@ class Store:
             ],
         )
         for item in members:
-            self.insert_ports(item.id, item.ports)
+            if item.ports:
+                self.insert_ports(item.id, item.ports)
 
     def insert_ports(self, container_id: str, ports: Iterable[PortMapping]) -> None:
         """Insert published ports of a container; inside a transaction."""
@@ -543,7 +556,7 @@ def _assemble(
             members.append(_endpoint(row, networks[row["network_id"]]))
     published: dict[str, list[PortMapping]] = {}
     for row in ports:
-        mapping = PortMapping(ip_address(row["host_ip"]), row["host_port"], row["container_port"], row["protocol"])
+        mapping = PortMapping(_host_ip(row["host_ip"]), row["host_port"], row["container_port"], row["protocol"])
         published.setdefault(row["container_id"], []).append(mapping)
     return [
         Container(
@@ -562,6 +575,11 @@ def _assemble(
         )
         for identity, row in heads.items()
     ]
+
+
+@lru_cache(maxsize=64)
+def _host_ip(text: str) -> IPAddress:
+    return ip_address(text)
 
 
 def _port_order(item: PortMapping) -> tuple[int, str, int, int]:

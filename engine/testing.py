@@ -40,8 +40,8 @@ from typing import Any, NoReturn, Self
 
 import pytest
 
-from dnet.errors import KernelRefused
-from dnet.kernel import Kernel, Outcome, Progress
+from dnet.errors import DnetError, KernelRefused
+from dnet.kernel import Kernel, Progress
 from dnet.nft import Nft
 from dnet.objects import Forwarding, Object, Sandbox
 
@@ -420,16 +420,11 @@ class FaultyKernel(Kernel):
         self.refused: Object | None = None
 
     def create(
-        self,
-        groups: Sequence[Sequence[Object]],
-        outcomes: list[Outcome],
-        *,
-        keep_going: bool = False,
-        on_progress: Progress | None = None,
-    ) -> None:
+        self, groups: Sequence[Sequence[Object]], *, keep_going: bool = False, on_progress: Progress | None = None
+    ) -> list[DnetError | None]:
         """Create the groups with the fault in them, if it falls there."""
         faulty = [[self._count(item) for item in group] for group in groups]
-        super().create(faulty, outcomes, keep_going=keep_going, on_progress=on_progress)
+        return super().create(faulty, keep_going=keep_going, on_progress=on_progress)
 
     def _count(self, item: Object) -> Object:
         self._countdown -= 1
@@ -446,10 +441,10 @@ class FaultyKernel(Kernel):
             # nlmsg_type follows nlmsg_len (linux/netlink.h).
             batch.data[start + 4], batch.data[start + 5] = struct.pack("=H", ABSENT_TYPE)
 
-    def _switch_forwarding(self) -> None:
-        if isinstance(self.refused, Forwarding):
+    def _switch_forwarding(self, version: int) -> None:
+        if isinstance(self.refused, Forwarding) and self.refused.version == version:
             raise KernelRefused(f"create {self.refused}", errno.EROFS)
-        super()._switch_forwarding()
+        super()._switch_forwarding(version)
 
 
 class FaultyNft(Nft):

@@ -139,10 +139,10 @@ def network_document(network: Network, containers: Iterable[Container]) -> Docum
         "Scope": "local",
         "Driver": network.driver,
         "EnableIPv4": True,
-        "EnableIPv6": False,
+        "EnableIPv6": network.subnet6 is not None,
         "IPAM": {
             "Driver": "default",
-            "Config": [config | ({"AuxiliaryAddresses": auxiliary} if auxiliary else {})],
+            "Config": configs,
         },
         "Internal": network.internal,
         "Options": {"com.docker.network.bridge.name": network.device} | dict(network.options),
