@@ -156,12 +156,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # The reader has gone; nothing is left to say, and flushing at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILURE
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, click.Abort) as error:
+        # click turns KeyboardInterrupt into Abort, with the original as its cause.
         say("interrupted; what had been begun was taken back")
-        code = EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
-    except click.Abort:
-        say("interrupted; what had been begun was taken back")
-        code = EXIT_INTERRUPTED
+        was_terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
+        code = EXIT_TERMINATED if was_terminated else EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last line of defence prints a sentence
         code = _report(error, is_verbose={"-v", "--verbose"} & set(arguments) != set())
     sys.exit(code if isinstance(code, int) else 0)

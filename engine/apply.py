@@ -11,14 +11,14 @@ name that leads elsewhere) is left alone, so it does not matter how far a creati
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Sequence
 
 from dnet import nat
+from dnet.background import Background
 from dnet.errors import DnetError, KernelRefused
-from dnet.kernel import Kernel, Progress, join_uninterrupted
+from dnet.kernel import Kernel, Progress
 from dnet.nft import Nft
-from dnet.objects import Flows, Object
+from dnet.objects import Flows, NftTable, Object
 
 Group = Sequence[Object]
 
@@ -66,9 +66,11 @@ class Applier:
                 except DnetError as error:
                     cause.add_note(f"and while undoing it: {error}")
 
-        thread = threading.Thread(target=work, name="dnet-undo")
-        thread.start()
-        join_uninterrupted(thread)
+        background = Background(work)
+        try:
+            background.start()
+        finally:
+            background.wait_uninterrupted()
 
     def delete(self, groups: Sequence[Group], *, on_progress: Progress | None = None) -> None:
         """Delete the un-owned objects of every group; what is missing already is no failure."""
@@ -87,16 +89,27 @@ class Applier:
         self._nft.run(nat.commands(rules, "add"), "set up nftables")
 
     def delete_rules(self, rules: Sequence[Object]) -> None:
-        """Delete nftables objects in one transaction, or, when some are missing, one by one."""
+        """Delete nftables objects in one transaction, or, when some are missing, one by one.
+
+        The table goes last, and stays when another engine on this host has networks in it.
+        """
+        elements = [item for item in rules if not isinstance(item, NftTable)]
         try:
-            self._nft.run(nat.commands(rules, "delete"), "remove nftables elements")
+            self._nft.run(nat.commands(elements, "delete"), "remove nftables elements")
         except KernelRefused:
-            for item in rules:
-                try:
-                    self._nft.run(nat.commands([item], "delete"), f"remove {item}")
-                except KernelRefused as error:
-                    if error.errno != errno.ENOENT:
-                        raise
+            for item in elements:
+                self._delete_rule(item)
+        for item in rules:
+            if isinstance(item, NftTable) and self._nft.has_table(nat.TABLE):
+                if not self._nft.elements(nat.TABLE, "set", "bridges"):
+                    self._delete_rule(item)
+
+    def _delete_rule(self, item: Object) -> None:
+        try:
+            self._nft.run(nat.commands([item], "delete"), f"remove {item}")
+        except KernelRefused as error:
+            if error.errno != errno.ENOENT:
+                raise
 
 
 def _flows(groups: Sequence[Group]) -> list[Flows]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dnet._core import ffi, lib
+from dnet.background import Background
 from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, Unsupported
 from dnet.model import IPAddress, IPNetwork
 from dnet.objects import (
@@ -533,28 +533,19 @@ def _supervise(call: Callable[[], int], control: Any, count: int, on_progress: P
     """
     if count < SUPERVISED_FROM and on_progress is None:
         return call()
-    results: list[int] = []
-    thread = threading.Thread(target=lambda: results.append(call()), name="dnet-build")
-    thread.start()
+    work = Background(call)
     try:
-        while thread.is_alive():
-            thread.join(PROGRESS_INTERVAL_S)
+        work.start()
+        while not work.wait(PROGRESS_INTERVAL_S):
             if on_progress:
                 on_progress(int(control.done))
+        if on_progress:
+            on_progress(int(control.done))
     except BaseException:
         control.cancel = 1
-        join_uninterrupted(thread)
+        work.wait_uninterrupted()
         raise
-    return results[0]
-
-
-def join_uninterrupted(thread: threading.Thread) -> None:
-    """Wait for a thread whatever signals arrive; the exception that is already under way covers them."""
-    while thread.is_alive():
-        try:
-            thread.join()
-        except KeyboardInterrupt:
-            continue
+    return work.result()
 
 
 def _attributes(message: bytes, offset: int) -> Iterator[tuple[int, bytes]]:

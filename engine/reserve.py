@@ -151,7 +151,7 @@ class Containers:
                 Container(
                     id=identity,
                     name=name,
-                    mode=spec.network,
+                    mode=networks[spec.network].name if ends else spec.network,
                     sandbox=os.path.join(self._sandbox_directory, identity[:12]),
                     created=now,
                     status="created",

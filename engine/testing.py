@@ -43,7 +43,7 @@ import pytest
 from dnet.errors import DnetError, KernelRefused
 from dnet.kernel import Kernel, Progress
 from dnet.nft import Nft
-from dnet.objects import Forwarding, Object, Sandbox
+from dnet.objects import Flows, Forwarding, Object, Sandbox
 
 PROGRAMS = ("unshare", "nsenter", "ip", "bridge", "nft", "ping", "findmnt", "find")
 # Where root's programs are, which an ordinary user's PATH leaves out.
@@ -411,12 +411,14 @@ _VOLATILE = frozenset({"handle", "packets", "bytes"})
 class FaultyKernel(Kernel):
     """A kernel that refuses one object: number `fail_at`, counted from 0, of those that it is told to create.
 
-    The object's message reaches the real kernel spoiled; a sandbox gets a pin that cannot be made.
+    The object's message reaches the real kernel spoiled; a sandbox gets a pin that cannot be made. Or else, number
+    `fail_at_flows` of the calls that clear the way of flows fails.
     """
 
-    def __init__(self, on_notice: Callable[[str], None], fail_at: int) -> None:
+    def __init__(self, on_notice: Callable[[str], None], fail_at: int = -1, *, fail_at_flows: int = -1) -> None:
         super().__init__(on_notice)
         self._countdown = fail_at
+        self._flows_countdown = fail_at_flows
         self.refused: Object | None = None
 
     def create(
@@ -441,6 +443,15 @@ class FaultyKernel(Kernel):
             # nlmsg_type follows nlmsg_len (linux/netlink.h).
             batch.data[start + 4], batch.data[start + 5] = struct.pack("=H", ABSENT_TYPE)
 
+    def drop_flows(self, items: Sequence[Flows], *, is_new: bool) -> None:
+        """Drop connection tracking entries, or refuse."""
+        if is_new and items:
+            self._flows_countdown -= 1
+            if self._flows_countdown == -1:
+                self.refused = items[0]
+                raise KernelRefused(f"create {items[0]}", errno.ENOMEM)
+        super().drop_flows(items, is_new=is_new)
+
     def _switch_forwarding(self, version: int) -> None:
         if isinstance(self.refused, Forwarding) and self.refused.version == version:
             raise KernelRefused(f"create {self.refused}", errno.EROFS)
@@ -450,7 +461,7 @@ class FaultyKernel(Kernel):
 class FaultyNft(Nft):
     """An nftables of which transaction number `fail_at`, counted from 0, holds a command that the kernel refuses."""
 
-    def __init__(self, fail_at: int) -> None:
+    def __init__(self, fail_at: int = -1) -> None:
         super().__init__()
         self._countdown = fail_at
 
@@ -459,7 +470,8 @@ class FaultyNft(Nft):
         if commands:
             self._countdown -= 1
             if self._countdown == -1:
-                commands = [*commands, "add rule inet dnet absent counter"]
+                # "File exists", once the other commands have made the table if there was none.
+                commands = [*commands, "create table inet dnet"]
         super().run(commands, what)
 
 

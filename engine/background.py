@@ -1,0 +1,61 @@
+"""Calls on a thread of their own, such that the caller hears signals and still never loses track of them. Rank 1.
+
+Not Thread.join: up to Python 3.12, a signal handler that raises inside it makes the interpreter take the running thread
+for ended (bpo-45274), and whoever cleans up then works against a call that still goes on.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Background(Generic[T]):
+    """One call on a thread."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._ended = threading.Event()
+        self._is_started = False
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        """Start the thread. A signal that arrives meanwhile is handled when it has started, or not at all."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            threading.Thread(target=self._run, name="dnet").start()
+            self._is_started = True
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _run(self) -> None:
+        try:
+            self._results.append(self._call())
+        except BaseException as error:  # noqa: BLE001  handed to whoever waits
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end of the call; return whether it has ended. Signals are heard."""
+        return self._ended.wait(timeout_s)
+
+    def wait_uninterrupted(self) -> None:
+        """Wait for the end of the call whatever signals arrive: an exception that is under way covers them."""
+        while self._is_started and not self._ended.is_set():
+            try:
+                self._ended.wait()
+            except KeyboardInterrupt:
+                continue
+
+    def result(self) -> T:
+        """Return what the call returned, or raise what it raised; after its end."""
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
