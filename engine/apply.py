@@ -100,9 +100,8 @@ class Applier:
             for item in elements:
                 self._delete_rule(item)
         for item in rules:
-            if isinstance(item, NftTable) and self._nft.has_table(nat.TABLE):
-                if not self._nft.elements(nat.TABLE, "set", "bridges"):
-                    self._delete_rule(item)
+            if isinstance(item, NftTable) and not self._nft.has_elements(nat.TABLE, "bridges"):
+                self._delete_rule(item)
 
     def _delete_rule(self, item: Object) -> None:
         try:

@@ -100,6 +100,10 @@ class Nft:
         bodies = self.json(f"list {kind} {table} {name}", kind)
         return [_element(item) for body in bodies for item in body.get("elem", ())]
 
+    def has_elements(self, table: str, name: str) -> bool:
+        """Whether a set exists and holds anything."""
+        return self.has_table(table) and bool(self.elements(table, "set", name))
+
     def has_table(self, table: str) -> bool:
         """Whether a table such as `inet dnet` exists; its contents are not read."""
         self.prepare()
