@@ -8,9 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
-from dnet.model import DEFAULT_NETWORK, Container, ContainerSpec, Network, NetworkSpec
+from dnet.model import (
+    DEFAULT_NETWORK,
+    Container,
+    ContainerOptions,
+    ContainerSpec,
+    Network,
+    NetworkOptions,
+    NetworkSpec,
+)
 from dnet.ports import PortMapping
 from dnet.store import Store
 
@@ -105,13 +113,13 @@ class Engine:
 
     # Networks
 
-    def create_network(self, spec: NetworkSpec | str, **options: object) -> Network:
+    def create_network(self, spec: NetworkSpec | str, **options: Unpack[NetworkOptions]) -> Network:
         """Create a network from a specification, or from a name and NetworkSpec's fields as keywords.
 
         Unset, the subnet is the first free one of Docker's default pools and the gateway its first address.
         """
         if isinstance(spec, str):
-            spec = NetworkSpec(name=spec, **options)  # type: ignore[arg-type]  # checked by NetworkSpec itself
+            spec = NetworkSpec(name=spec, **options)
         return self._changes.create_network(spec)
 
     def plan_network(self, spec: NetworkSpec) -> list[Object]:
@@ -128,9 +136,11 @@ class Engine:
 
     # Containers
 
-    def create(self, name: str = "", *, network: str = DEFAULT_NETWORK, **options: object) -> Container:
+    def create(
+        self, name: str = "", *, network: str = DEFAULT_NETWORK, **options: Unpack[ContainerOptions]
+    ) -> Container:
         """Create one container's network; `options` are ContainerSpec's fields, and unset ones are chosen."""
-        spec = ContainerSpec(name=name, network=network, **options)  # type: ignore[arg-type]
+        spec = ContainerSpec(name=name, network=network, **options)
         return self.create_many([spec]).containers[0]
 
     def create_many(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from dnet.errors import InvalidRequest
 from dnet.ports import PortMapping, Publish, parse_expose, parse_publish
@@ -24,6 +24,8 @@ NAME_CHARACTERS_MAX = 128
 MAC_PATTERN = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 DEVICE_NAME_BYTES_MAX = 15
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest, and the largest an IPv4 packet can fill
+
+NUMBER_DIGITS_MAX = 9
 
 DEFAULT_NETWORK = "bridge"
 DEFAULT_DEVICE = "dnet0"
@@ -124,6 +126,39 @@ def _read_subnet(text: str, what: str, kind: type[N], example: str) -> N:
     if "/" not in text:
         raise InvalidRequest(f"{what} {text!r} has no prefix length", object=text, hint=f"write it as in {example}")
     return network
+
+
+class ContainerOptions(TypedDict, total=False):
+    """ContainerSpec's fields as keywords of Engine.create, name and network apart."""
+
+    ip: str | IPv4Address | None
+    ip6: str | IPv6Address | None
+    mac: str
+    mtu: int
+    publish: Iterable[str | Publish]
+    publish_all: bool
+    expose: Iterable[str | int]
+    labels: Mapping[str, str] | None
+
+
+class NetworkOptions(TypedDict, total=False):
+    """NetworkSpec's fields as keywords of Engine.create_network, the name apart."""
+
+    driver: str
+    subnet: str | IPv4Network | None
+    gateway: str | IPv4Address | None
+    ip_range: str | IPv4Network | None
+    ipv6: bool
+    subnet6: str | IPv6Network | None
+    gateway6: str | IPv6Address | None
+    aux_addresses: Mapping[str, str | IPAddress] | None
+    internal: bool
+    icc: bool
+    masquerade: bool
+    host_binding: str | IPAddress | None
+    mtu: int
+    labels: Mapping[str, str] | None
+    options: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,8 +304,8 @@ def read_options(options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read_number(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise InvalidRequest(f"{what} is not a number: {text!r}", object=text)
+    if not (text.isascii() and text.isdecimal()) or len(text) > NUMBER_DIGITS_MAX:
+        raise InvalidRequest(f"{what} is not a number that could be meant: {text!r}", object=text)
     return int(text)
 
 

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from dnet.errors import InvalidRequest
 
 PORT_MAX = 65535
+PORT_DIGITS_MAX = 5
 PROTOCOLS = ("tcp", "udp", "sctp")
 
 
@@ -117,9 +118,10 @@ def _port(text: str, whole: str, what: str) -> int:
         raise _bad(whole, f"the {what} is missing")
     if not (text.isascii() and text.isdecimal()):
         raise _bad(whole, f"the {what} {text!r} is not a number")
-    if int(text) > PORT_MAX:
+    digits = text.lstrip("0") or "0"
+    if len(digits) > PORT_DIGITS_MAX or int(digits) > PORT_MAX:
         raise _bad(whole, f"the {what} {text} is above {PORT_MAX}")
-    return int(text)
+    return int(digits)
 
 
 def _host_ip(text: str, whole: str) -> IPv4Address | IPv6Address | None:

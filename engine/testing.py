@@ -372,7 +372,8 @@ class FakeHost(Namespace):
     def snapshot(self) -> dict[str, Any]:
         """Return all that a change of dnet's could have touched, as other programs see it; equal if nothing changed.
 
-        Left out are timers, counters and nft's handles, and the counter from which the database numbers devices.
+        Left out are timers, counters, nft's handles, the counter from which the database numbers devices, and whether
+        a device has a carrier, which the kernel notices up to a second later.
         """
         tables = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
         places = [str(place) for place in (self.state_dir, self.run_dir) if place.exists()]
@@ -380,8 +381,8 @@ class FakeHost(Namespace):
         return {
             "links": _steady(self.json("ip -d -j link")),
             "addresses": _steady(self.json("ip -j address")),
-            "routes": self.json("ip -j route show table all"),
-            "routes6": self.json("ip -6 -j route show table all"),
+            "routes": _steady(self.json("ip -j route show table all")),
+            "routes6": _steady(self.json("ip -6 -j route show table all")),
             "nftables": _steady(self.json("nft -j list ruleset")),
             "mounts": self.run("findmnt --list --noheadings --output TARGET,SOURCE,FSTYPE").stdout.splitlines(),
             "files": sorted(self.run(*find).stdout.splitlines()),
@@ -405,7 +406,8 @@ class FakeHost(Namespace):
 
 # In a diff, what begins the lines that name the files and the places.
 _DIFF_MARKS = frozenset({"--", "++", "@@"})
-_VOLATILE = frozenset({"handle", "packets", "bytes"})
+_VOLATILE = frozenset({"handle", "packets", "bytes", "operstate"})
+_CARRIER_FLAGS = frozenset({"NO-CARRIER", "LOWER_UP", "linkdown"})
 
 
 class FaultyKernel(Kernel):
@@ -587,7 +589,9 @@ def _steady(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: item for key, item in value.items() if key not in _VOLATILE and not key.endswith("_timer")}
         return {key: _steady(item) for key, item in kept.items()}
-    return [_steady(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_steady(item) for item in value if not (isinstance(item, str) and item in _CARRIER_FLAGS)]
+    return value
 
 
 # What runs inside a namespace
