@@ -158,7 +158,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = EXIT_FAILURE
     except (KeyboardInterrupt, click.Abort) as error:
         # click turns KeyboardInterrupt into Abort, with the original as its cause.
-        say("interrupted; what had been begun was taken back")
+        say("interrupted; nothing is left half done")
         was_terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
         code = EXIT_TERMINATED if was_terminated else EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last line of defence prints a sentence

@@ -55,6 +55,10 @@ class KernelRefused(DnetError, OSError):
             reason = f"{reason} ({text})"
         DnetError.__init__(self, f"cannot {what}: {reason}", object=what, hint=hint)
         self.errno = errno
+        self._arguments = (what, errno, text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._arguments, {"hint": self.hint}
 
 
 class StateError(DnetError):

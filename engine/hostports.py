@@ -22,8 +22,9 @@ FALLBACK_RANGE = (32768, 60999)
 SOCK_DIAG_BY_FAMILY = 20
 INET_DIAG_SKV6ONLY = 11
 AF_INET, AF_INET6 = 2, 10
-# Protocol number, and the state of its sockets that wait for peers: TCP_LISTEN, and TCP_CLOSE of unconnected UDP.
-PROTOCOLS = {"tcp": (6, 10), "udp": (17, 7)}
+# Protocol number, and the states in which a socket needs its port for itself: TCP_LISTEN; for UDP both unconnected
+# (TCP_CLOSE) and connected (TCP_ESTABLISHED), since its peers' packets look like a container's.
+PROTOCOLS = {"tcp": (6, 1 << 10), "udp": (17, 1 << 7 | 1 << 1)}
 REQUEST = struct.Struct("=BBBBI48x")  # struct inet_diag_req_v2
 HEADER_BYTES, MESSAGE_BYTES = 16, 72  # struct nlmsghdr, struct inet_diag_msg
 
@@ -58,9 +59,9 @@ def listeners(dump: Callable[[int, bytes], Iterable[bytes]]) -> Listeners:
     `dump(type, body)` yields the messages that answer a request on a NETLINK_SOCK_DIAG socket.
     """
     found: Listeners = {}
-    for name, (number, state) in PROTOCOLS.items():
+    for name, (number, states) in PROTOCOLS.items():
         for family in (AF_INET, AF_INET6):
-            for message in dump(SOCK_DIAG_BY_FAMILY, REQUEST.pack(family, number, 0, 0, 1 << state)):
+            for message in dump(SOCK_DIAG_BY_FAMILY, REQUEST.pack(family, number, 0, 0, states)):
                 port, addresses, inode = _socket(message)
                 at = found.setdefault((name, port), {})
                 for address in addresses:

@@ -60,6 +60,9 @@ CHAINS = {
         "",
         "the first packet of a connection to a published port is sent to its container",
         (
+            # What conntrack takes for new may be a connection of the host's own that is older than any rule here
+            # (nf_conntrack_tcp_loose); only a connection that opens belongs to a container.
+            "tcp flags & (fin | syn | rst | ack) != syn return",
             "dnat ip to ip daddr . meta l4proto . th dport map @publish4_on",
             "dnat ip to meta l4proto . th dport map @publish4",
             "dnat ip6 to ip6 daddr . meta l4proto . th dport map @publish6_on",
