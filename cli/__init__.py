@@ -21,6 +21,7 @@ import dnet
 COMMANDS = {
     "create": ("containers", "Create a container's network: sandbox, endpoint, addresses"),
     "rm": ("containers", "Remove containers"),
+    "rename": ("containers", "Give a container another name"),
     "ps": ("containers", "List containers"),
     "port": ("containers", "Show where a container's ports are published"),
     "inspect": ("containers", "Show all that is known of containers"),
@@ -28,6 +29,7 @@ COMMANDS = {
     "bulk-delete": ("bulk", "Remove many containers in one pass"),
     "network": ("networks", "Create, list, inspect and remove networks"),
     "nat": ("rules", "Show published ports and masquerading, with counters"),
+    "watch": ("rules", "Keep containers' resolv.conf in step with the host's"),
     "plan": ("about", "Show what a command would create, touching nothing"),
     "completion": ("about", "Print the completion script of a shell"),
     "version": ("about", "Show the version"),

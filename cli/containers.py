@@ -1,4 +1,4 @@
-"""create, rm, ps, port, inspect."""
+"""create, rm, rename, ps, port, inspect."""
 
 from __future__ import annotations
 
@@ -69,6 +69,21 @@ def rm(session: Session, names: tuple[str, ...], *, force: bool) -> None:
     with session.open() as engine:
         for container in engine.delete_many(names, is_missing_ok=force):
             click.echo(container.name)
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@click.pass_obj
+def rename(session: Session, old: str, new: str) -> None:
+    """Give container OLD the name NEW; its id, addresses and host name stay.
+
+    \b
+    Example:
+      dnet rename web web-old
+    """
+    with session.open() as engine:
+        engine.rename(old, new)
 
 
 @click.command()

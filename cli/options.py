@@ -28,8 +28,29 @@ _SHARED = (
     ),
     click.option("-P", "--publish-all", is_flag=True, help="Publish every exposed port on an automatic host port."),
     click.option("--expose", multiple=True, metavar="PORT[-end][/PROTO]", help="Expose a port; repeatable."),
+    click.option("-h", "--hostname", default="", metavar="NAME", help="Host name [default: the id's first 12 digits]."),
+    click.option("--domainname", default="", metavar="NAME", help="Domain name."),
+    click.option("--dns", multiple=True, metavar="ADDR", help="Name server [default: the host's]; repeatable."),
+    click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Search domain, '.' for none; repeatable."),
+    click.option("--dns-option", "dns_options", multiple=True, metavar="OPT", help="Resolver option; repeatable."),
+    click.option("--add-host", "add_hosts", multiple=True, metavar="NAME:IP", help="A hosts entry; repeatable."),
     click.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the interface [default: the network's]."),
     click.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable."),
+)
+
+
+_FIELDS = (
+    "network",
+    "publish",
+    "publish_all",
+    "expose",
+    "mtu",
+    "hostname",
+    "domainname",
+    "dns",
+    "dns_search",
+    "dns_options",
+    "add_hosts",
 )
 
 
@@ -42,8 +63,7 @@ def create_options(function: F) -> F:
 
 def specification(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the shared options as fields of a ContainerSpec."""
-    names = ("network", "publish", "publish_all", "expose", "mtu")
-    return {name: options[name] for name in names} | {"labels": key_values(options["labels"], "label")}
+    return {name: options[name] for name in _FIELDS} | {"labels": key_values(options["labels"], "label")}
 
 
 def key_values(items: Sequence[str], what: str) -> dict[str, str]:

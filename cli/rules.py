@@ -1,10 +1,10 @@
-"""nat show."""
+"""nat show, watch."""
 
 from __future__ import annotations
 
 import click
 
-from dnet.cli import Session, render
+from dnet.cli import Session, render, say
 
 
 @click.group()
@@ -36,3 +36,20 @@ def show(session: Session, network: str, *, as_json: bool) -> None:
     render.table(
         header, [(r.kind, r.network, r.container, r.source, r.target, str(r.packets), str(r.bytes)) for r in rows]
     )
+
+
+@click.command()
+@click.pass_obj
+def watch(session: Session) -> None:
+    """Keep containers' resolv.conf in step with the host's, until interrupted.
+
+    Every container that was given no --dns has the new content at once, running or not; a file that somebody has
+    edited is left alone. packaging/dnet-watch.service runs this.
+    """
+    with session.open() as engine:
+        try:
+            for count in engine.watch():
+                if count:
+                    say(f"rewrote resolv.conf of {count} containers")
+        except KeyboardInterrupt:
+            return

@@ -20,8 +20,16 @@ FIELDS = {
     "publish": "publish",
     "publish-all": "publish_all",
     "expose": "expose",
+    "hostname": "hostname",
+    "domainname": "domainname",
+    "dns": "dns",
+    "dns-search": "dns_search",
+    "dns-option": "dns_options",
+    "add-host": "add_hosts",
     "label": "labels",
 }
+LISTS = ("publish", "expose", "dns", "dns-search", "dns-option", "add-host")
+TEXTS = ("name", "network", "ip", "ip6", "mac-address", "hostname", "domainname")
 
 
 def read(path: str) -> list[ContainerSpec]:
@@ -79,5 +87,5 @@ def _value(key: str, value: Any, where: str) -> Any:
         case (("name" | "network" | "ip" | "ip6" | "mac-address"), str()):
             return value
     kinds = {"mtu": "a number", "publish-all": "true or false", "label": "an object of keys and values"}
-    kinds |= {"publish": "a list of texts", "expose": "a list of texts"}
+    kinds |= dict.fromkeys(LISTS, "a list of texts")
     raise InvalidRequest(f"{where}: {key} is not {kinds.get(key, 'text')}: {value!r}", object=where)

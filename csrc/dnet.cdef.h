@@ -91,4 +91,6 @@ int dnet_drop_flows(int fd, const struct dnet_flow_filter *filter, uint32_t *ret
 /* The C library's own. */
 unsigned int if_nametoindex(const char *name);
 char *if_indextoname(unsigned int index, char *ret_name);
+int inotify_init1(int flags);
+int inotify_add_watch(int fd, const char *path, uint32_t mask);
 #endif

@@ -1,6 +1,6 @@
 """Creates and deletes groups of objects. Rank 5, IO.
 
-Each group is the tuple of one network or of one sandbox with its endpoints. Backends work in the order nftables,
+Each group is the tuple of one network or of one sandbox with its endpoints. Backends work in the order files, nftables,
 connection tracking, kernel, so that a sandbox is never reachable without its rules. Deletion begins with the kernel,
 then come the rules, and connection tracking is last: as long as a rule stands, traffic makes new entries.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 
-from dnet import nat
+from dnet import files, nat
 from dnet.background import Background
 from dnet.errors import DnetError, KernelRefused
 from dnet.kernel import Kernel, Progress
@@ -39,6 +39,7 @@ class Applier:
         groups that failed are removed.
         """
         self._nft.prepare()  # its descriptor has to be a low one
+        files.create(item for group in groups for item in group if item.backend == "files")
         self.create_rules([item for group in groups for item in group if item.backend == "nft"])
         self._kernel.drop_flows(_flows(groups), is_new=True)
         parts = [[item for item in group if item.backend == "kernel"] for group in groups]
@@ -83,6 +84,7 @@ class Applier:
         self._kernel.delete(parts, is_rollback=is_rollback, on_progress=on_progress)
         self.delete_rules([item for group in groups for item in group if item.backend == "nft"])
         self._kernel.drop_flows(_flows(groups), is_new=False)
+        files.delete([item for group in groups for item in group if item.backend == "files"])
 
     def create_rules(self, rules: Sequence[Object]) -> None:
         """Add nftables objects in one transaction; those that exist already stay."""

@@ -14,19 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
-from dnet import firewalls, nat, reserve, wanted
+from dnet import etcfiles, files, firewalls, nat, reserve, wanted
 from dnet.apply import Applier, Group
 from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
 from dnet.kernel import Kernel
-from dnet.model import DEFAULT_NETWORK, MODE_NONE, Container, ContainerSpec, Network, NetworkSpec
+from dnet.model import DEFAULT_NETWORK, MODE_NONE, Container, ContainerSpec, Network, NetworkSpec, check_name
 from dnet.nat import TABLE
 from dnet.nft import Nft
-from dnet.objects import Flows, NatElement, Object
+from dnet.objects import Flows, NatElement, Object, Quiet
 from dnet.ports import PortMapping, parse_publish
 from dnet.store import Store
 
 Progress = Callable[[int, int], None]
 MEMBERS_SHOWN = 3
+SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 R = TypeVar("R")
 
 
@@ -55,10 +56,10 @@ class Changes:
     """The writing half of an engine."""
 
     def __init__(
-        self, store: Store, sandbox_directory: str, on_notice: Callable[[str], None], kernel: Kernel, nft: Nft
+        self, store: Store, run_directory: str, on_notice: Callable[[str], None], kernel: Kernel, nft: Nft
     ) -> None:
         self._store = store
-        self._sandbox_directory = sandbox_directory
+        self._run_directory = run_directory
         self._on_notice = on_notice
         self._kernel = kernel
         self._nft = nft
@@ -191,11 +192,35 @@ class Changes:
         return reservation.reserve(specs, reserve.networks_of(self._store, specs), owner)
 
     def _reservation(self) -> reserve.Containers:
-        return reserve.Containers(self._store, self._kernel, self._sandbox_directory, wanted.NAME_DIRECTORY)
+        return reserve.Containers(self._store, self._kernel, self._run_directory, wanted.NAME_DIRECTORY)
 
     def _groups(self, containers: Sequence[Container]) -> list[Group]:
         networks = {network.id: network for network in self._store.networks()}
-        return [wanted.container(item, networks) for item in containers]
+        resolver = self._host_resolver()
+        return [wanted.container(item, networks, resolver) for item in containers]
+
+    def _host_resolver(self) -> wanted.HostResolver:
+        return wanted.HostResolver(files.read(reserve.RESOLV_CONF), files.read(SYSTEMD_RESOLV_CONF))
+
+    def watch(self) -> Iterator[int]:
+        """Yield how many files each change of the host's resolver rewrote; see Engine.watch."""
+        self._prepare()
+        for _ in self._kernel.changes_of((reserve.RESOLV_CONF, SYSTEMD_RESOLV_CONF)):
+            yield self.refresh_resolvers()
+
+    def refresh_resolvers(self) -> int:
+        """Give every container the host's resolver as it is now; see Engine.refresh_resolvers."""
+        resolver = self._host_resolver()
+        changed = 0
+        if not resolver.resolv_conf.strip():
+            return changed  # somebody is about to write it
+        for item in self._store.containers():
+            path = f"{item.files}/resolv.conf"
+            before, after = files.read(path), etcfiles.resolv_conf(item, *resolver)
+            if before != after and etcfiles.is_untouched(before):
+                files.rewrite(path, after)
+                changed += 1
+        return changed
 
     @contextmanager
     def _ensured_networks(self, references: Iterable[str]) -> Iterator[None]:
@@ -263,6 +288,32 @@ class Changes:
     def _remove_containers(self, containers: Sequence[Container], on_progress: Progress | None = None) -> None:
         self._applier.delete(self._groups(containers), on_progress=_report(on_progress, len(containers)))
         self._store.forget("container", [item.id for item in containers])
+
+    def rename(self, reference: str, name: str) -> Container:
+        """Give a container another name; see Engine.rename."""
+        self._prepare()
+        check_name(name, "container")
+        with self._store.write():
+            container = self._store.container(reference)
+            self._reservation().check_names_free([name])
+            self._store.rename(container.id, name)
+        renamed = replace(container, name=name)
+        networks = {network.id: network for network in self._store.networks()}
+        try:
+            for before, after in zip(_named(container), _named(renamed), strict=True):
+                files.rename(before, after)
+            group = wanted.container(renamed, networks, self._host_resolver())
+            aliases = [item for item in group if isinstance(item, Quiet) and item.alias]
+            for error in self._kernel.create([aliases]):
+                if error:
+                    raise error
+        except BaseException:
+            for before, after in zip(_named(container), _named(renamed), strict=True):
+                files.rename(after, before)
+            with self._store.write():
+                self._store.rename(container.id, container.name)
+            raise
+        return renamed
 
     # Published ports
 
@@ -357,8 +408,9 @@ class Changes:
         """Check the privilege, make the directories, and clear away what dead processes left half done."""
         if not self._is_prepared:
             self._kernel.require_privilege()
-            self._kernel.prepare_directory(self._sandbox_directory)
-            self._kernel.prepare_directory(wanted.NAME_DIRECTORY)
+            for directory in (f"{self._run_directory}/netns", f"{self._run_directory}/etc", wanted.NAME_DIRECTORY):
+                self._kernel.prepare_directory(directory)
+            self._kernel.prepare_shared_directory(wanted.ETC_DIRECTORY)
             self._is_prepared = True
             self._make_way()
         containers, networks = self._store.abandoned()
@@ -405,6 +457,11 @@ def _report(on_progress: Progress | None, total: int) -> Callable[[int], None] |
     if on_progress is None:
         return None
     return lambda done: on_progress(done, total)
+
+
+def _named(container: Container) -> tuple[str, ...]:
+    """Return the links that carry a container's name."""
+    return wanted.name_path(container.name), f"{wanted.ETC_DIRECTORY}/{container.name}"
 
 
 def _rules_of(container: Container, ports: Sequence[PortMapping], network: Network) -> list[Object]:

@@ -6,7 +6,7 @@ Reading goes straight to the store; writing to changes.py, which is loaded on th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -46,8 +46,8 @@ class Engine:
         kernel: Kernel | None = None,
         nft: Nft | None = None,
     ) -> None:
-        self._sandbox_directory = os.path.join(os.path.abspath(run_dir), "netns")
-        self._store = Store(os.path.abspath(state_dir), self._sandbox_directory)
+        self._run_directory = os.path.abspath(run_dir)
+        self._store = Store(os.path.abspath(state_dir), self._run_directory)
         self._on_notice = on_notice
         self._kernel = kernel
         self._nft = nft
@@ -70,7 +70,7 @@ class Engine:
 
             kernel = self._kernel or Kernel(self._on_notice)
             self._loaded_changes = Changes(
-                self._store, self._sandbox_directory, self._on_notice, kernel, self._nft or Nft()
+                self._store, self._run_directory, self._on_notice, kernel, self._nft or Nft()
             )
         return self._loaded_changes
 
@@ -169,6 +169,25 @@ class Engine:
         None is removed when a name is unknown, unless `is_missing_ok`.
         """
         return self._changes.delete_many(list(references), is_missing_ok=is_missing_ok, on_progress=on_progress)
+
+    def rename(self, reference: str, name: str) -> Container:
+        """Give a container another name. Its id, sandbox path and host name stay."""
+        return self._changes.rename(reference, name)
+
+    def refresh_resolvers(self) -> int:
+        """Give every container the host's resolver as it is now, and return how many files were rewritten.
+
+        Files are rewritten in place, so that running containers, into which they are mounted, see it at once. A
+        file that somebody has edited is left alone.
+        """
+        return self._changes.refresh_resolvers()
+
+    def watch(self) -> Iterator[int]:
+        """Keep containers' resolv.conf in step with the host's, for as long as the iterator is read.
+
+        Yields how many files were rewritten, at the start and after every change of the host's.
+        """
+        return self._changes.watch()
 
     def publish(self, reference: str, ports: Iterable[str]) -> Container:
         """Publish further ports of a container, in the grammar of `docker run -p`; all of them, or none."""

@@ -37,6 +37,10 @@ from dnet.objects import (
 
 Progress = Callable[[int], None]
 
+# IN_CLOSE_WRITE, IN_MOVED_TO and IN_CREATE of inotify(7): a file that is being written is not looked at yet.
+WATCHED_EVENTS = 0x8 | 0x80 | 0x100
+EVENT_BYTES = 1 << 16
+
 AF_UNSPEC = 0
 FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
 NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
@@ -128,6 +132,32 @@ class Kernel:
         code = lib.dnet_pin_directory(path.encode())
         if code:
             raise _refusal(f"mount a tmpfs on {path}", -code, "")
+
+    def prepare_shared_directory(self, path: str) -> None:
+        """Make `path` exist; in a mount namespace of our own, as a tmpfs that others do not see."""
+        if _mount_namespace("self") == _mount_namespace("1"):
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        else:
+            self.prepare_directory(path)
+
+    def changes_of(self, paths: Sequence[str]) -> Iterator[None]:
+        """Yield once at the start, and then whenever one of the files may have changed; for ever.
+
+        Watched are the files themselves and the directories that they, followed through links, are in, since editors
+        and resolvers replace files by renaming.
+        """
+        fd = lib.inotify_init1(os.O_CLOEXEC)
+        if fd < 0:
+            raise _refusal("watch files", ffi.errno, "")
+        try:
+            while True:
+                for path in paths:
+                    for place in {path, os.path.dirname(path), os.path.dirname(os.path.realpath(path))}:
+                        lib.inotify_add_watch(fd, os.fsencode(place), WATCHED_EVENTS)
+                yield
+                os.read(fd, EVENT_BYTES)
+        finally:
+            os.close(fd)
 
     # Creating
 
@@ -485,6 +515,14 @@ _ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
 def _mapped(address: IPAddress) -> bytes:
     """Return 16 bytes, IPv4 mapped into IPv6."""
     return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed  # noqa: PLR2004
+
+
+def _mount_namespace(process: str) -> int:
+    """Return the inode of a process's mount namespace, or 0 where it cannot be seen."""
+    try:
+        return os.stat(f"/proc/{process}/ns/mnt").st_ino
+    except OSError:
+        return 0
 
 
 def _read(path: str) -> str:

@@ -26,6 +26,8 @@ DEVICE_NAME_BYTES_MAX = 15
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest, and the largest an IPv4 packet can fill
 
 NUMBER_DIGITS_MAX = 9
+HOSTNAME_PATTERN = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?\Z")
+HOSTNAME_CHARACTERS_MAX = 64
 
 DEFAULT_NETWORK = "bridge"
 DEFAULT_DEVICE = "dnet0"
@@ -128,6 +130,42 @@ def _read_subnet(text: str, what: str, kind: type[N], example: str) -> N:
     return network
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the three files of a container are made from, besides its network.
+
+    `dns`, `dns_search` and `dns_options` are empty where the host's resolv.conf is followed; `extra_hosts` holds
+    (name, address) pairs, the address perhaps `host-gateway`.
+    """
+
+    hostname: str
+    domainname: str = ""
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+
+
+def check_hostname(text: str) -> str:
+    """Return a host's name: RFC 1123 labels, 64 characters at most (the kernel's HOST_NAME_MAX)."""
+    if len(text) > HOSTNAME_CHARACTERS_MAX or not HOSTNAME_PATTERN.match(text):
+        hint = f"use letters, digits, '-' and '.', at most {HOSTNAME_CHARACTERS_MAX} characters"
+        raise InvalidRequest(f"invalid hostname {text!r}", object=text, hint=hint)
+    return text
+
+
+def parse_extra_host(text: str) -> tuple[str, str]:
+    """Read one `--add-host`: NAME:ADDRESS or NAME=ADDRESS, the address perhaps in brackets or `host-gateway`."""
+    separator = "=" if "=" in text else ":"
+    name, found, address = text.partition(separator)
+    if not found or not name or not address:
+        hint = "write NAME:ADDRESS, as in db:10.0.0.5 or host:host-gateway"
+        raise InvalidRequest(f"invalid --add-host {text!r}", object=text, hint=hint)
+    if address == "host-gateway":
+        return check_hostname(name), address
+    return check_hostname(name), str(parse_any_address(address.strip("[]"), f"address of --add-host {name}"))
+
+
 class ContainerOptions(TypedDict, total=False):
     """ContainerSpec's fields as keywords of Engine.create, name and network apart."""
 
@@ -138,6 +176,12 @@ class ContainerOptions(TypedDict, total=False):
     publish: Iterable[str | Publish]
     publish_all: bool
     expose: Iterable[str | int]
+    hostname: str
+    domainname: str
+    dns: Iterable[str]
+    dns_search: Iterable[str]
+    dns_options: Iterable[str]
+    add_hosts: Iterable[str]
     labels: Mapping[str, str] | None
 
 
@@ -177,6 +221,7 @@ class ContainerSpec:
     publish: tuple[Publish, ...] = ()
     publish_all: bool = False
     expose: tuple[tuple[int, str], ...] = ()
+    settings: Settings = field(default_factory=lambda: Settings(hostname=""))
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __init__(
@@ -191,6 +236,12 @@ class ContainerSpec:
         publish: Iterable[str | Publish] = (),
         publish_all: bool = False,
         expose: Iterable[str | int] = (),
+        hostname: str = "",
+        domainname: str = "",
+        dns: Iterable[str] = (),
+        dns_search: Iterable[str] = (),
+        dns_options: Iterable[str] = (),
+        add_hosts: Iterable[str] = (),
         labels: Mapping[str, str] | None = None,
     ) -> None:
         if network == "host" or network.startswith("container:"):
@@ -209,6 +260,14 @@ class ContainerSpec:
             publish=tuple(parse_publish(item) if isinstance(item, str) else item for item in publish),
             publish_all=publish_all,
             expose=tuple(pair for item in expose for pair in parse_expose(str(item))),
+            settings=Settings(
+                hostname=check_hostname(hostname) if hostname else "",
+                domainname=check_hostname(domainname) if domainname else "",
+                dns=tuple(str(parse_any_address(item, "DNS server")) for item in dns),
+                dns_search=tuple(item if item == "." else check_hostname(item) for item in dns_search),
+                dns_options=tuple(dns_options),
+                extra_hosts=tuple(parse_extra_host(item) for item in add_hosts),
+            ),
             labels=labels or {},
         )
 
@@ -382,13 +441,16 @@ class Endpoint:
 class Container:
     """What the user names: a sandbox and its endpoints. `sandbox` is the path its namespace is pinned at.
 
-    `exposed` holds (port, protocol) pairs, published ones included.
+    `files` is the directory of its hosts, hostname and resolv.conf; `exposed` holds (port, protocol) pairs, those of
+    published ports included.
     """
 
     id: str
     name: str
     mode: str
     sandbox: str
+    files: str
+    settings: Settings
     created: float
     status: str
     mtu: int

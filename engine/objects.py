@@ -1,8 +1,8 @@
 """The things dnet makes in the kernel, as frozen values. Rank 3, pure.
 
 A driver says what exists because a network or an endpoint exists, as a tuple of these in creation order;
-`apply` creates such tuples and deletes them in reverse. An object belongs to one backend (`nft`, `flows`,
-`kernel`), and within the kernel to the host's side or to the inside of a sandbox. `owned` objects vanish with
+`apply` creates such tuples and deletes them in reverse. An object belongs to one backend (`files`, `nft`,
+`flows`, `kernel`), and within the kernel to the host's side or to the inside of a sandbox. `owned` objects vanish with
 the one they belong to, so nothing deletes them. One object of the kernel's is one netlink message (Sandbox and
 Forwarding excepted), which is how a refusal finds its object.
 """
@@ -21,6 +21,42 @@ class Object:
 
     backend: ClassVar[str]
     owned: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Directory(Object):
+    """A directory, deleted with all that is in it."""
+
+    backend: ClassVar[str] = "files"
+    path: str
+
+    def __str__(self) -> str:
+        return f"directory {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class File(Object):
+    """A text file in a Directory."""
+
+    backend: ClassVar[str] = "files"
+    owned: ClassVar[bool] = True
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"file {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link(Object):
+    """A symbolic link."""
+
+    backend: ClassVar[str] = "files"
+    path: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"link {self.path} to {self.target}"
 
 
 @dataclass(frozen=True, slots=True)

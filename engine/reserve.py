@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 
 from dnet import hostports, ipam, names
@@ -125,10 +126,10 @@ def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:
 class Containers:
     """One reservation of containers, inside one transaction."""
 
-    def __init__(self, store: Store, kernel: Kernel, sandbox_directory: str, name_directory: str) -> None:
+    def __init__(self, store: Store, kernel: Kernel, run_directory: str, name_directory: str) -> None:
         self._store = store
         self._kernel = kernel
-        self._sandbox_directory = sandbox_directory
+        self._run_directory = run_directory
         self._name_directory = name_directory
         self._local: set[IPAddress] | None = None
         self._listeners: hostports.Listeners = {}
@@ -152,7 +153,11 @@ class Containers:
                     id=identity,
                     name=name,
                     mode=networks[spec.network].name if ends else spec.network,
-                    sandbox=os.path.join(self._sandbox_directory, identity[:12]),
+                    sandbox=f"{self._run_directory}/netns/{identity[:12]}",
+                    files=f"{self._run_directory}/etc/{identity[:12]}",
+                    settings=spec.settings
+                    if spec.settings.hostname
+                    else replace(spec.settings, hostname=identity[:12]),
                     created=now,
                     status="created",
                     mtu=spec.mtu,
@@ -176,18 +181,22 @@ class Containers:
         twice = [name for name, count in Counter(wanted).items() if count > 1]
         if twice:
             raise InvalidRequest(f"name {twice[0]} is given twice", object=twice[0], hint="names are unique")
-        for name, holder in self._store.held_names(wanted).items():
-            hint = f"remove it with `dnet rm {name}`, or choose another name"
-            raise Conflict(f"name {name} is in use by container {holder[:12]}", object=name, hint=hint)
-        for name in wanted:
-            if os.path.lexists(self._name_path(name)):
-                self._check_stale_name(name)
+        self.check_names_free(wanted)
         taken = set(wanted)
         chosen = []
         for name in given:
             chosen.append(name or self._random_name(taken))
             taken.add(chosen[-1])
         return chosen
+
+    def check_names_free(self, wanted: Sequence[str]) -> None:
+        """Raise when a container, or somebody's network namespace, has one of these names."""
+        for name, holder in self._store.held_names(wanted).items():
+            hint = f"remove it with `dnet rm {name}`, or choose another name"
+            raise Conflict(f"name {name} is in use by container {holder[:12]}", object=name, hint=hint)
+        for name in wanted:
+            if os.path.lexists(self._name_path(name)):
+                self._check_stale_name(name)
 
     def _random_name(self, taken: set[str]) -> str:
         for attempt in range(NAME_ATTEMPTS_MAX):
@@ -203,7 +212,11 @@ class Containers:
         """Remove a name that leads to a sandbox of ours which is gone; raise when it is somebody else's."""
         path = self._name_path(name)
         target = os.path.realpath(path)
-        if os.path.islink(path) and os.path.dirname(target) == self._sandbox_directory and not os.path.exists(target):
+        if (
+            os.path.islink(path)
+            and os.path.dirname(target) == f"{self._run_directory}/netns"
+            and not os.path.exists(target)
+        ):
             os.unlink(path)
             return
         hint = f"remove it with `ip netns delete {name}` if nothing needs it, or choose another name"

@@ -14,6 +14,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -28,7 +29,7 @@ from ipaddress import (
 from typing import Any, TextIO, TypeVar
 
 from dnet.errors import Conflict, DnetError, InvalidRequest, NeedsRoot, NotFound, StateError
-from dnet.model import Container, Endpoint, IPAddress, IPNetwork, Network
+from dnet.model import Container, Endpoint, IPAddress, IPNetwork, Network, Settings
 from dnet.ports import PortMapping
 
 SCHEMA_VERSION = 1
@@ -52,8 +53,8 @@ CREATE TABLE network (
 ) WITHOUT ROWID;
 CREATE TABLE container (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, mode TEXT NOT NULL,
-    mtu INTEGER NOT NULL, publish_all INTEGER NOT NULL, exposed TEXT NOT NULL, labels TEXT NOT NULL,
-    created REAL NOT NULL, phase TEXT NOT NULL, owner TEXT NOT NULL
+    mtu INTEGER NOT NULL, publish_all INTEGER NOT NULL, exposed TEXT NOT NULL, settings TEXT NOT NULL,
+    labels TEXT NOT NULL, created REAL NOT NULL, phase TEXT NOT NULL, owner TEXT NOT NULL
 );
 CREATE TABLE endpoint (
     id TEXT PRIMARY KEY, container_id TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE,
@@ -87,11 +88,11 @@ def veth_name(host_index: int) -> str:
 class Store:
     """The database. Safe from several processes; `BEGIN IMMEDIATE` is the lock between them."""
 
-    def __init__(self, directory: str, sandbox_directory: str) -> None:
+    def __init__(self, directory: str, run_directory: str) -> None:
         self._directory = directory
         self._owner_name = ""
         self._owner_file: TextIO | None = None
-        self._sandbox_directory = sandbox_directory
+        self._run_directory = run_directory
         try:
             os.makedirs(os.path.join(directory, "operations"), mode=0o700, exist_ok=True)
             if not os.access(directory, os.W_OK):
@@ -387,13 +388,13 @@ class Store:
         ports = self._query(f"{_PORTS} {where}", parameters)
         with self._guard():
             networks = {network.id: network for network in self._networks("")}
-            return _assemble(rows, ports, networks, self._sandbox_directory)
+            return _assemble(rows, ports, networks, self._run_directory)
 
     def insert_containers(self, containers: Iterable[Container], owner: str) -> None:
         """Insert containers and their endpoints in phase `creating`; inside a transaction."""
         members = list(containers)
         self._connection.executemany(
-            "INSERT INTO container VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?)",
+            "INSERT INTO container VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?)",
             [
                 (
                     item.id,
@@ -402,6 +403,7 @@ class Store:
                     item.mtu,
                     item.publish_all,
                     json.dumps(item.exposed),
+                    json.dumps(asdict(item.settings)),
                     json.dumps(dict(item.labels)),
                     item.created,
                     owner,
@@ -447,6 +449,10 @@ class Store:
     def set_exposed(self, container_id: str, exposed: Sequence[tuple[int, str]]) -> None:
         """Replace the exposed ports of a container; inside a transaction."""
         self._connection.execute("UPDATE container SET exposed = ? WHERE id = ?", (json.dumps(exposed), container_id))
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Change a container's name; inside a transaction."""
+        self._connection.execute("UPDATE container SET name = ? WHERE id = ?", (name, container_id))
 
     # Phases
 
@@ -544,7 +550,7 @@ def _assemble(
     rows: Iterable[sqlite3.Row],
     ports: Iterable[sqlite3.Row],
     networks: Mapping[str, Network],
-    sandbox_directory: str,
+    run_directory: str,
 ) -> list[Container]:
     """Gather joined rows, one per endpoint, and the published ports into containers."""
     endpoints: dict[str, list[Endpoint]] = {}
@@ -563,7 +569,9 @@ def _assemble(
             id=identity,
             name=row["name"],
             mode=row["mode"],
-            sandbox=os.path.join(sandbox_directory, identity[:12]),
+            sandbox=f"{run_directory}/netns/{identity[:12]}",
+            files=f"{run_directory}/etc/{identity[:12]}",
+            settings=_settings(row["settings"]),
             created=row["created"],
             status="created",
             mtu=row["mtu"],
@@ -575,6 +583,18 @@ def _assemble(
         )
         for identity, row in heads.items()
     ]
+
+
+def _settings(text: str) -> Settings:
+    fields = json.loads(text)
+    return Settings(
+        hostname=fields["hostname"],
+        domainname=fields["domainname"],
+        dns=tuple(fields["dns"]),
+        dns_search=tuple(fields["dns_search"]),
+        dns_options=tuple(fields["dns_options"]),
+        extra_hosts=tuple((name, address) for name, address in fields["extra_hosts"]),
+    )
 
 
 @lru_cache(maxsize=64)

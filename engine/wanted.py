@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from dnet import nat
+from dnet import etcfiles, nat
 from dnet.drivers import bridge
 from dnet.model import Container, Network
-from dnet.objects import NftTable, Object
+from dnet.objects import Directory, File, Link, NftTable, Object
 
 # Where `ip netns` looks for names (iproute2's NETNS_RUN_DIR).
 NAME_DIRECTORY = "/run/netns"
+# What is in NAME there, `ip netns exec NAME` mounts over /etc.
+ETC_DIRECTORY = "/etc/netns"
 
 Group = tuple[Object, ...]
+
+
+class HostResolver(NamedTuple):
+    """The texts of the host's resolv.conf and of systemd-resolved's own."""
+
+    resolv_conf: str
+    systemd: str
 
 
 def name_path(name: str) -> str:
@@ -25,16 +35,23 @@ def network(net: Network, *, is_first: bool) -> Group:
     return (*((NftTable(),) if is_first else ()), *bridge.network(net))
 
 
-def container(item: Container, networks: Mapping[str, Network]) -> Group:
+def container(item: Container, networks: Mapping[str, Network], resolver: HostResolver) -> Group:
     """Return the objects of a container; `networks` are by id."""
     rules: list[Object] = []
     links = list(bridge.sandbox(item, name_path(item.name)))
-    for position, end in enumerate(item.endpoints):
-        net = networks[end.network_id]
+    members = [networks[end.network_id] for end in item.endpoints]
+    for position, (net, end) in enumerate(zip(members, item.endpoints, strict=True)):
         if position == 0:
             rules += nat.container_objects(item, net, end)
         links += bridge.endpoint(net, item, end)
-    return (*rules, *links)
+    files = (
+        Directory(item.files),
+        File(f"{item.files}/hostname", etcfiles.hostname(item)),
+        File(f"{item.files}/hosts", etcfiles.hosts(item, members)),
+        File(f"{item.files}/resolv.conf", etcfiles.resolv_conf(item, *resolver)),
+        Link(f"{ETC_DIRECTORY}/{item.name}", item.files),
+    )
+    return (*files, *rules, *links)
 
 
 def rules(networks: Iterable[Network], containers: Iterable[Container]) -> Group:

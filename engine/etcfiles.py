@@ -1,0 +1,112 @@
+"""The text of a container's three files: hosts, hostname, resolv.conf. Rank 4, pure.
+
+The texts follow Docker's (libnetwork's etchosts and resolvconf packages) where a Docker user would look.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+
+from dnet.model import Container, IPAddress, Network
+
+HOST_GATEWAY = "host-gateway"
+FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
+FALLBACK_SERVERS6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
+
+_LOCAL_HOSTS = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+_RESOLV_HEAD = "# Made by dnet, and made again when the host's changes, unless somebody has edited it.\n"
+_CHECKSUM = "# dnet checksum: "
+
+
+def hostname(container: Container) -> str:
+    """Return the text of /etc/hostname."""
+    return container.settings.hostname + "\n"
+
+
+def hosts(container: Container, networks: Iterable[Network]) -> str:
+    """Return the text of /etc/hosts: localhost, `--add-host`, then the container's own names at each address."""
+    lines = [_LOCAL_HOSTS]
+    gateways = [network.gateway for network in networks][:1]
+    for name, address in container.settings.extra_hosts:
+        if address != HOST_GATEWAY:
+            lines.append(f"{address}\t{name}\n")
+        lines += [f"{gateway}\t{name}\n" for gateway in gateways if address == HOST_GATEWAY]
+    own, domain = container.settings.hostname, container.settings.domainname
+    names = f"{own}.{domain} {own}" if domain else own
+    for end in container.endpoints:
+        lines += [f"{address.ip}\t{names}\n" for address in (end.address, end.address6) if address]
+    return "".join(lines)
+
+
+def resolv_conf(container: Container, host_text: str, systemd_text: str) -> str:
+    """Return the text of /etc/resolv.conf, from the host's and the container's own settings.
+
+    Name servers on the host's loopback mean nothing in a container: where the host has no others, those behind
+    systemd-resolved (`systemd_text`) serve, or else public ones.
+    """
+    has_ipv6 = any(end.address6 for end in container.endpoints)
+    settings = container.settings
+    source = host_text
+    servers = list(settings.dns)
+    if not servers:
+        servers = _usable(host_text, has_ipv6=has_ipv6)
+        if not servers and systemd_text:
+            source, servers = systemd_text, _usable(systemd_text, has_ipv6=has_ipv6)
+        if not servers:
+            servers = [*FALLBACK_SERVERS, *(FALLBACK_SERVERS6 if has_ipv6 else ())]
+    search = list(settings.dns_search) or _words(source, "search")
+    options = list(settings.dns_options) or _words(source, "options")
+    lines = [_RESOLV_HEAD, *(f"nameserver {server}\n" for server in servers)]
+    if search and search != ["."]:
+        lines.append(f"search {' '.join(search)}\n")
+    if options:
+        lines.append(f"options {' '.join(options)}\n")
+    body = "".join(lines)
+    return f"{body}{_CHECKSUM}{_checksum(body)}\n"
+
+
+def is_untouched(text: str) -> bool:
+    """Whether a resolv.conf is still as dnet made it: its last line is the checksum of what is before."""
+    body, mark, checksum = text.rpartition(_CHECKSUM)
+    return bool(mark) and checksum.strip() == _checksum(body)
+
+
+def _checksum(body: str) -> str:
+    return f"{zlib.crc32(body.encode()):08x}"
+
+
+def _usable(text: str, *, has_ipv6: bool) -> list[str]:
+    """Return the name servers that a container can reach: none on loopback, IPv6 ones only with IPv6."""
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == "nameserver" and _is_reachable(words[1], has_ipv6=has_ipv6):
+            found.append(words[1])
+    return found
+
+
+def _is_reachable(text: str, *, has_ipv6: bool) -> bool:
+    try:
+        address: IPAddress = ip_address(text)
+    except ValueError:
+        return False
+    return not address.is_loopback and (address.version == 4 or has_ipv6)  # noqa: PLR2004
+
+
+def _words(text: str, keyword: str) -> list[str]:
+    """Return the words of the last line of a keyword, which is the one that counts (resolv.conf(5))."""
+    found: Sequence[str] = ()
+    for line in text.splitlines():
+        words = line.split()
+        if words and (words[0] == keyword or (keyword == "search" and words[0] == "domain")):
+            found = words[1:]
+    return list(found)

@@ -1,0 +1,87 @@
+"""Creates and deletes files, directories and links. Rank 4, IO."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from dnet.errors import Conflict, KernelRefused
+from dnet.objects import Directory, File, Link, Object
+
+
+def create(items: Iterable[Object]) -> None:
+    """Create files in their order; a link's place that is taken is a conflict, unless it leads there already."""
+    for item in items:
+        try:
+            match item:
+                case Directory():
+                    os.mkdir(item.path, 0o755)
+                case File():
+                    _write(item.path, item.text)
+                case Link():
+                    _link(item)
+                case _:
+                    raise TypeError(item)
+        except OSError as error:
+            raise KernelRefused(f"create {item}", error.errno or 0) from error
+
+
+def delete(items: Sequence[Object]) -> None:
+    """Delete links that still lead where they led, and directories with all that is in them."""
+    for item in items:
+        try:
+            match item:
+                case Link():
+                    if os.path.islink(item.path) and os.readlink(item.path) == item.target:
+                        os.unlink(item.path)
+                case Directory():
+                    _remove(item.path)
+        except OSError as error:
+            raise KernelRefused(f"remove {item}", error.errno or 0) from error
+
+
+def read(path: str) -> str:
+    """Return a text file's content, nothing when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def rewrite(path: str, text: str) -> None:
+    """Replace a file's content in place: the file that is mounted into a container stays the same file."""
+    with open(path, "r+", encoding="utf-8") as file:
+        file.truncate()
+        file.write(text)
+
+
+def rename(before: str, after: str) -> None:
+    """Move a link to another name, if it is there."""
+    with suppress(FileNotFoundError):
+        os.rename(before, after)
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _link(item: Link) -> None:
+    with suppress(FileExistsError):
+        os.symlink(item.target, item.path)
+        return
+    if not os.path.islink(item.path) or os.readlink(item.path) != item.target:
+        hint = "remove it if nothing needs it, or choose another name"
+        raise Conflict(f"cannot create {item}: something else is there", object=item.path, hint=hint)
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):
+        for entry in os.scandir(path):
+            os.unlink(entry.path)
+        os.rmdir(path)
