@@ -18,6 +18,7 @@
 #include <time.h>
 
 #define ADDRESS_BYTES 16
+#define TARGET_BYTES (ADDRESS_BYTES + 2)
 #define RECEIVE_BYTES (64 * 1024)
 #define BATCH_BYTES (64 * 1024)
 #define DELETE_BYTES_MAX 256
@@ -110,9 +111,9 @@ compare_addresses(const void *left, const void *right)
 }
 
 static int
-compare_ports(const void *left, const void *right)
+compare_targets(const void *left, const void *right)
 {
-    return (int)*(const uint16_t *)left - (int)*(const uint16_t *)right;
+    return memcmp(left, right, TARGET_BYTES);
 }
 
 static int
@@ -125,15 +126,17 @@ static int
 matches(const struct dnet_flow_filter *filter, const struct tuple *original, const struct tuple *reply)
 {
     const uint8_t *ends[] = {original->source, original->destination, reply->source, reply->destination};
+    uint8_t target[TARGET_BYTES];
 
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (has_address(filter->addresses, filter->address_count, ends[i]))
             return 1;
-    return original->protocol == IPPROTO_UDP && filter->udp_port_count &&
-           bsearch(&original->destination_port, filter->udp_ports, filter->udp_port_count, sizeof(uint16_t),
-                   compare_ports) &&
-           has_address(filter->local_addresses, filter->local_address_count, original->destination) &&
-           !memcmp(original->destination, reply->source, ADDRESS_BYTES);
+    if (original->protocol != IPPROTO_UDP || !filter->udp_target_count)
+        return 0;
+    memcpy(target, original->destination, ADDRESS_BYTES);
+    target[ADDRESS_BYTES] = (uint8_t)(original->destination_port >> 8);
+    target[ADDRESS_BYTES + 1] = (uint8_t)original->destination_port;
+    return bsearch(target, filter->udp_targets, filter->udp_target_count, TARGET_BYTES, compare_targets) != NULL;
 }
 
 static size_t

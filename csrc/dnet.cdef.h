@@ -81,10 +81,8 @@ int dnet_pin_directory(const char *path);
 struct dnet_flow_filter {
     const uint8_t *addresses; /* every entry of one of these goes, at whichever end it is */
     uint32_t address_count;
-    const uint16_t *udp_ports; /* and every UDP entry that began towards one of these ports ... */
-    uint32_t udp_port_count;
-    const uint8_t *local_addresses; /* ... of one of these addresses, and is not translated */
-    uint32_t local_address_count;
+    const uint8_t *udp_targets; /* and every UDP entry that began towards one of these: */
+    uint32_t udp_target_count;  /* 18 bytes each, the address and the port in network order */
 };
 int dnet_drop_flows(int fd, const struct dnet_flow_filter *filter, uint32_t *ret_dropped);
 

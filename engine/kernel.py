@@ -239,18 +239,21 @@ class Kernel:
 
     def drop_flows(self, items: Sequence[Flows], *, is_new: bool) -> None:
         """Drop connection tracking entries: all of the containers', or those in the way of new UDP ports."""
-        addresses = sorted({_mapped(address) for item in items for address in item.addresses} if not is_new else ())
-        ports = sorted({port for item in items for port in item.udp_ports} if is_new else ())
-        if not addresses and not ports:
+        addresses = set() if is_new else {_mapped(address) for item in items for address in item.addresses}
+        published = {pair for item in items for pair in item.udp_ports} if is_new else set()
+        local = self.local_addresses() if any(address.is_unspecified for address, _ in published) else set()
+        targets = {
+            _mapped(target) + port.to_bytes(2)
+            for address, port in published
+            for target in (local if address.is_unspecified else (address,))
+            if target.version == address.version
+        }
+        if not addresses and not targets:
             return
-        local = sorted(_mapped(address) for address in self.local_addresses()) if ports else []
-        parts = [b"".join(addresses), b"".join(local)]
         flow_filter = ffi.new("struct dnet_flow_filter *")
-        alive = [ffi.new("uint8_t[]", part or b"\0") for part in parts]
-        ports_array = ffi.new("uint16_t[]", ports)
-        flow_filter.addresses, flow_filter.address_count = alive[0], len(addresses)
-        flow_filter.local_addresses, flow_filter.local_address_count = alive[1], len(local)
-        flow_filter.udp_ports, flow_filter.udp_port_count = ports_array, len(ports)
+        arrays = [ffi.new("uint8_t[]", b"".join(sorted(keys)) or b"\0") for keys in (addresses, targets)]
+        flow_filter.addresses, flow_filter.address_count = arrays[0], len(addresses)
+        flow_filter.udp_targets, flow_filter.udp_target_count = arrays[1], len(targets)
         code = lib.dnet_drop_flows(self._socket(NETLINK_NETFILTER), flow_filter, ffi.new("uint32_t *"))
         if code:
             raise _refusal("drop connection tracking entries", -code, "")

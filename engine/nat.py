@@ -53,8 +53,11 @@ MAPS = {
 CHAINS = {
     "guard": (
         "type filter hook prerouting priority raw; policy accept;",
-        "containers do not reach the host's loopback, although route_localnet is on for their bridge",
-        ("iifname @bridges ip daddr 127.0.0.0/8 counter drop",),
+        "route_localnet on the bridges is for translated replies only: nothing from or to the loopback passes",
+        (
+            "iifname @bridges ip daddr 127.0.0.0/8 counter drop",
+            "iifname @bridges ip saddr 127.0.0.0/8 counter drop",
+        ),
     ),
     "publish": (
         "",
@@ -153,7 +156,7 @@ def _source(version: int, subnet: object, address: IPAddress | None) -> NatEleme
 def container_objects(container: Container, network: Network, end: Endpoint) -> tuple[Object, ...]:
     """Return what exists because the container's ports are published, through the endpoint they are published on."""
     addresses = tuple(address.ip for address in (end.address, end.address6) if address)
-    udp_ports = tuple(sorted({item.host_port for item in container.ports if item.protocol == "udp"}))
+    udp_ports = tuple((item.host_ip, item.host_port) for item in container.ports if item.protocol == "udp")
     elements = [_published(item, end) for item in container.ports]
     if not network.masquerade and not network.internal:
         opened = {(item.host_ip.version, item.protocol, item.container_port) for item in container.ports}

@@ -99,12 +99,12 @@ class Flows(Object):
     """The host's connection tracking entries of a container.
 
     Created, entries from before that would keep a UDP peer away from the ports now published are dropped; deleted,
-    all entries of the addresses are.
+    all entries of the addresses are. `udp_ports` are the host's addresses and ports.
     """
 
     backend: ClassVar[str] = "flows"
     addresses: tuple[IPAddress, ...]
-    udp_ports: tuple[int, ...]
+    udp_ports: tuple[tuple[IPAddress, int], ...]
 
     def __str__(self) -> str:
         return f"connection tracking of {', '.join(map(str, self.addresses))}"
