@@ -147,6 +147,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except click.exceptions.Exit as error:
         code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = EXIT_INVALID
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "dnet"
         fail(_sentence(error.format_message()), f"see `{command} --help`")

@@ -55,7 +55,12 @@ def completion(shell: str) -> None:
 @click.command()
 @render.json_option
 def version(*, as_json: bool) -> None:
-    """Show the version of dnet, and of what it runs on."""
+    """Show the version of dnet, and of what it runs on.
+
+    \b
+    Example:
+      dnet version --json
+    """
     if as_json:
         about = {
             "version": dnet.__version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -11,9 +12,12 @@ import dnet
 from dnet import cli, views
 from dnet.cli import Session, options, render, specfile
 
+# More than any host has been seen to hold; the specifications alone would fill the memory.
+COUNT_MAX = 1_000_000
+
 
 @click.command("bulk-create")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="How many to create.")
+@click.option("--count", type=click.IntRange(1, COUNT_MAX), metavar="N", help="How many to create.")
 @click.option("--prefix", default="c", show_default=True, help="Names are PREFIX-1 ... PREFIX-N.")
 @click.option("--start", type=click.IntRange(min=0), default=1, show_default=True, help="The first number.")
 @click.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="A JSON or YAML list of containers.")
@@ -52,6 +56,7 @@ def bulk_create(
     if (count is None) == (path is None):
         raise click.UsageError("one of --count and --file is needed")
     if path is not None:
+        _check_alone("--file", ("prefix", "start", *shared))
         specs = specfile.read(path)
     else:
         fields = options.specification(shared)
@@ -137,3 +142,12 @@ def bulk_delete(
             click.echo(item.name)
     else:
         click.echo(f"removed {len(removed)} containers in {seconds:.2f} s")
+
+
+def _check_alone(option: str, names: Iterable[str]) -> None:
+    """Raise when options were given that say nothing beside this one."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+            flags = next(item.opts[-1] for item in context.command.params if item.name == name)
+            raise click.UsageError(f"{flags} does not go with {option}, whose entries say it themselves")

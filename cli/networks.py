@@ -103,7 +103,12 @@ def create(
 @render.json_option
 @click.pass_obj
 def ls(session: Session, *, quiet: bool, as_json: bool) -> None:
-    """List networks, by name."""
+    """List networks, by name.
+
+    \b
+    Example:
+      dnet network ls --json
+    """
     with session.open() as engine:
         networks = engine.networks()
     if as_json:
@@ -143,7 +148,12 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.pass_obj
 def rm(session: Session, names: tuple[str, ...]) -> None:
-    """Remove networks that no container is on: all of them, or none."""
+    """Remove networks that no container is on: all of them, or none.
+
+    \b
+    Example:
+      dnet network rm blue green
+    """
     with session.open() as engine:
         for net in engine.delete_networks(names):
             click.echo(net.name)
@@ -154,7 +164,12 @@ def rm(session: Session, names: tuple[str, ...]) -> None:
 @render.json_option
 @click.pass_obj
 def prune(session: Session, *, _force: bool, as_json: bool) -> None:
-    """Remove every network that no container is on."""
+    """Remove every network that no container is on.
+
+    \b
+    Example:
+      dnet network prune
+    """
     with session.open() as engine:
         removed = [net.name for net in engine.prune_networks()]
     if as_json:

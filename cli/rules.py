@@ -26,6 +26,10 @@ def show(session: Session, network: str, *, as_json: bool) -> None:
     """Show published ports and networks' source addresses, with counters.
 
     As in `iptables -t nat`, what is counted is the first packet of each connection.
+
+    \b
+    Example:
+      dnet nat show --network bridge
     """
     with session.open() as engine:
         rows = engine.nat(network)
@@ -45,6 +49,10 @@ def watch(session: Session) -> None:
 
     Every container that was given no --dns has the new content at once, running or not; a file that somebody has
     edited is left alone. packaging/dnet-watch.service runs this.
+
+    \b
+    Example:
+      dnet watch &
     """
     with session.open() as engine:
         try:

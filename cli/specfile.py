@@ -52,12 +52,15 @@ def _load(path: str) -> Any:
             try:
                 return yaml.safe_load(text)
             except yaml.YAMLError as error:
-                raise InvalidRequest(f"{path} is not YAML: {error}", object=path) from error
+                words = " ".join(str(error).split())
+                raise InvalidRequest(f"{path} is not YAML: {words}", object=path) from error
         return json.loads(text)
     except ValueError as error:
         if isinstance(error, InvalidRequest):
             raise
         raise InvalidRequest(f"{path} is not JSON: {error}", object=path) from error
+    except RecursionError as error:
+        raise InvalidRequest(f"{path} is nested too deeply", object=path) from error
 
 
 def _spec(entry: dict[str, Any], where: str) -> ContainerSpec:

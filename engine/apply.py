@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from dnet import files, nat
 from dnet.background import Background
@@ -21,6 +22,7 @@ from dnet.nft import Nft
 from dnet.objects import Flows, NftTable, Object
 
 Group = Sequence[Object]
+E = TypeVar("E", bound=BaseException)
 
 
 class Applier:
@@ -48,24 +50,25 @@ class Applier:
         first = next(filter(None, errors), None)
         if first and not keep_going:
             raise first
-        self.delete(failed)
+        try:
+            self.delete(failed)
+        except DnetError as error:
+            raise _noted(first or error, error) from error
         return errors
 
     def undo(self, cause: BaseException, groups: Sequence[Group], afterwards: Callable[[], None]) -> None:
         """Remove what a failed creation left, then call `afterwards`; further interrupts do not stop it.
 
-        What goes wrong in that is noted on the cause and hides nothing.
+        What goes wrong in that is noted on the cause and hides nothing; `afterwards` is not called then, so that what
+        is left remains on record.
         """
 
-        def delete() -> None:
-            self._delete(groups, None, is_rollback=True)
-
         def work() -> None:
-            for step in (delete, afterwards):
-                try:
-                    step()
-                except DnetError as error:
-                    cause.add_note(f"and while undoing it: {error}")
+            try:
+                self._delete(groups, None, is_rollback=True)
+                afterwards()
+            except Exception as error:  # noqa: BLE001  whatever it is, the cause is what gets raised
+                _noted(cause, error)
 
         background = Background(work)
         try:
@@ -115,3 +118,10 @@ class Applier:
 
 def _flows(groups: Sequence[Group]) -> list[Flows]:
     return [item for group in groups for item in group if isinstance(item, Flows)]
+
+
+def _noted(cause: E, error: Exception) -> E:
+    """Return `cause` with a note of what went wrong while it was undone."""
+    if error is not cause:
+        cause.add_note(f"and while undoing it: {error}")
+    return cause

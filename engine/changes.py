@@ -189,7 +189,10 @@ class Changes:
 
     def _reserve(self, specs: Sequence[ContainerSpec], owner: str) -> list[Container]:
         reservation = self._reservation()
-        return reservation.reserve(specs, reserve.networks_of(self._store, specs), owner)
+        containers = reservation.reserve(specs, reserve.networks_of(self._store, specs), owner)
+        if owner:
+            files.remove_links(reservation.stale_names)
+        return containers
 
     def _reservation(self) -> reserve.Containers:
         return reserve.Containers(self._store, self._kernel, self._run_directory, wanted.NAME_DIRECTORY)
@@ -321,7 +324,7 @@ class Changes:
         """Publish further ports of a container; all of them, or none."""
         self._prepare()
         items = [parse_publish(text) for text in texts]
-        with self._store.write():
+        with self._store.write(is_intent=True):
             container = self._store.container(reference)
             if not container.endpoints:
                 raise InvalidRequest(f"container {container.name} is on no network", object=container.name)
@@ -330,15 +333,18 @@ class Changes:
             exposed = {(port, item.protocol) for item in items for port in item.container_ports}
             updated = replace(
                 container,
-                ports=(*container.ports, *ports),
+                ports=tuple(sorted((*container.ports, *ports), key=PortMapping.order)),
                 exposed=tuple(sorted({*container.exposed, *exposed})),
             )
             self._store.insert_ports(container.id, ports)
             self._store.set_exposed(container.id, updated.exposed)
+            self._store.set_changing(container.id, self._store.owner)
         rules = _rules_of(container, ports, network)
         try:
             self._with_table(lambda: self._applier.create_rules(rules))
             self._kernel.drop_flows(_flows_of(container, ports, network), is_new=True)
+            with self._store.write():
+                self._store.set_ready("container", [container.id])
         except BaseException as error:
             self._applier.undo(error, [rules], lambda: self._forget_ports(container, ports))
             raise
@@ -348,28 +354,38 @@ class Changes:
         with self._store.write():
             self._store.delete_ports(ports)
             self._store.set_exposed(container.id, container.exposed)
+            self._store.set_ready("container", [container.id])
+
+    def _finish_change(self, container: Container) -> None:
+        """Make the table hold what the store says of a container whose ports a killed process was changing."""
+        network = self._network_of(container)
+        self._applier.create_rules(_rules_of(container, container.ports, network))
+        with self._store.write():
+            self._store.set_ready("container", [container.id])
 
     def unpublish(self, reference: str, ports: Sequence[PortMapping]) -> Container:
         """Take back published ports of a container; connections that are open through them stay."""
         self._prepare()
         doomed = set(ports)
-        with self._store.write():
+        with self._store.write(is_intent=True):
             container = self._store.container(reference)
             for item in doomed - set(container.ports):
                 raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
-            self._store.delete_ports(ports)
+            if not doomed:
+                return container
+            self._store.set_changing(container.id, self._store.owner)
         updated = replace(container, ports=tuple(item for item in container.ports if item not in doomed))
-        if doomed:
-            network = self._network_of(container)
-            # An address and port that another mapping still uses stays open on a routed network.
-            kept = {(item.host_ip.version, item.protocol, item.container_port) for item in updated.ports}
-            rules = [
-                rule
-                for item in ports
-                for rule in _rules_of(container, [item], network)
-                if nat.is_published(rule) or (item.host_ip.version, item.protocol, item.container_port) not in kept
-            ]
-            self._applier.delete_rules(list(dict.fromkeys(rules)))
+        network = self._network_of(container)
+        kept = set(_rules_of(updated, updated.ports, network)) if not network.masquerade else set()
+        rules = [rule for rule in _rules_of(container, ports, network) if rule not in kept]
+        try:
+            self._applier.delete_rules(rules)
+            with self._store.write():
+                self._store.delete_ports(ports)
+                self._store.set_ready("container", [container.id])
+        except BaseException:
+            self._finish_change(container)
+            raise
         return updated
 
     def _network_of(self, container: Container) -> Network:
@@ -413,9 +429,11 @@ class Changes:
             self._kernel.prepare_shared_directory(wanted.ETC_DIRECTORY)
             self._is_prepared = True
             self._make_way()
-        containers, networks = self._store.abandoned()
+        containers, changing, networks = self._store.abandoned()
         if containers:
             self._remove_containers(containers)
+        for container in changing:
+            self._finish_change(container)
         if networks:
             with self._store.network_lock():
                 self._remove_networks(networks)
@@ -449,6 +467,8 @@ class Changes:
         try:
             yield groups
         except BaseException as error:
+            if not self._store.owns_rows(owner):
+                raise  # nothing was reserved, or all of it was finished before the interrupt came
             self._applier.undo(error, groups, lambda: self._store.forget_owned(owner))
             raise
 

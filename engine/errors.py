@@ -14,8 +14,6 @@ DnetError
 
 from __future__ import annotations
 
-import os
-
 
 class DnetError(Exception):
     """Base of all. The text is one sentence that names the object; `hint` says what to do, or is empty."""
@@ -47,15 +45,12 @@ class Unsupported(DnetError):
 
 
 class KernelRefused(DnetError, OSError):
-    """The kernel refused an object; `errno` is its code."""
+    """The kernel refused something; `errno` is its code, 0 when only words are known."""
 
-    def __init__(self, what: str, errno: int, text: str = "", *, hint: str = "") -> None:
-        reason = os.strerror(errno) if errno else "refused"
-        if text:
-            reason = f"{reason} ({text})"
+    def __init__(self, what: str, errno: int, reason: str = "refused", *, hint: str = "") -> None:
         DnetError.__init__(self, f"cannot {what}: {reason}", object=what, hint=hint)
         self.errno = errno
-        self._arguments = (what, errno, text)
+        self._arguments = (what, errno, reason)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self._arguments, {"hint": self.hint}

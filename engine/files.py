@@ -24,7 +24,7 @@ def create(items: Iterable[Object]) -> None:
                 case _:
                     raise TypeError(item)
         except OSError as error:
-            raise KernelRefused(f"create {item}", error.errno or 0) from error
+            raise KernelRefused(f"create {item}", error.errno or 0, str(error.strerror)) from error
 
 
 def delete(items: Sequence[Object]) -> None:
@@ -38,7 +38,7 @@ def delete(items: Sequence[Object]) -> None:
                 case Directory():
                     _remove(item.path)
         except OSError as error:
-            raise KernelRefused(f"remove {item}", error.errno or 0) from error
+            raise KernelRefused(f"remove {item}", error.errno or 0, str(error.strerror)) from error
 
 
 def read(path: str) -> str:
@@ -55,6 +55,13 @@ def rewrite(path: str, text: str) -> None:
     with open(path, "r+", encoding="utf-8") as file:
         file.truncate()
         file.write(text)
+
+
+def remove_links(paths: Iterable[str]) -> None:
+    """Remove links, those that are gone already apart."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def rename(before: str, after: str) -> None:

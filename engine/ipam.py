@@ -10,6 +10,11 @@ from dnet.model import IPAddress, IPNetwork, Network, NetworkSpec
 from dnet.ports import PortMapping, Publish
 
 PREFIX_LENGTH_MAX = {4: 30, 6: 126}  # room for a gateway and a container, network and broadcast address apart
+# This network, loopback, link-local, multicast, reserved (RFC 6890); for IPv6 also what embeds IPv4.
+_NOT_FOR_HOSTS: tuple[IPNetwork, ...] = (
+    *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")),
+    *map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")),
+)
 ANY = {4: IPv4Address(0), 6: ip_address("::")}
 IPV4_BYTES = 4
 
@@ -52,9 +57,7 @@ def check_subnet(subnet: IPNetwork, networks: Iterable[tuple[str, IPNetwork]], r
             object=str(subnet),
             hint=f"use a prefix length of {PREFIX_LENGTH_MAX[subnet.version]} or less",
         )
-    first = subnet.network_address
-    is_reserved = isinstance(first, IPv4Address) and (first.is_reserved or int(first) >> 24 == 0)
-    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or is_reserved or subnet.prefixlen == 0:
+    if any(_overlap(subnet, special) for special in _NOT_FOR_HOSTS):
         hint = "use one of RFC 1918, such as 10.1.0.0/16, or of RFC 4193, such as fd00:1::/64"
         raise InvalidRequest(f"subnet {subnet} is not usable for hosts", object=str(subnet), hint=hint)
     for name, other in networks:
@@ -101,6 +104,9 @@ def check_static(network: Network, address: IPAddress) -> None:
     _check_host_address(address, subnet, "address")
     if address in (network.gateway, network.gateway6):
         raise Conflict(f"address {address} is the gateway of network {network.name}", object=str(address))
+    for key, auxiliary in network.aux_addresses.items():
+        if address == auxiliary:
+            raise Conflict(f"address {address} is aux-address {key} of network {network.name}", object=str(address))
 
 
 def free_addresses(network: Network, version: int, taken: Collection[int], count: int) -> list[IPAddress]:

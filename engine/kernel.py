@@ -230,7 +230,7 @@ class Kernel:
         try:
             _write(path, value)
         except OSError as error:
-            raise KernelRefused(f"write {value} to {path}", error.errno or 0) from error
+            raise KernelRefused(f"write {value} to {path}", error.errno or 0, str(error.strerror)) from error
         self._switched[path] = before
 
     def keep_switches(self) -> None:
@@ -622,4 +622,4 @@ def _refusal(what: str, code: int, text: str) -> DnetError:
         )
     if code == errno.EPERM:
         return NeedsRoot(f"cannot {what}: {os.strerror(code)}", object=what, hint="run it as root, with sudo say")
-    return KernelRefused(what, code, text)
+    return KernelRefused(what, code, f"{os.strerror(code)} ({text})" if text else os.strerror(code))

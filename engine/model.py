@@ -22,7 +22,6 @@ N = TypeVar("N", IPv4Network, IPv6Network)
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 NAME_CHARACTERS_MAX = 128
 MAC_PATTERN = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
-DEVICE_NAME_BYTES_MAX = 15
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest, and the largest an IPv4 packet can fill
 
 NUMBER_DIGITS_MAX = 9
@@ -67,17 +66,6 @@ def check_mtu(mtu: int) -> int:
     if mtu and not MTU_MIN <= mtu <= MTU_MAX:
         raise InvalidRequest(f"MTU {mtu} is outside {MTU_MIN}-{MTU_MAX} bytes", object=str(mtu))
     return mtu
-
-
-def check_device_name(name: str) -> str:
-    """Return `name` if a network device may be called so (the kernel's dev_valid_name)."""
-    if not name or len(name.encode()) > DEVICE_NAME_BYTES_MAX or name in {".", ".."} or re.search(r"[/:\s]", name):
-        raise InvalidRequest(
-            f"invalid device name {name!r}",
-            object=name,
-            hint=f"at most {DEVICE_NAME_BYTES_MAX} bytes, without '/', ':' or spaces",
-        )
-    return name
 
 
 def parse_address(text: str, what: str) -> IPv4Address:
@@ -125,7 +113,7 @@ def _read_subnet(text: str, what: str, kind: type[N], example: str) -> N:
     except ValueError as error:
         hint = f"write address/prefix-length with the host bits zero, as in {example}"
         raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
-    if "/" not in text:
+    if not text.partition("/")[2].isdecimal():
         raise InvalidRequest(f"{what} {text!r} has no prefix length", object=text, hint=f"write it as in {example}")
     return network
 
@@ -268,7 +256,7 @@ class ContainerSpec:
                 dns_options=tuple(dns_options),
                 extra_hosts=tuple(parse_extra_host(item) for item in add_hosts),
             ),
-            labels=labels or {},
+            labels=dict(labels or {}),
         )
 
 
@@ -342,8 +330,8 @@ class NetworkSpec:
             "snat": None,
             "snat6": None,
             "mtu": mtu,
-            "labels": labels or {},
-            "options": options or {},
+            "labels": dict(labels or {}),
+            "options": dict(options or {}),
         }
         fields |= read_options(options or {})
         check_mtu(fields["mtu"])

@@ -160,9 +160,9 @@ def _refusal(what: str, text: str) -> KernelRefused | Unsupported:
             hint="this kernel needs nf_tables (CONFIG_NF_TABLES_INET, NFT_NAT, NFT_MASQ)",
         )
     if "element does not exist" in text:  # how libnftables itself says ENOENT of an interval
-        return KernelRefused(what, errno.ENOENT)
+        return KernelRefused(what, errno.ENOENT, os.strerror(errno.ENOENT))
     number = next((code for code in (errno.EPERM, errno.EEXIST, errno.ENOENT, errno.EBUSY) if _named(code, text)), 0)
-    return KernelRefused(what, number, "" if number else sentence)
+    return KernelRefused(what, number, os.strerror(number) if number else sentence)
 
 
 def _named(code: int, text: str) -> bool:

@@ -133,11 +133,18 @@ class Containers:
         self._name_directory = name_directory
         self._local: set[IPAddress] | None = None
         self._listeners: hostports.Listeners = {}
+        # Names in `ip netns` that lead to sandboxes of ours which are gone, to be removed before they are used.
+        self.stale_names: list[str] = []
 
     def reserve(self, specs: Sequence[ContainerSpec], networks: Mapping[str, Network], owner: str) -> list[Container]:
         """Insert containers in phase `creating`; `networks` holds those that the specs name, by that name."""
         chosen = self._choose_names([spec.name for spec in specs])
-        addresses = {name: self._choose_addresses(net, name, specs) for name, net in networks.items()}
+        by_id = {net.id: net for net in networks.values()}
+        members = {
+            identity: [spec for spec in specs if spec.network in networks and networks[spec.network].id == identity]
+            for identity in by_id
+        }
+        addresses = {identity: self._choose_addresses(by_id[identity], members[identity]) for identity in by_id}
         indexes = iter(self._store.take_indexes(sum(spec.network != MODE_NONE for spec in specs)))
         ports = self.host_ports() if any(spec.publish or spec.publish_all for spec in specs) else None
         containers = []
@@ -146,7 +153,7 @@ class Containers:
             ends: tuple[Endpoint, ...] = ()
             if spec.network != MODE_NONE:
                 net = networks[spec.network]
-                ends = (_endpoint(net, spec, next(addresses[spec.network]), next(indexes)),)
+                ends = (_endpoint(net, spec, next(addresses[net.id]), next(indexes)),)
             identity = new_id()
             containers.append(
                 Container(
@@ -209,7 +216,7 @@ class Containers:
         return os.path.join(self._name_directory, name)
 
     def _check_stale_name(self, name: str) -> None:
-        """Remove a name that leads to a sandbox of ours which is gone; raise when it is somebody else's."""
+        """Note a name that leads to a sandbox of ours which is gone; raise when it is somebody else's."""
         path = self._name_path(name)
         target = os.path.realpath(path)
         if (
@@ -217,7 +224,7 @@ class Containers:
             and os.path.dirname(target) == f"{self._run_directory}/netns"
             and not os.path.exists(target)
         ):
-            os.unlink(path)
+            self.stale_names.append(path)
             return
         hint = f"remove it with `ip netns delete {name}` if nothing needs it, or choose another name"
         raise Conflict(f"a network namespace {name} that is not this engine's exists at {path}", object=name, hint=hint)
@@ -225,10 +232,9 @@ class Containers:
     # Addresses
 
     def _choose_addresses(
-        self, net: Network, name: str, specs: Sequence[ContainerSpec]
+        self, net: Network, members: Sequence[ContainerSpec]
     ) -> Iterator[tuple[IPv4Address, IPv6Address | None]]:
         """Return the addresses of the specs on one network, in their order: those asked for, else the lowest free."""
-        members = [spec for spec in specs if spec.network == name]
         taken = self._store.taken_addresses(net.id)
         room = bridge.PORTS_MAX - len(taken)
         if len(members) > room:
@@ -296,7 +302,7 @@ def publish(name: str, net: Network, wanted: Sequence[Publish], ports: ipam.Host
     found: list[PortMapping] = []
     for item in wanted:
         found += ports.assign(name, item, _bindings(net, item))
-    return tuple(found)
+    return tuple(sorted(found, key=PortMapping.order))
 
 
 def _bindings(net: Network, item: Publish) -> list[IPAddress]:

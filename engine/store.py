@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import lru_cache
 from ipaddress import (
@@ -28,7 +28,7 @@ from ipaddress import (
 )
 from typing import Any, TextIO, TypeVar
 
-from dnet.errors import Conflict, DnetError, InvalidRequest, NeedsRoot, NotFound, StateError
+from dnet.errors import Conflict, InvalidRequest, NeedsRoot, NotFound, StateError
 from dnet.model import Container, Endpoint, IPAddress, IPNetwork, Network, Settings
 from dnet.ports import PortMapping
 
@@ -131,19 +131,25 @@ class Store:
                 object=self._path,
                 hint="upgrade dnet, or use another --state-dir",
             )
-        execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA foreign_keys = ON")
         if version < SCHEMA_VERSION:
-            with self.write():
-                if execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
-                    for statement in _SCHEMA.split(";"):
-                        execute(statement)
-                    base = int.from_bytes(os.urandom(4)) % ((1 << (31 - INDEX_BITS)) - 2) + 1
-                    execute(
-                        "INSERT INTO setting VALUES ('index_base', ?), ('next_index', 0)",
-                        (base << INDEX_BITS,),
-                    )
-                    execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            # Changing the journal's mode does not wait for others, so the first processes take turns.
+            with self.network_lock():
+                self._make_schema()
+
+    def _make_schema(self) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA journal_mode = WAL")
+        with self.write():
+            if execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
+                for statement in _SCHEMA.split(";"):
+                    execute(statement)
+                base = int.from_bytes(os.urandom(4)) % ((1 << (31 - INDEX_BITS)) - 2) + 1
+                execute(
+                    "INSERT INTO setting VALUES ('index_base', ?), ('next_index', 0)",
+                    (base << INDEX_BITS,),
+                )
+                execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -154,11 +160,20 @@ class Store:
             raise Conflict(f"another dnet process took it first: {error}") from error
         except sqlite3.OperationalError as error:
             raise StateError(f"cannot use {self._path}: {error}", object=self._path) from error
-        except (sqlite3.DatabaseError, ValueError, KeyError) as error:
-            if isinstance(error, DnetError):
-                raise
-            hint = "restore it from a backup, or move it away and begin anew"
-            raise StateError(f"{self._path} is damaged: {error}", object=self._path, hint=hint) from error
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        """Turn whatever is wrong with a row's content into one error."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> StateError:
+        hint = "restore it from a backup, or move it away and begin anew"
+        return StateError(f"{self._path} is damaged: {error}", object=self._path, hint=hint)
 
     @contextmanager
     def write(self, *, is_dry_run: bool = False, is_intent: bool = False) -> Iterator[None]:
@@ -193,6 +208,8 @@ class Store:
     def owner(self) -> str:
         """The name under which this process reserves rows; alive as long as it, or until `close`."""
         if self._owner_file is None:
+            for name in os.listdir(os.path.join(self._directory, "operations")):
+                self._is_alive(name)  # removes what a killed process left
             self._owner_name = os.urandom(8).hex()
             self._owner_file = open(self._owner_path(self._owner_name), "w", encoding="ascii")  # noqa: SIM115  held
             fcntl.flock(self._owner_file, fcntl.LOCK_EX)
@@ -212,25 +229,30 @@ class Store:
             return False
         except BlockingIOError:
             return True
-        os.unlink(self._owner_path(owner))
+        with suppress(FileNotFoundError):
+            os.unlink(self._owner_path(owner))
         return False
 
-    def abandoned(self) -> tuple[list[Container], list[Network]]:
-        """Return the containers and networks whose owner died before they were ready or gone."""
+    def abandoned(self) -> tuple[list[Container], list[Container], list[Network]]:
+        """Return what owners who died left: half-made containers, containers half changed, half-made networks."""
         sql = (
             "SELECT owner FROM container WHERE phase <> 'ready' UNION SELECT owner FROM network WHERE phase <> 'ready'"
         )
         owners = [row[0] for row in self._query(sql) if not self._is_alive(row[0])]
         containers: list[Container] = []
+        changing: list[Container] = []
         networks: list[Network] = []
         for owner in owners:
-            containers += self._containers("WHERE c.phase <> 'ready' AND c.owner = ?", (owner,))
+            containers += self._containers("WHERE c.phase IN ('creating', 'deleting') AND c.owner = ?", (owner,))
+            changing += self._containers("WHERE c.phase = 'changing' AND c.owner = ?", (owner,))
             networks += self._networks("WHERE phase <> 'ready' AND owner = ?", (owner,))
-        return containers, networks
+        return containers, changing, networks
 
     def take_indexes(self, count: int) -> list[int]:
         """Return `count` unused interface indexes; inside a transaction."""
         base, mask = self.setting("index_base"), (1 << INDEX_BITS) - 1
+        if not base:
+            raise self._damaged(ValueError("setting index_base is missing"))
         number = self.setting("next_index")
         found: list[int] = []
         while len(found) < count:
@@ -265,6 +287,8 @@ class Store:
 
     def find_networks(self, reference: str) -> list[Network]:
         """Return the ready network of that name or id, or those whose id begins so."""
+        if not reference:
+            return []
         return self._networks(
             "WHERE phase = 'ready' AND (name = ?1 OR substr(id, 1, length(?1)) = ?1) ORDER BY name <> ?1",
             (reference,),
@@ -286,7 +310,7 @@ class Store:
 
     def _networks(self, where: str, parameters: Sequence[Any] = ()) -> list[Network]:
         rows = self._query(f"SELECT * FROM network {where}", parameters)
-        with self._guard():
+        with self._decoding():
             return [_network(row) for row in rows]
 
     def insert_network(self, network: Network, owner: str) -> None:
@@ -350,7 +374,7 @@ class Store:
 
     def containers(self) -> list[Container]:
         """Return the containers that are ready, in the order of their creation."""
-        return self._containers("WHERE c.phase = 'ready' ORDER BY c.number")
+        return self._containers("WHERE c.phase IN ('ready', 'changing') ORDER BY c.number")
 
     def container(self, reference: str) -> Container:
         """Return the ready container of that name, id or unique id prefix."""
@@ -365,10 +389,12 @@ class Store:
 
     def find_containers(self, reference: str) -> list[Container]:
         """Return the ready container of that name or id, or those whose id begins so; a name comes first."""
-        exact = self._containers("WHERE c.phase = 'ready' AND c.name = ?", (reference,))
+        exact = self._containers("WHERE c.phase IN ('ready', 'changing') AND c.name = ?", (reference,))
         if exact or not reference or set(reference) - set("0123456789abcdef"):
             return exact
-        return self._containers("WHERE c.phase = 'ready' AND c.id >= ? AND c.id < ?", (reference, reference + "g"))
+        return self._containers(
+            "WHERE c.phase IN ('ready', 'changing') AND c.id >= ? AND c.id < ?", (reference, reference + "g")
+        )
 
     def held_names(self, names: Collection[str]) -> dict[str, str]:
         """Return which of `names` are taken, each with its holder's id."""
@@ -386,8 +412,8 @@ class Store:
     def _containers(self, where: str, parameters: Sequence[Any] = ()) -> list[Container]:
         rows = self._query(f"{_CONTAINERS} {where}", parameters)
         ports = self._query(f"{_PORTS} {where}", parameters)
-        with self._guard():
-            networks = {network.id: network for network in self._networks("")}
+        networks = {network.id: network for network in self._networks("")}
+        with self._decoding():
             return _assemble(rows, ports, networks, self._run_directory)
 
     def insert_containers(self, containers: Iterable[Container], owner: str) -> None:
@@ -456,6 +482,15 @@ class Store:
 
     # Phases
 
+    def owns_rows(self, owner: str) -> bool:
+        """Whether an operation has reserved rows that are not ready yet."""
+        sql = "SELECT 1 FROM container WHERE owner = ?1 UNION SELECT 1 FROM network WHERE owner = ?1"
+        return bool(self._query(sql, (owner,)))
+
+    def set_changing(self, container_id: str, owner: str) -> None:
+        """Mark a container whose published ports are being changed; inside a transaction."""
+        self._update("container", f"phase = 'changing', owner = '{owner}'", [container_id])
+
     def set_ready(self, table: str, identities: Sequence[str]) -> None:
         """Mark rows of `container` or `network` as existing; inside a transaction."""
         self._update(table, "phase = 'ready', owner = ''", identities)
@@ -483,7 +518,9 @@ class Store:
         """Remove what an operation had reserved and did not finish."""
         with self.write():
             for table in ("container", "network"):
-                self._connection.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE owner = ? AND phase IN ('creating', 'deleting')", (owner,)
+                )
 
 
 def _only(found: Sequence[T], reference: str, what: str) -> T:
@@ -523,7 +560,7 @@ def _network(row: sqlite3.Row) -> Network:
         device_index=row["device_index"],
         labels=_labels(row["labels"]),
         options=_labels(row["options"]),
-        created=row["created"],
+        created=float(row["created"]),
     )
 
 
@@ -572,13 +609,13 @@ def _assemble(
             sandbox=f"{run_directory}/netns/{identity[:12]}",
             files=f"{run_directory}/etc/{identity[:12]}",
             settings=_settings(row["settings"]),
-            created=row["created"],
+            created=float(row["created"]),
             status="created",
             mtu=row["mtu"],
             labels=_labels(row["labels"]),
             publish_all=bool(row["publish_all"]),
             exposed=tuple((port, protocol) for port, protocol in json.loads(row["exposed"])),
-            ports=tuple(sorted(published.get(identity, ()), key=_port_order)),
+            ports=tuple(sorted(published.get(identity, ()), key=PortMapping.order)),
             endpoints=tuple(sorted(endpoints[identity], key=lambda end: end.interface)),
         )
         for identity, row in heads.items()
@@ -600,7 +637,3 @@ def _settings(text: str) -> Settings:
 @lru_cache(maxsize=64)
 def _host_ip(text: str) -> IPAddress:
     return ip_address(text)
-
-
-def _port_order(item: PortMapping) -> tuple[int, str, int, int]:
-    return item.container_port, item.protocol, item.host_port, item.host_ip.version

@@ -15,7 +15,7 @@ from dnet.ports import PortMapping, parse_expose
 Document = dict[str, Any]
 
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-_PATH = re.compile(r"\.|(\.[A-Za-z0-9_]+)+\Z")
+_PATH = re.compile(r"(?:\.|(?:\.[A-Za-z0-9_-]+)+)\Z")
 
 
 def timestamp(seconds: float) -> str:
