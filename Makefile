@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
-C_FILES := $(wildcard csrc/*.c csrc/*.h tests/c/*.c benchmarks/*.c)
+C_FILES := $(wildcard csrc/*.c csrc/*.h tests/c/*.c tests/c/*.h benchmarks/*.c)
 SOURCES := pyproject.toml setup.py csrc/build.py $(wildcard csrc/*.c csrc/*.h) \
 	$(shell find engine cli -name '*.py' -o -name py.typed)
 PYTHON_FILES := engine cli csrc tests benchmarks docs setup.py
@@ -59,12 +59,15 @@ test-kernel: build $(STAMPS)/extra-test ## The tests on the real kernel (root)
 	$(BIN)/python -m pytest -m kernel
 
 .PHONY: test-c
-test-c: $(STAMPS)/venv ## The C core under ASan, UBSan and TSan
-	gcc $(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc tests/c/test_core.c csrc/*.c \
-		-o $(STAMPS)/test-core-asan
+test-c: $(STAMPS)/test-core-asan $(STAMPS)/test-core-tsan ## The C core under ASan, UBSan and TSan
 	$(STAMPS)/test-core-asan
-	gcc $(SANITIZE) -fsanitize=thread -Icsrc tests/c/test_core.c csrc/*.c -o $(STAMPS)/test-core-tsan
 	$(STAMPS)/test-core-tsan
+
+TEST_C := $(wildcard tests/c/test_*.c) $(wildcard csrc/*.c)
+$(STAMPS)/test-core-asan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/venv
+	gcc $(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc $(TEST_C) -o $@
+$(STAMPS)/test-core-tsan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/venv
+	gcc $(SANITIZE) -fsanitize=thread -Icsrc $(TEST_C) -o $@
 
 .PHONY: lint
 lint: $(STAMPS)/extra-lint ## ruff and clang-format

@@ -504,6 +504,8 @@ def _published_rows(
     rows = []
     for mapping, item in zip(container.ports, elements, strict=True):
         packets, size = counters.get((item.set_name, item.key), (0, 0))
-        source, target = f"{mapping.host}/{mapping.protocol}", item.value.replace(" . ", ":")
+        address, _, port = item.value.partition(" . ")
+        source = f"{mapping.host}/{mapping.protocol}"
+        target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         rows.append(NatRow("publish", network.name, container.name, source, target, packets, size))
     return rows
