@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from dnet import files, nat
 from dnet.background import Background
-from dnet.errors import DnetError, KernelRefused
+from dnet.errors import DnetError, KernelRefused, Unsupported
 from dnet.kernel import Kernel, Progress
 from dnet.nft import Nft
 from dnet.objects import Flows, NftTable, Object
@@ -101,6 +101,8 @@ class Applier:
         elements = [item for item in rules if not isinstance(item, NftTable)]
         try:
             self._nft.run(nat.commands(elements, "delete"), "remove nftables elements")
+        except Unsupported:
+            return  # where there is no nftables, there are no rules
         except KernelRefused:
             for item in elements:
                 self._delete_rule(item)

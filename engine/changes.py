@@ -18,7 +18,16 @@ from dnet import etcfiles, files, firewalls, nat, reserve, wanted
 from dnet.apply import Applier, Group
 from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
 from dnet.kernel import Kernel
-from dnet.model import DEFAULT_NETWORK, MODE_NONE, Container, ContainerSpec, Network, NetworkSpec, check_name
+from dnet.model import (
+    DEFAULT_NETWORK,
+    MODE_NONE,
+    Container,
+    ContainerSpec,
+    IPNetwork,
+    Network,
+    NetworkSpec,
+    check_name,
+)
 from dnet.nat import TABLE
 from dnet.nft import Nft
 from dnet.objects import Flows, NatElement, Object, Quiet
@@ -147,25 +156,53 @@ class Changes:
         self, specs: Sequence[ContainerSpec], *, keep_going: bool = False, on_progress: Progress | None = None
     ) -> Created:
         """Create containers in one pass; see Engine.create_many."""
-        started = time.perf_counter()
         self._prepare()
         if any(spec.network == MODE_NONE and (spec.publish or spec.publish_all) for spec in specs):
             self._on_notice("published ports are discarded in mode none")
         references = {spec.network for spec in specs} - {MODE_NONE}
-        with self._ensured_networks(references), self._undoing(self._store.owner) as groups:
+        if DEFAULT_NETWORK in references and not self._store.find_networks(DEFAULT_NETWORK):
+            with self._store.network_lock():
+                if not self._store.find_networks(DEFAULT_NETWORK):
+                    first = NetworkSpec(name=DEFAULT_NETWORK)
+                    return self._create_many(specs, first, keep_going=keep_going, on_progress=on_progress)
+        self._mend_networks(references)
+        return self._create_many(specs, None, keep_going=keep_going, on_progress=on_progress)
+
+    def _create_many(
+        self,
+        specs: Sequence[ContainerSpec],
+        network_spec: NetworkSpec | None,
+        *,
+        keep_going: bool,
+        on_progress: Progress | None,
+    ) -> Created:
+        """Create containers, and a network for them with `network_spec`: reserved together, undone together."""
+        started = time.perf_counter()
+        busy = reserve.busy_subnets(self._kernel) if network_spec else []
+        owner = self._store.owner
+        with self._undoing(owner) as groups:
             with self._store.write(is_intent=True):
-                containers = self._reserve(specs, self._store.owner)
-            groups.extend(self._groups(containers))
+                networks, network_groups = self._reserve_with_network(network_spec, busy, owner)
+                containers = self._reserve(specs, owner)
+                container_groups = self._groups(containers)
+                self._store.set_creating("network", networks, owner)
+            groups.extend((*network_groups, *container_groups))
             planned = time.perf_counter()
+            self._applier.create(network_groups)
             report = _report(on_progress, len(specs))
-            errors = self._with_table(lambda: self._applier.create(groups, keep_going=keep_going, on_progress=report))
+            errors = self._with_table(
+                lambda: self._applier.create(container_groups, keep_going=keep_going, on_progress=report)
+            )
             applied = time.perf_counter()
             with self._store.write():
+                self._store.set_ready("network", networks)
                 self._store.set_ready("container", [item.id for item in containers])
                 failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
                 if failed:
                     self._store.delete("container", failed)
         self._kernel.keep_switches()
+        if network_spec:
+            self._make_way()
         phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}
         return Created(
             containers=tuple(item for item, error in zip(containers, errors, strict=True) if not error),
@@ -178,11 +215,11 @@ class Changes:
         busy = reserve.busy_subnets(self._kernel)
         objects: list[Object] = []
         with self._store.write(is_dry_run=True):
-            if DEFAULT_NETWORK in {spec.network for spec in specs} and not self._store.find_networks(DEFAULT_NETWORK):
-                is_first = not self._store.has_other_networks()
-                network = reserve.network(self._store, self._kernel, NetworkSpec(name=DEFAULT_NETWORK), busy, "")
-                self._store.set_ready("network", [network.id])
-                objects += wanted.network(network, is_first=is_first)
+            is_missing = not self._store.find_networks(DEFAULT_NETWORK)
+            is_wanted = is_missing and DEFAULT_NETWORK in {spec.network for spec in specs}
+            first = NetworkSpec(name=DEFAULT_NETWORK) if is_wanted else None
+            for group in self._reserve_with_network(first, busy, "")[1]:
+                objects += group
             for group in self._groups(self._reserve(specs, "")):
                 objects += group
         return objects
@@ -225,44 +262,26 @@ class Changes:
                 changed += 1
         return changed
 
-    @contextmanager
-    def _ensured_networks(self, references: Iterable[str]) -> Iterator[None]:
-        """Make the default network on its first use, and again any whose device is gone (after a reboot, say).
+    def _reserve_with_network(
+        self, spec: NetworkSpec | None, busy: Sequence[IPNetwork], owner: str
+    ) -> tuple[list[str], list[Group]]:
+        """Insert a network, if one is to be, such that containers can be reserved on it in the same transaction."""
+        if spec is None:
+            return [], []
+        is_first = not self._store.has_other_networks()
+        network = reserve.network(self._store, self._kernel, spec, busy, owner)
+        self._store.set_ready("network", [network.id])
+        return [network.id], [wanted.network(network, is_first=is_first)]
 
-        When the block fails, a network that was made for it goes again, unless somebody else has come to use it.
-        """
-        made: list[Network] = []
-        try:
-            for reference in sorted(references):
-                found = self._store.find_networks(reference)
-                if found and self._kernel.is_device(found[0].device_index, found[0].device):
-                    continue
-                with self._store.network_lock():
-                    if reference == DEFAULT_NETWORK and not self._store.find_networks(reference):
-                        made.append(self._create_network(NetworkSpec(name=reference)))
-                    network = self._store.network(reference)
-                    if not self._kernel.is_device(network.device_index, network.device):
-                        self._applier.create([wanted.network(network, is_first=True)])
-            yield
-        except BaseException as error:
-            for network in made:
-                self._undo_network(error, network)
-            raise
-
-    def _undo_network(self, cause: BaseException, network: Network) -> None:
-        owner = self._store.owner
-        with self._store.network_lock():
-            with self._store.write():
-                if self._store.containers_on(network.id):
-                    return
-                is_last = not self._store.has_other_networks([network.id])
-                self._store.set_deleting("network", [network.id], owner)
-            group = wanted.network(network, is_first=is_last)
-            self._applier.undo(cause, [group], lambda: self._forget_network(network, owner))
-
-    def _forget_network(self, network: Network, owner: str) -> None:
-        firewalls.withdraw(self._nft, network.device)
-        self._store.forget_owned(owner)
+    def _mend_networks(self, references: Iterable[str]) -> None:
+        """Make networks again whose device is gone (after a reboot, or removed by somebody)."""
+        for reference in sorted(references):
+            network = self._store.network(reference)
+            if self._kernel.is_device(network.device_index, network.device):
+                continue
+            with self._store.network_lock():
+                if not self._kernel.is_device(network.device_index, network.device):
+                    self._applier.create([wanted.network(network, is_first=True)])
 
     def delete_many(
         self, references: Sequence[str], *, is_missing_ok: bool = False, on_progress: Progress | None = None
@@ -427,6 +446,7 @@ class Changes:
             for directory in (f"{self._run_directory}/netns", f"{self._run_directory}/etc", wanted.NAME_DIRECTORY):
                 self._kernel.prepare_directory(directory)
             self._kernel.prepare_shared_directory(wanted.ETC_DIRECTORY)
+            self._nft.prepare()
             self._is_prepared = True
             self._make_way()
         containers, changing, networks = self._store.abandoned()

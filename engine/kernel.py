@@ -16,7 +16,7 @@ from typing import Any
 
 from dnet._core import ffi, lib
 from dnet.background import Background
-from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, Unsupported
+from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, StateError, Unsupported
 from dnet.model import IPAddress, IPNetwork
 from dnet.objects import (
     Address,
@@ -128,7 +128,10 @@ class Kernel:
 
     def prepare_directory(self, path: str) -> None:
         """Make `path` a directory fit to pin namespaces in."""
-        os.makedirs(path, mode=0o755, exist_ok=True)
+        try:
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise StateError(f"cannot make directory {path}: {error.strerror}", object=path) from error
         code = lib.dnet_pin_directory(path.encode())
         if code:
             raise _refusal(f"mount a tmpfs on {path}", -code, "")

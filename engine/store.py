@@ -495,6 +495,10 @@ class Store:
         """Mark rows of `container` or `network` as existing; inside a transaction."""
         self._update(table, "phase = 'ready', owner = ''", identities)
 
+    def set_creating(self, table: str, identities: Sequence[str], owner: str) -> None:
+        """Mark rows as being made by `owner`; inside a transaction."""
+        self._update(table, f"phase = 'creating', owner = '{owner}'", identities)
+
     def set_deleting(self, table: str, identities: Sequence[str], owner: str) -> None:
         """Mark rows as being removed by `owner`; inside a transaction."""
         self._update(table, f"phase = 'deleting', owner = '{owner}'", identities)

@@ -31,7 +31,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -40,6 +40,7 @@ from typing import Any, NoReturn, Self
 
 import pytest
 
+from dnet import files
 from dnet.errors import DnetError, KernelRefused
 from dnet.kernel import Kernel, Progress
 from dnet.nft import Nft
@@ -52,12 +53,14 @@ TIMEOUT_S = 60.0
 # A message type beyond every one that rtnetlink has: the kernel answers EOPNOTSUPP.
 ABSENT_TYPE = 0x7FFF
 
+# /etc is the real one with a layer of its own above it.
 _HOST_SCRIPT = """
 set -e
 mount -t tmpfs -o mode=755 run /run
-mkdir -p "$(dirname "$1")"
-case "$1" in /run/*) touch "$1";; esac
-[ ! -e "$1" ] || mount --bind "$2" "$1"
+mkdir -p /run/.etc/upper /run/.etc/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/.etc/upper,workdir=/run/.etc/work etc /etc
+rm -f /etc/resolv.conf
+echo nameserver 198.51.100.53 >/etc/resolv.conf
 echo 0 >/proc/sys/net/ipv4/ip_forward
 ip link set lo up
 echo ready
@@ -306,17 +309,16 @@ class Neighbour(Namespace):
 
 
 class FakeHost(Namespace):
-    """A host of its own: network, mounts, /run, resolv.conf, and dnet's directories under `directory`."""
+    """A host of its own: network, mounts, /run, /etc, and dnet's directories under `directory`.
+
+    Its only nameserver is 198.51.100.53; `resolv_conf` may be written to, or replaced.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.state_dir = directory / "state"
         self.run_dir = directory / "run"
-        self.resolv_conf = directory / "resolv.conf"
-        self.resolv_conf.write_text("nameserver 198.51.100.53\n", encoding="ascii")
-        script = (_HOST_SCRIPT, "sh", os.path.realpath("/etc/resolv.conf"), str(self.resolv_conf))
-        unshare = ("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c")
-        keeper = _keep([*unshare, *script])
+        keeper = _keep(["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _HOST_SCRIPT])
         self.pid = keeper.pid
         environment = {"DNET_STATE_DIR": str(self.state_dir), "DNET_RUN_DIR": str(self.run_dir)}
         super().__init__("host", keeper.pid, f"/proc/{keeper.pid}/ns/net", environment)
@@ -352,6 +354,11 @@ class FakeHost(Namespace):
         return f"/proc/{self.pid}/root{path}"
 
     @property
+    def resolv_conf(self) -> Path:
+        """The host's /etc/resolv.conf, as the test process sees it."""
+        return Path(self.inside("/etc/resolv.conf"))
+
+    @property
     def directories(self) -> tuple[str, str]:
         """The state and the run directory, as dnet.open takes them."""
         return str(self.state_dir), str(self.run_dir)
@@ -376,8 +383,10 @@ class FakeHost(Namespace):
         a device has a carrier, which the kernel notices up to a second later.
         """
         tables = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        places = [str(place) for place in (self.state_dir, self.run_dir) if place.exists()]
-        find = ("find", *places, "/run", "(", "-name", "state.db*", "-o", "-printf", "%p %y %l\\n", ")")
+        names = [str(self.state_dir), str(self.run_dir), "/run", "/etc/netns"]
+        places = [name for name in names if os.path.exists(self.inside(name))]
+        unwanted = ("-path", "/run/.etc", "-prune", "-o", "-name", "state.db*")
+        find = ("find", *places, "(", *unwanted, "-o", "-printf", "%p %y %l\\n", ")")
         return {
             "links": _steady(self.json("ip -d -j link")),
             "addresses": _steady(self.json("ip -j address")),
@@ -398,8 +407,8 @@ class FakeHost(Namespace):
         after = self.snapshot()
         lines = []
         for key in before:
-            texts = [json.dumps(side[key], indent=1, sort_keys=True).splitlines() for side in (before, after)]
-            found = difflib.unified_diff(*texts, n=0, lineterm="")
+            old, new = (json.dumps(side[key], indent=1, sort_keys=True).splitlines() for side in (before, after))
+            found = difflib.unified_diff(old, new, n=0, lineterm="")
             lines += [f"{key}: {line}" for line in found if line[:2] not in _DIFF_MARKS]
         return "\n".join(lines)
 
@@ -458,6 +467,28 @@ class FaultyKernel(Kernel):
         if isinstance(self.refused, Forwarding) and self.refused.version == version:
             raise KernelRefused(f"create {self.refused}", errno.EROFS)
         super()._switch_forwarding(version)
+
+
+@contextlib.contextmanager
+def faulty_files(fail_at: int) -> Iterator[None]:
+    """Refuse one file, directory or link of dnet's while the block runs: number `fail_at`, counted from 0."""
+    create = files.create
+
+    def spoiled(items: Iterable[Object]) -> None:
+        create(_until(items, fail_at))
+
+    files.create = spoiled
+    try:
+        yield
+    finally:
+        files.create = create
+
+
+def _until(items: Iterable[Object], fail_at: int) -> Iterator[Object]:
+    for number, item in enumerate(items):
+        if number == fail_at:
+            raise KernelRefused(f"create {item}", errno.ENOSPC)
+        yield item
 
 
 class FaultyNft(Nft):
