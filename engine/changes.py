@@ -235,7 +235,7 @@ class Changes:
         return reserve.Containers(self._store, self._kernel, self._run_directory, wanted.NAME_DIRECTORY)
 
     def _groups(self, containers: Sequence[Container]) -> list[Group]:
-        networks = {network.id: network for network in self._store.networks()}
+        networks = self._store.networks_by_id()
         resolver = self._host_resolver()
         return [wanted.container(item, networks, resolver) for item in containers]
 
@@ -320,7 +320,7 @@ class Changes:
             self._reservation().check_names_free([name])
             self._store.rename(container.id, name)
         renamed = replace(container, name=name)
-        networks = {network.id: network for network in self._store.networks()}
+        networks = self._store.networks_by_id()
         try:
             for before, after in zip(_named(container), _named(renamed), strict=True):
                 files.rename(before, after)

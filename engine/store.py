@@ -281,6 +281,10 @@ class Store:
         """Return the networks that are ready, by name."""
         return self._networks("WHERE phase = 'ready' ORDER BY name")
 
+    def networks_by_id(self) -> dict[str, Network]:
+        """Return every network, ready or not, by id."""
+        return {network.id: network for network in self._networks("")}
+
     def network(self, reference: str) -> Network:
         """Return the ready network of that name, id or unique id prefix."""
         return _only(self.find_networks(reference), reference, "network")
@@ -412,7 +416,7 @@ class Store:
     def _containers(self, where: str, parameters: Sequence[Any] = ()) -> list[Container]:
         rows = self._query(f"{_CONTAINERS} {where}", parameters)
         ports = self._query(f"{_PORTS} {where}", parameters)
-        networks = {network.id: network for network in self._networks("")}
+        networks = self.networks_by_id()
         with self._decoding():
             return _assemble(rows, ports, networks, self._run_directory)
 
