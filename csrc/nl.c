@@ -208,7 +208,8 @@ dnet_transact(int fd, uint8_t *data, size_t length, uint32_t count, int32_t *ret
         while (done < count) {
             struct nlmsghdr *next = (struct nlmsghdr *)(data + end);
 
-            if (length - end < sizeof *next || next->nlmsg_len < sizeof *next ||
+            /* Both checks of the length: aligning the largest wraps around to 0. */
+            if (length - end < sizeof *next || next->nlmsg_len < sizeof *next || next->nlmsg_len > length - end ||
                 NLMSG_ALIGN(next->nlmsg_len) > length - end)
                 return -EBADMSG;
             if (message && end - start + next->nlmsg_len > SEND_BYTES)
