@@ -28,9 +28,11 @@ E = TypeVar("E", bound=BaseException)
 class Applier:
     """Objects in, objects out, through the backends it is given."""
 
-    def __init__(self, kernel: Kernel, nft: Nft) -> None:
+    def __init__(self, kernel: Kernel, nft: Nft, all_rules: Callable[[], Sequence[Object]]) -> None:
+        """Work through `kernel` and `nft`; `all_rules` tells what the table holds when all is well."""
         self._kernel = kernel
         self._nft = nft
+        self._all_rules = all_rules
 
     def create(
         self, groups: Sequence[Group], *, keep_going: bool = False, on_progress: Progress | None = None
@@ -90,8 +92,16 @@ class Applier:
         files.delete([item for group in groups for item in group if item.backend == "files"])
 
     def create_rules(self, rules: Sequence[Object]) -> None:
-        """Add nftables objects in one transaction; those that exist already stay."""
-        self._nft.run(nat.commands(rules, "add"), "set up nftables")
+        """Add nftables objects in one transaction; those that exist already stay.
+
+        When somebody has flushed the ruleset, the table is made again with all that belongs into it.
+        """
+        try:
+            self._nft.run(nat.commands(rules, "add"), "set up nftables")
+        except KernelRefused as error:
+            if error.errno != errno.ENOENT or self._nft.has_table(nat.TABLE):
+                raise
+            self._nft.run(nat.commands([*self._all_rules(), *rules], "add"), "set up nftables")
 
     def delete_rules(self, rules: Sequence[Object]) -> None:
         """Delete nftables objects in one transaction, or, when some are missing, one by one.

@@ -7,16 +7,15 @@ commands do not pay for it.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from dnet import etcfiles, files, firewalls, nat, reserve, wanted
 from dnet.apply import Applier, Group
-from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
+from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound
 from dnet.kernel import Kernel
 from dnet.model import (
     DEFAULT_NETWORK,
@@ -37,7 +36,6 @@ from dnet.store import Store
 Progress = Callable[[int, int], None]
 MEMBERS_SHOWN = 3
 SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +70,7 @@ class Changes:
         self._on_notice = on_notice
         self._kernel = kernel
         self._nft = nft
-        self._applier = Applier(kernel, nft)
+        self._applier = Applier(kernel, nft, self._all_rules)
         self._is_prepared = False
 
     def close(self) -> None:
@@ -97,7 +95,7 @@ class Changes:
                 is_first = not self._store.has_other_networks()
                 network = reserve.network(self._store, self._kernel, spec, busy, owner)
             groups.append(wanted.network(network, is_first=is_first))
-            self._with_table(lambda: self._applier.create(groups))
+            self._applier.create(groups)
             with self._store.write():
                 self._store.set_ready("network", [network.id])
         self._make_way()
@@ -190,9 +188,7 @@ class Changes:
             planned = time.perf_counter()
             self._applier.create(network_groups)
             report = _report(on_progress, len(specs))
-            errors = self._with_table(
-                lambda: self._applier.create(container_groups, keep_going=keep_going, on_progress=report)
-            )
+            errors = self._applier.create(container_groups, keep_going=keep_going, on_progress=report)
             applied = time.perf_counter()
             with self._store.write():
                 self._store.set_ready("network", networks)
@@ -360,7 +356,7 @@ class Changes:
             self._store.set_changing(container.id, self._store.owner)
         rules = _rules_of(container, ports, network)
         try:
-            self._with_table(lambda: self._applier.create_rules(rules))
+            self._applier.create_rules(rules)
             self._kernel.drop_flows(_flows_of(container, ports, network), is_new=True)
             with self._store.write():
                 self._store.set_ready("container", [container.id])
@@ -469,16 +465,10 @@ class Changes:
             for sentence in firewalls.make_way(self._nft, devices):
                 self._on_notice(sentence)
 
-    def _with_table(self, create: Callable[[], R]) -> R:
-        """Run a creation; when somebody has flushed the ruleset, make the table with all its elements again first."""
-        try:
-            return create()
-        except KernelRefused as error:
-            if error.errno != errno.ENOENT or self._nft.has_table(TABLE):
-                raise
-        self._applier.create_rules(wanted.rules(self._store.networks(), self._store.containers()))
+    def _all_rules(self) -> Group:
+        """Return all that belongs into the table, for when somebody has removed it."""
         self._on_notice(f"made table {TABLE} again, which somebody had removed")
-        return create()
+        return wanted.rules(self._store.networks(), self._store.containers())
 
     @contextmanager
     def _undoing(self, owner: str) -> Iterator[list[Group]]:

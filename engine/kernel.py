@@ -63,6 +63,7 @@ PROGRESS_INTERVAL_S = 0.05
 DELETE_TOGETHER = 256
 DELETE_GROUP_BASE = 1 << 30
 FORWARDING_PATHS = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
+OWN_INDEX_MIN = 1 << 20  # the store gives out nothing below, the kernel next to nothing above
 ACCEPT_RA_DIRECTORY = "/proc/sys/net/ipv6/conf"
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 
@@ -222,7 +223,8 @@ class Kernel:
         changed = []
         for device in os.listdir(ACCEPT_RA_DIRECTORY):
             path = f"{ACCEPT_RA_DIRECTORY}/{device}/accept_ra"
-            if device not in {"all", "default", "lo"} and _read(path) == "1":
+            is_ours = (self.device_index(device) or 0) >= OWN_INDEX_MIN
+            if device not in {"all", "default", "lo"} and not is_ours and _read(path) == "1":
                 self._switch(path, "2")
                 changed.append(device)
         if changed:

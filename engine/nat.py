@@ -53,10 +53,11 @@ MAPS = {
 CHAINS = {
     "guard": (
         "type filter hook prerouting priority raw; policy accept;",
-        "route_localnet on the bridges is for translated replies only: nothing from or to the loopback passes",
+        "containers neither pass for the host's loopback (route_localnet is for replies) nor become its IPv6 router",
         (
             "iifname @bridges ip daddr 127.0.0.0/8 counter drop",
             "iifname @bridges ip saddr 127.0.0.0/8 counter drop",
+            "iifname @bridges icmpv6 type nd-router-advert counter drop",
         ),
     ),
     "publish": (
@@ -159,7 +160,11 @@ def container_objects(container: Container, network: Network, end: Endpoint) -> 
     udp_ports = tuple((item.host_ip, item.host_port) for item in container.ports if item.protocol == "udp")
     elements = [_published(item, end) for item in container.ports]
     if not network.masquerade and not network.internal:
-        opened = {(item.host_ip.version, item.protocol, item.container_port) for item in container.ports}
+        opened = {
+            (item.host_ip.version, item.protocol, item.container_port)
+            for item in container.ports
+            if not item.host_ip.is_loopback
+        }
         for version, protocol, port in sorted(opened):
             elements.append(NatElement(f"open{version}", f"{_inside(version, end)} . {protocol} . {port}"))
     return (Flows(addresses, udp_ports), *elements)
