@@ -69,6 +69,16 @@ $(STAMPS)/test-core-asan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/v
 $(STAMPS)/test-core-tsan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/venv
 	gcc $(SANITIZE) -fsanitize=thread -Icsrc $(TEST_C) -o $@
 
+FUZZ_SECONDS ?= 20
+FUZZ := -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc tests/c/fuzz_vlan.c csrc/vlan.c \
+	-o $(STAMPS)/fuzz-vlan
+
+.PHONY: fuzz
+fuzz: $(STAMPS)/venv ## Fuzz the VLAN module: FUZZ_SECONDS (20) of libFuzzer, without clang 5,000,000 random frames
+	@if clang $(SANITIZE) -fsanitize=fuzzer -DDNET_LIBFUZZER $(FUZZ) 2>/dev/null; then \
+		cd $(STAMPS) && ./fuzz-vlan -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; \
+	else gcc $(SANITIZE) $(FUZZ) && $(STAMPS)/fuzz-vlan 5000000; fi
+
 .PHONY: lint
 lint: $(STAMPS)/extra-lint ## ruff and clang-format
 	$(BIN)/ruff check --quiet $(PYTHON_FILES)

@@ -83,11 +83,11 @@ def _value(key: str, value: Any, where: str) -> Any:
             return value
         case "publish-all", bool():
             return value
-        case (("publish" | "expose"), [*items]) if all(isinstance(item, (str, int)) for item in items):
-            return [str(item) for item in items]
         case "label", dict():
             return {str(name): str(text) for name, text in value.items()}
-        case (("name" | "network" | "ip" | "ip6" | "mac-address"), str()):
+        case _, [*items] if key in LISTS and all(isinstance(item, (str, int)) for item in items):
+            return [str(item) for item in items]
+        case _, str() if key in TEXTS:
             return value
     kinds = {"mtu": "a number", "publish-all": "true or false", "label": "an object of keys and values"}
     kinds |= dict.fromkeys(LISTS, "a list of texts")

@@ -5,7 +5,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-SOURCES = ("nl.c", "rtnl.c", "netns.c", "conntrack.c")
+SOURCES = ("nl.c", "rtnl.c", "netns.c", "conntrack.c", "vlan.c")
 
 ffibuilder = FFI()
 # The declarations are the C header itself, less the lines that only the preprocessor reads.

@@ -86,6 +86,49 @@ struct dnet_flow_filter {
 };
 int dnet_drop_flows(int fd, const struct dnet_flow_filter *filter, uint32_t *ret_dropped);
 
+/* vlan.c: 802.1Q and 802.1ad tags on frames in memory. `tpid` is 0x8100 or 0x88a8; `tci` holds PCP (3 bits), DEI
+ * (1) and VID (12: 1 to 4094, or 0 for a priority tag). Numbers are in the host's order. */
+enum {
+    DNET_VLAN_TAGS_MAX = 8 /* as deep as Linux looks: VLAN_MAX_DEPTH of linux/if_vlan.h */
+};
+
+struct dnet_vlan_tag {
+    uint16_t tpid;
+    uint16_t tci;
+};
+
+struct dnet_vlan_stack {
+    struct dnet_vlan_tag tags[DNET_VLAN_TAGS_MAX]; /* outermost first */
+    uint32_t count;
+    uint32_t payload_offset; /* bytes from the frame's beginning */
+    uint16_t ethertype;      /* behind the last tag; below 1536 it is an IEEE 802.3 length */
+};
+
+/* One frame of a batch. All offsets are from the buffer's beginning: from `start` to `offset` is its headroom. */
+struct dnet_frame {
+    uint32_t start;
+    uint32_t offset;
+    uint32_t length;
+    int32_t error; /* out: 0 or -errno of the last call */
+};
+
+/* Single frames. A pushed frame begins 4 bytes before `frame`, a popped one 4 bytes behind it. A rewrite leaves the
+ * bits of the TCI that are in `keep`, and the TPID if `tpid` is 0. */
+int dnet_vlan_classify(const uint8_t *frame, size_t length, struct dnet_vlan_stack *ret_stack);
+int dnet_vlan_push(uint8_t *frame, size_t length, uint16_t tpid, uint16_t tci);
+int dnet_vlan_pop(uint8_t *frame, size_t length);
+int dnet_vlan_rewrite(uint8_t *frame, size_t length, uint16_t tpid, uint16_t tci, uint16_t keep);
+
+/* Batches, in place. Each frame gets its own result, a failed one is left alone; they return how many succeeded, or
+ * -EINVAL for the whole call. Offsets and lengths are updated. */
+int dnet_vlan_classify_batch(const uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count,
+                             struct dnet_vlan_stack *ret_stacks);
+int dnet_vlan_push_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, uint16_t tpid,
+                         uint16_t tci);
+int dnet_vlan_pop_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count);
+int dnet_vlan_rewrite_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, uint16_t tpid,
+                            uint16_t tci, uint16_t keep);
+
 /* The C library's own. */
 unsigned int if_nametoindex(const char *name);
 char *if_indextoname(unsigned int index, char *ret_name);

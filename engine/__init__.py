@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dnet import vlan as vlan
     from dnet.changes import Created
     from dnet.engine import Engine
     from dnet.errors import (
@@ -64,6 +65,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "vlan":  # a module of the public API
+        return importlib.import_module("dnet.vlan")
     if name not in __all__:
         raise AttributeError(f"module 'dnet' has no attribute {name!r}")
     home = next((module for module, names in _HOMES.items() if name in names), "dnet.errors")

@@ -228,7 +228,11 @@ class Changes:
         return containers
 
     def _reservation(self) -> reserve.Containers:
-        return reserve.Containers(self._store, self._kernel, self._run_directory, wanted.NAME_DIRECTORY)
+        places = {
+            wanted.NAME_DIRECTORY: f"{self._run_directory}/netns",
+            wanted.ETC_DIRECTORY: f"{self._run_directory}/etc",
+        }
+        return reserve.Containers(self._store, self._kernel, self._run_directory, places)
 
     def _groups(self, containers: Sequence[Container]) -> list[Group]:
         networks = self._store.networks_by_id()
@@ -254,8 +258,7 @@ class Changes:
             path = f"{item.files}/resolv.conf"
             before, after = files.read(path), etcfiles.resolv_conf(item, *resolver)
             if before != after and etcfiles.is_untouched(before):
-                files.rewrite(path, after)
-                changed += 1
+                changed += files.rewrite(path, after)
         return changed
 
     def _reserve_with_network(
@@ -309,12 +312,14 @@ class Changes:
 
     def rename(self, reference: str, name: str) -> Container:
         """Give a container another name; see Engine.rename."""
-        self._prepare()
         check_name(name, "container")
+        self._prepare()
         with self._store.write():
             container = self._store.container(reference)
-            self._reservation().check_names_free([name])
+            reservation = self._reservation()
+            reservation.check_names_free([name])
             self._store.rename(container.id, name)
+            files.remove_links(reservation.stale_names)
         renamed = replace(container, name=name)
         networks = self._store.networks_by_id()
         try:
@@ -326,10 +331,10 @@ class Changes:
                 if error:
                     raise error
         except BaseException:
-            for before, after in zip(_named(container), _named(renamed), strict=True):
-                files.rename(after, before)
             with self._store.write():
                 self._store.rename(container.id, container.name)
+            for before, after in zip(_named(container), _named(renamed), strict=True):
+                files.rename(after, before)
             raise
         return renamed
 

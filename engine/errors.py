@@ -9,7 +9,6 @@ DnetError
   KernelRefused    (OSError)         the kernel said no, in its words
   StateError                         the database is damaged or from the future
   NeedsRoot        (PermissionError) the process lacks the privilege
-  BulkFailed                         some containers of a bulk could not be made
 """
 
 from __future__ import annotations

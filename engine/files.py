@@ -50,11 +50,17 @@ def read(path: str) -> str:
         return ""
 
 
-def rewrite(path: str, text: str) -> None:
-    """Replace a file's content in place: the file that is mounted into a container stays the same file."""
-    with open(path, "r+", encoding="utf-8") as file:
-        file.truncate()
-        file.write(text)
+def rewrite(path: str, text: str) -> bool:
+    """Replace a file's content in place, so that a mount of it shows it at once; return whether it is there.
+
+    The new text goes over the old one before the rest is cut off: at no moment is the file empty.
+    """
+    with suppress(FileNotFoundError), open(path, "r+b", buffering=0) as file:
+        data = text.encode()
+        file.write(data)
+        file.truncate(len(data))
+        return True
+    return False
 
 
 def remove_links(paths: Iterable[str]) -> None:

@@ -31,7 +31,8 @@ from dnet.model import (
     NetworkSpec,
 )
 from dnet.ports import PortMapping, Publish
-from dnet.store import Store, veth_name
+from dnet.rows import veth_name
+from dnet.store import Store
 
 RESOLV_CONF = "/etc/resolv.conf"
 NAME_ATTEMPTS_MAX = 1000
@@ -126,14 +127,15 @@ def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:
 class Containers:
     """One reservation of containers, inside one transaction."""
 
-    def __init__(self, store: Store, kernel: Kernel, run_directory: str, name_directory: str) -> None:
+    def __init__(self, store: Store, kernel: Kernel, run_directory: str, places: Mapping[str, str]) -> None:
+        """Reserve in `store`; `places` are where a container's name is a link: directory -> what it leads into."""
         self._store = store
         self._kernel = kernel
         self._run_directory = run_directory
-        self._name_directory = name_directory
+        self._places = places
         self._local: set[IPAddress] | None = None
         self._listeners: hostports.Listeners = {}
-        # Names in `ip netns` that lead to sandboxes of ours which are gone, to be removed before they are used.
+        # Links under wanted names that lead to containers of ours which are gone, to be removed before they are used.
         self.stale_names: list[str] = []
 
     def reserve(self, specs: Sequence[ContainerSpec], networks: Mapping[str, Network], owner: str) -> list[Container]:
@@ -202,32 +204,27 @@ class Containers:
             hint = f"remove it with `dnet rm {name}`, or choose another name"
             raise Conflict(f"name {name} is in use by container {holder[:12]}", object=name, hint=hint)
         for name in wanted:
-            if os.path.lexists(self._name_path(name)):
-                self._check_stale_name(name)
+            for directory, target in self._places.items():
+                path = os.path.join(directory, name)
+                if os.path.lexists(path):
+                    self._check_stale(name, path, target)
 
     def _random_name(self, taken: set[str]) -> str:
         for attempt in range(NAME_ATTEMPTS_MAX):
             name = names.readable(random.randrange(names.COUNT * (1 + attempt)))  # noqa: S311
-            if name not in taken and not self._store.held_names([name]) and not os.path.lexists(self._name_path(name)):
+            is_free = name not in taken and not self._store.held_names([name])
+            if is_free and not any(os.path.lexists(os.path.join(directory, name)) for directory in self._places):
                 return name
         raise Exhausted("no free random name was found", hint="give names")
 
-    def _name_path(self, name: str) -> str:
-        return os.path.join(self._name_directory, name)
-
-    def _check_stale_name(self, name: str) -> None:
-        """Note a name that leads to a sandbox of ours which is gone; raise when it is somebody else's."""
-        path = self._name_path(name)
+    def _check_stale(self, name: str, path: str, directory: str) -> None:
+        """Note a link that leads to something of ours which is gone; raise when it is somebody else's."""
         target = os.path.realpath(path)
-        if (
-            os.path.islink(path)
-            and os.path.dirname(target) == f"{self._run_directory}/netns"
-            and not os.path.exists(target)
-        ):
+        if os.path.islink(path) and os.path.dirname(target) == directory and not os.path.exists(target):
             self.stale_names.append(path)
             return
-        hint = f"remove it with `ip netns delete {name}` if nothing needs it, or choose another name"
-        raise Conflict(f"a network namespace {name} that is not this engine's exists at {path}", object=name, hint=hint)
+        hint = f"remove it (`ip netns delete {name}`, if it is a namespace) if nothing needs it, or choose another name"
+        raise Conflict(f"{path} exists and is not this engine's", object=name, hint=hint)
 
     # Addresses
 

@@ -12,24 +12,19 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import lru_cache
 from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
     IPv6Address,
-    IPv6Interface,
-    IPv6Network,
     ip_address,
     ip_network,
 )
 from typing import Any, TextIO, TypeVar
 
+from dnet import rows
 from dnet.errors import Conflict, InvalidRequest, NeedsRoot, NotFound, StateError
-from dnet.model import Container, Endpoint, IPAddress, IPNetwork, Network, Settings
+from dnet.model import Container, IPAddress, IPNetwork, Network
 from dnet.ports import PortMapping
 
 SCHEMA_VERSION = 1
@@ -78,11 +73,6 @@ SELECT c.*, e.id AS endpoint_id, e.network_id, e.interface, e.address, e.address
 FROM container c LEFT JOIN endpoint e ON e.container_id = c.id
 """
 _PORTS = "SELECT p.* FROM port_mapping p JOIN container c ON c.id = p.container_id"
-
-
-def veth_name(host_index: int) -> str:
-    """Return the name of a host interface, derived from its index and as unique as that."""
-    return f"veth{host_index:x}"
 
 
 class Store:
@@ -268,8 +258,9 @@ class Store:
 
     def setting(self, key: str) -> int:
         """Return a number that is kept between calls; 0 when it was never set."""
-        rows = self._query("SELECT value FROM setting WHERE key = ?", (key,))
-        return int(rows[0][0]) if rows else 0
+        found = self._query("SELECT value FROM setting WHERE key = ?", (key,))
+        with self._decoding():
+            return int(found[0][0]) if found else 0
 
     def set_setting(self, key: str, value: int) -> None:
         """Keep a number; inside a transaction."""
@@ -300,8 +291,8 @@ class Store:
 
     def reserved_subnets(self) -> list[tuple[str, IPNetwork]]:
         """Return name and subnet of every network, ready or not; one of two families comes twice."""
-        rows = self._query("SELECT name, subnet, subnet6 FROM network")
-        return [(row["name"], ip_network(text)) for row in rows for text in (row["subnet"], row["subnet6"]) if text]
+        found = self._query("SELECT name, subnet, subnet6 FROM network")
+        return [(row["name"], ip_network(text)) for row in found for text in (row["subnet"], row["subnet6"]) if text]
 
     def has_other_networks(self, identities: Collection[str] = ()) -> bool:
         """Whether there is a network, in whatever phase, besides these."""
@@ -309,13 +300,13 @@ class Store:
 
     def network_phase(self, name: str) -> str:
         """Return `creating`, `ready` or `deleting`, or nothing when there is no such network."""
-        rows = self._query("SELECT phase FROM network WHERE name = ?", (name,))
-        return str(rows[0][0]) if rows else ""
+        found = self._query("SELECT phase FROM network WHERE name = ?", (name,))
+        return str(found[0][0]) if found else ""
 
     def _networks(self, where: str, parameters: Sequence[Any] = ()) -> list[Network]:
-        rows = self._query(f"SELECT * FROM network {where}", parameters)
+        found = self._query(f"SELECT * FROM network {where}", parameters)
         with self._decoding():
-            return [_network(row) for row in rows]
+            return [rows.network(row) for row in found]
 
     def insert_network(self, network: Network, owner: str) -> None:
         """Insert a network in phase `creating`; inside a transaction."""
@@ -348,31 +339,33 @@ class Store:
 
     def taken_addresses(self, network_id: str) -> set[int]:
         """Return the IPv4 addresses of a network's endpoints, as integers; there are as many as endpoints."""
-        rows = self._query("SELECT address FROM endpoint WHERE network_id = ?", (network_id,))
-        return {row[0] for row in rows}
+        found = self._query("SELECT address FROM endpoint WHERE network_id = ?", (network_id,))
+        return {row[0] for row in found}
 
     def taken_addresses6(self, network_id: str) -> set[int]:
         """Return the IPv6 addresses of a network's endpoints, as integers."""
-        rows = self._query("SELECT address6 FROM endpoint WHERE network_id = ? AND address6 IS NOT NULL", (network_id,))
-        return {int(IPv6Address(row[0])) for row in rows}
+        found = self._query(
+            "SELECT address6 FROM endpoint WHERE network_id = ? AND address6 IS NOT NULL", (network_id,)
+        )
+        return {int(IPv6Address(row[0])) for row in found}
 
     def address_holder(self, network_id: str, address: IPAddress) -> str:
         """Return the name of the container that has an address."""
-        rows = self._query(
+        found = self._query(
             "SELECT c.name FROM endpoint e JOIN container c ON c.id = e.container_id "
             "WHERE e.network_id = ? AND (e.address = ? OR e.address6 = ?)",
             (network_id, int(address) if address.version == 4 else -1, str(address)),  # noqa: PLR2004
         )
-        return str(rows[0][0]) if rows else ""
+        return str(found[0][0]) if found else ""
 
     def port_holders(self, protocol: str, port: int) -> dict[IPAddress, str]:
         """Return which containers have a host port, by the address they have it on."""
-        rows = self._query(
+        found = self._query(
             "SELECT p.host_ip, c.name FROM port_mapping p JOIN container c ON c.id = p.container_id "
             "WHERE p.protocol = ? AND p.host_port = ?",
             (protocol, port),
         )
-        return {ip_address(row[0]): f"container {row[1]}" for row in rows}
+        return {ip_address(row[0]): f"container {row[1]}" for row in found}
 
     # Containers
 
@@ -414,11 +407,11 @@ class Store:
         return held
 
     def _containers(self, where: str, parameters: Sequence[Any] = ()) -> list[Container]:
-        rows = self._query(f"{_CONTAINERS} {where}", parameters)
+        found = self._query(f"{_CONTAINERS} {where}", parameters)
         ports = self._query(f"{_PORTS} {where}", parameters)
         networks = self.networks_by_id()
         with self._decoding():
-            return _assemble(rows, ports, networks, self._run_directory)
+            return rows.containers(found, ports, networks, self._run_directory)
 
     def insert_containers(self, containers: Iterable[Container], owner: str) -> None:
         """Insert containers and their endpoints in phase `creating`; inside a transaction."""
@@ -540,108 +533,3 @@ def _only(found: Sequence[T], reference: str, what: str) -> T:
         count = len(found)
         raise InvalidRequest(f"{what} id prefix {reference} is not unique ({count} begin so)", object=reference)
     return found[0]
-
-
-def _labels(text: str) -> Mapping[str, str]:
-    return dict(json.loads(text)) if text != "{}" else {}
-
-
-def _network(row: sqlite3.Row) -> Network:
-    return Network(
-        id=row["id"],
-        name=row["name"],
-        driver=row["driver"],
-        subnet=IPv4Network(row["subnet"]),
-        gateway=IPv4Address(row["gateway"]),
-        ip_range=IPv4Network(row["ip_range"]) if row["ip_range"] else None,
-        subnet6=IPv6Network(row["subnet6"]) if row["subnet6"] else None,
-        gateway6=IPv6Address(row["gateway6"]) if row["gateway6"] else None,
-        aux_addresses={key: ip_address(value) for key, value in _labels(row["aux_addresses"]).items()},
-        internal=bool(row["internal"]),
-        icc=bool(row["icc"]),
-        masquerade=bool(row["masquerade"]),
-        host_binding=ip_address(row["host_binding"]) if row["host_binding"] else None,
-        snat=IPv4Address(row["snat"]) if row["snat"] else None,
-        snat6=IPv6Address(row["snat6"]) if row["snat6"] else None,
-        mtu=row["mtu"],
-        device=row["device"],
-        device_index=row["device_index"],
-        labels=_labels(row["labels"]),
-        options=_labels(row["options"]),
-        created=float(row["created"]),
-    )
-
-
-def _endpoint(row: sqlite3.Row, network: Network) -> Endpoint:
-    address6 = None
-    if row["address6"] and network.subnet6:
-        address6 = IPv6Interface((row["address6"], network.subnet6.prefixlen))
-    return Endpoint(
-        id=row["endpoint_id"],
-        network_id=network.id,
-        network=network.name,
-        interface=row["interface"],
-        address=IPv4Interface((row["address"], network.subnet.prefixlen)),
-        gateway=None if network.internal else network.gateway,
-        address6=address6,
-        gateway6=network.gateway6 if address6 and not network.internal else None,
-        mac=row["mac"],
-        host_index=row["host_index"],
-        host_interface=veth_name(row["host_index"]),
-    )
-
-
-def _assemble(
-    rows: Iterable[sqlite3.Row],
-    ports: Iterable[sqlite3.Row],
-    networks: Mapping[str, Network],
-    run_directory: str,
-) -> list[Container]:
-    """Gather joined rows, one per endpoint, and the published ports into containers."""
-    endpoints: dict[str, list[Endpoint]] = {}
-    heads: dict[str, sqlite3.Row] = {}
-    for row in rows:
-        heads.setdefault(row["id"], row)
-        members = endpoints.setdefault(row["id"], [])
-        if row["endpoint_id"] is not None:
-            members.append(_endpoint(row, networks[row["network_id"]]))
-    published: dict[str, list[PortMapping]] = {}
-    for row in ports:
-        mapping = PortMapping(_host_ip(row["host_ip"]), row["host_port"], row["container_port"], row["protocol"])
-        published.setdefault(row["container_id"], []).append(mapping)
-    return [
-        Container(
-            id=identity,
-            name=row["name"],
-            mode=row["mode"],
-            sandbox=f"{run_directory}/netns/{identity[:12]}",
-            files=f"{run_directory}/etc/{identity[:12]}",
-            settings=_settings(row["settings"]),
-            created=float(row["created"]),
-            status="created",
-            mtu=row["mtu"],
-            labels=_labels(row["labels"]),
-            publish_all=bool(row["publish_all"]),
-            exposed=tuple((port, protocol) for port, protocol in json.loads(row["exposed"])),
-            ports=tuple(sorted(published.get(identity, ()), key=PortMapping.order)),
-            endpoints=tuple(sorted(endpoints[identity], key=lambda end: end.interface)),
-        )
-        for identity, row in heads.items()
-    ]
-
-
-def _settings(text: str) -> Settings:
-    fields = json.loads(text)
-    return Settings(
-        hostname=fields["hostname"],
-        domainname=fields["domainname"],
-        dns=tuple(fields["dns"]),
-        dns_search=tuple(fields["dns_search"]),
-        dns_options=tuple(fields["dns_options"]),
-        extra_hosts=tuple((name, address) for name, address in fields["extra_hosts"]),
-    )
-
-
-@lru_cache(maxsize=64)
-def _host_ip(text: str) -> IPAddress:
-    return ip_address(text)

@@ -1,0 +1,3 @@
+"""The fixtures of the public plugin: fake hosts, their neighbours, faults."""
+
+pytest_plugins = ("dnet.testing",)
