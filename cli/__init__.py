@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = EXIT_FAILURE
     except (KeyboardInterrupt, click.Abort) as error:
         # click turns KeyboardInterrupt into Abort, with the original as its cause.
-        say("interrupted; nothing is left half done")
+        say("interrupted: what was being created is taken back, what was being removed goes with the next command")
         was_terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
         code = EXIT_TERMINATED if was_terminated else EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  the last line of defence prints a sentence

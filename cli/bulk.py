@@ -13,7 +13,7 @@ from dnet import cli, views
 from dnet.cli import Session, options, render, specfile
 
 # More than any host has been seen to hold; the specifications alone would fill the memory.
-COUNT_MAX = 1_000_000
+COUNT_MAX = 100_000
 
 
 @click.command("bulk-create")

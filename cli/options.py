@@ -14,10 +14,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SHARED = (
     click.option(
         "--network",
-        default="bridge",
+        "networks",
+        multiple=True,
+        default=("bridge",),
         metavar="MODE",
-        show_default=True,
-        help="bridge, none, or a network's name.",
+        help="bridge, none, or a network's name [default: bridge].",
     ),
     click.option(
         "-p",
@@ -40,7 +41,6 @@ _SHARED = (
 
 
 _FIELDS = (
-    "network",
     "publish",
     "publish_all",
     "expose",
@@ -63,7 +63,10 @@ def create_options(function: F) -> F:
 
 def specification(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the shared options as fields of a ContainerSpec."""
-    return {name: options[name] for name in _FIELDS} | {"labels": key_values(options["labels"], "label")}
+    if len(options["networks"]) > 1:
+        raise InvalidRequest("a container is on one network in this version", object=options["networks"][1])
+    fields = {name: options[name] for name in _FIELDS} | {"network": options["networks"][0]}
+    return fields | {"labels": key_values(options["labels"], "label")}
 
 
 def key_values(items: Sequence[str], what: str) -> dict[str, str]:

@@ -33,6 +33,8 @@ class Applier:
         self._kernel = kernel
         self._nft = nft
         self._all_rules = all_rules
+        # Groups whose nftables transaction was refused: nothing of it exists, and what has their keys is others'.
+        self._refused: list[Group] = []
 
     def create(
         self, groups: Sequence[Group], *, keep_going: bool = False, on_progress: Progress | None = None
@@ -44,7 +46,11 @@ class Applier:
         """
         self._nft.prepare()  # its descriptor has to be a low one
         files.create(item for group in groups for item in group if item.backend == "files")
-        self.create_rules([item for group in groups for item in group if item.backend == "nft"])
+        try:
+            self.create_rules([item for group in groups for item in group if item.backend == "nft"])
+        except DnetError:
+            self._refused = list(groups)
+            raise
         self._kernel.drop_flows(_flows(groups), is_new=True)
         parts = [[item for item in group if item.backend == "kernel"] for group in groups]
         errors = self._kernel.create(parts, keep_going=keep_going, on_progress=on_progress)
@@ -87,7 +93,9 @@ class Applier:
             return
         parts = [[item for item in group if item.backend == "kernel"] for group in groups]
         self._kernel.delete(parts, is_rollback=is_rollback, on_progress=on_progress)
-        self.delete_rules([item for group in groups for item in group if item.backend == "nft"])
+        made = [group for group in groups if not any(group is refused for refused in self._refused)]
+        self._refused = []
+        self.delete_rules([item for group in made for item in group if item.backend == "nft"])
         self._kernel.drop_flows(_flows(groups), is_new=False)
         files.delete([item for group in groups for item in group if item.backend == "files"])
 

@@ -8,7 +8,7 @@ commands do not pay for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -76,6 +76,7 @@ class Changes:
     def close(self) -> None:
         """Close the sockets."""
         self._kernel.close()
+        self._nft.close()
 
     # Networks
 
@@ -122,7 +123,7 @@ class Changes:
         return networks
 
     def _check_unused(self, network: Network) -> None:
-        members = [item.name for item in self._store.containers_on(network.id)]
+        members = self._store.member_names(network.id)
         if members:
             some = ", ".join(members[:MEMBERS_SHOWN]) + (", ..." if len(members) > MEMBERS_SHOWN else "")
             raise Conflict(
@@ -134,7 +135,7 @@ class Changes:
     def prune_networks(self) -> list[Network]:
         """Remove every network that no container is on."""
         self._prepare()
-        unused = [network.name for network in self._store.networks() if not self._store.containers_on(network.id)]
+        unused = [network.name for network in self._store.networks() if not self._store.member_names(network.id)]
         return self.delete_networks(unused)
 
     def _remove_networks(self, networks: Sequence[Network]) -> None:
@@ -144,8 +145,7 @@ class Changes:
             wanted.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)
         ]
         self._applier.delete(groups)
-        for network in networks:
-            firewalls.withdraw(self._nft, network.device)
+        firewalls.withdraw(self._nft, [network.device for network in networks])
         self._store.forget("network", [network.id for network in networks])
 
     # Containers
@@ -272,15 +272,26 @@ class Changes:
         self._store.set_ready("network", [network.id])
         return [network.id], [wanted.network(network, is_first=is_first)]
 
-    def _mend_networks(self, references: Iterable[str]) -> None:
-        """Make networks again whose device is gone (after a reboot, or removed by somebody)."""
+    def _mend_networks(self, references: Collection[str]) -> None:
+        """Make again what somebody, or a reboot, has removed: the table, and the devices of these networks."""
+        if references and not self._nft.has_table(TABLE):
+            self._applier.create_rules(self._all_rules())
         for reference in sorted(references):
             network = self._store.network(reference)
             if self._kernel.is_device(network.device_index, network.device):
                 continue
             with self._store.network_lock():
                 if not self._kernel.is_device(network.device_index, network.device):
-                    self._applier.create([wanted.network(network, is_first=True)])
+                    self._mend_network(network)
+
+    def _mend_network(self, network: Network) -> None:
+        group = wanted.network(network, is_first=True)
+        try:
+            self._applier.create([group])
+        except BaseException as error:
+            # A device that is only half set up must not pass for the network; its rules do no harm.
+            self._applier.undo(error, [[item for item in group if item.backend == "kernel"]], lambda: None)
+            raise
 
     def delete_many(
         self, references: Sequence[str], *, is_missing_ok: bool = False, on_progress: Progress | None = None
@@ -416,15 +427,18 @@ class Changes:
         networks = [self._store.network(reference)] if reference else self._store.networks()
         counters = self._counters()
         rows = []
+        members: dict[str, list[Container]] = {}
+        for item in self._store.containers():
+            if item.endpoints:
+                members.setdefault(item.endpoints[0].network_id, []).append(item)
         for network in networks:
-            for item in nat.network_objects(network):
-                if isinstance(item, NatElement) and item.set_name.startswith(("masquerade", "snat")):
-                    kind = item.set_name[:-1]
-                    packets, size = counters.get((item.set_name, item.key), (0, 0))
-                    rows.append(NatRow(kind, network.name, "", item.key, item.value or "(interface)", packets, size))
-            for container in self._store.containers_on(network.id):
-                if container.endpoints[0].network_id == network.id:
-                    rows += _published_rows(container, network, counters)
+            for rule in nat.network_objects(network):
+                if isinstance(rule, NatElement) and rule.set_name.startswith(("masquerade", "snat")):
+                    kind = rule.set_name[:-1]
+                    packets, size = counters.get((rule.set_name, rule.key), (0, 0))
+                    rows.append(NatRow(kind, network.name, "", rule.key, rule.value or "(interface)", packets, size))
+            for container in members.get(network.id, ()):
+                rows += _published_rows(container, network, counters)
         return rows
 
     def _counters(self) -> dict[tuple[str, str], tuple[int, int]]:
@@ -451,13 +465,20 @@ class Changes:
             self._is_prepared = True
             self._make_way()
         containers, changing, networks = self._store.abandoned()
-        if containers:
-            self._remove_containers(containers)
-        for container in changing:
-            self._finish_change(container)
-        if networks:
-            with self._store.network_lock():
-                self._remove_networks(networks)
+        if not containers and not changing and not networks:
+            return
+        try:
+            if containers:
+                self._remove_containers(containers)
+            for container in changing:
+                self._finish_change(container)
+            if networks:
+                with self._store.network_lock():
+                    self._remove_networks(networks)
+        except DnetError as error:
+            # It stays on record and is tried again; it must not keep others from working.
+            self._on_notice(f"what a killed process left half done is still there: {error}")
+            return
         if containers or networks:
             self._on_notice(
                 f"removed {len(containers)} containers and {len(networks)} networks, left half done by a killed process"
@@ -465,9 +486,9 @@ class Changes:
 
     def _make_way(self) -> None:
         """Look after other firewalls, and say which of them stop our networks."""
-        devices = [network.device for network in self._store.networks()]
-        if devices:
-            for sentence in firewalls.make_way(self._nft, devices):
+        networks = self._store.networks()
+        if networks:
+            for sentence in firewalls.make_way(self._nft, networks):
                 self._on_notice(sentence)
 
     def _all_rules(self) -> Group:

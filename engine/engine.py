@@ -144,14 +144,14 @@ class Engine:
         return self.create_many([spec]).containers[0]
 
     def create_many(
-        self, specs: Sequence[ContainerSpec], *, keep_going: bool = False, on_progress: Progress | None = None
+        self, specs: Iterable[ContainerSpec], *, keep_going: bool = False, on_progress: Progress | None = None
     ) -> Created:
         """Create containers in one pass. All or nothing, unless `keep_going`.
 
         `on_progress(done, total)` is called some twenty times a second; an exception from it, or Ctrl-C, takes
         everything back.
         """
-        return self._changes.create_many(specs, keep_going=keep_going, on_progress=on_progress)
+        return self._changes.create_many(list(specs), keep_going=keep_going, on_progress=on_progress)
 
     def plan(self, specs: Sequence[ContainerSpec]) -> list[Object]:
         """Return what `create_many` would create, in order, touching nothing."""

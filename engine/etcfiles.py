@@ -41,7 +41,9 @@ def hosts(container: Container, networks: Iterable[Network]) -> str:
             lines.append(f"{address}\t{name}\n")
         lines += [f"{gateway}\t{name}\n" for gateway in gateways if address == HOST_GATEWAY]
     own, domain = container.settings.hostname, container.settings.domainname
-    names = f"{own}.{domain} {own}" if domain else own
+    full = f"{own}.{domain}" if domain else own
+    short = full.partition(".")[0]
+    names = full if short == full else f"{full} {short}"
     for end in container.endpoints:
         lines += [f"{address.ip}\t{names}\n" for address in (end.address, end.address6) if address]
     return "".join(lines)
@@ -63,8 +65,8 @@ def resolv_conf(container: Container, host_text: str, systemd_text: str) -> str:
             source, servers = systemd_text, _usable(systemd_text, has_ipv6=has_ipv6)
         if not servers:
             servers = [*FALLBACK_SERVERS, *(FALLBACK_SERVERS6 if has_ipv6 else ())]
-    search = list(settings.dns_search) or _words(source, "search")
-    options = list(settings.dns_options) or _words(source, "options")
+    search = list(settings.dns_search) or _search(source)
+    options = list(settings.dns_options) or _options(source)
     lines = [_RESOLV_HEAD, *(f"nameserver {server}\n" for server in servers)]
     if search and search != ["."]:
         lines.append(f"search {' '.join(search)}\n")
@@ -102,11 +104,17 @@ def _is_reachable(text: str, *, has_ipv6: bool) -> bool:
     return not address.is_loopback and (address.version == 4 or has_ipv6)  # noqa: PLR2004
 
 
-def _words(text: str, keyword: str) -> list[str]:
-    """Return the words of the last line of a keyword, which is the one that counts (resolv.conf(5))."""
+def _search(text: str) -> list[str]:
+    """Return the search domains: those of the last line of `search` or `domain` (resolv.conf(5))."""
     found: Sequence[str] = ()
     for line in text.splitlines():
         words = line.split()
-        if words and (words[0] == keyword or (keyword == "search" and words[0] == "domain")):
+        if words and words[0] in {"search", "domain"}:
             found = words[1:]
     return list(found)
+
+
+def _options(text: str) -> list[str]:
+    """Return the words of all lines of options, which add up."""
+    lines = [line.split() for line in text.splitlines()]
+    return [word for words in lines if words[:1] == ["options"] for word in words[1:]]

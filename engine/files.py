@@ -16,7 +16,8 @@ def create(items: Iterable[Object]) -> None:
         try:
             match item:
                 case Directory():
-                    os.mkdir(item.path, 0o755)
+                    os.mkdir(item.path)
+                    os.chmod(item.path, 0o755)  # noqa: S103  whatever the umask: containers have other users than root
                 case File():
                     _write(item.path, item.text)
                 case Link():
@@ -80,6 +81,7 @@ def _write(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         os.write(descriptor, text.encode())
+        os.fchmod(descriptor, 0o644)
     finally:
         os.close(descriptor)
 

@@ -3,109 +3,212 @@
 A packet has to be accepted by every base chain at the forward hook; an accept in `inet dnet` does not override a drop
 elsewhere. Where Docker keeps its chain for rules of the user's, DOCKER-USER, dnet puts an accept there, marked as
 its own; everything else is only looked at, and reported with the remedy.
+
+Whether a chain stops a network is found by following its rules for a new connection from, and one to, the bridge.
+Rules that ask for more than device names decide nothing: what they let through or stop is only a part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dnet.model import Network
 from dnet.nat import TABLE
 from dnet.nft import Nft
 
 DOCKER_CHAIN = "DOCKER-USER"
 MARK = "made by dnet for "
+LEGACY_TABLES_PATH = "/proc/net/ip_tables_names"
+# Parts of a rule that match every packet.
+_UNCONDITIONAL = frozenset({"counter", "log", "accept", "drop", "reject", "return", "jump", "goto"})
+DEPTH_MAX = 16  # the kernel's own limit of nested jumps (NFT_JUMP_STACK_SIZE)
 
 
 class Chain(NamedTuple):
-    """A chain of somebody's: family, table and name."""
+    """A base chain of somebody's at the forward hook."""
 
     family: str
     table: str
     name: str
+    policy: str
 
     def __str__(self) -> str:
         return f"{self.family} {self.table} {self.name}"
 
 
-def make_way(nft: Nft, devices: Sequence[str]) -> list[str]:
-    """Let the networks of these bridges through Docker's rules; say which chains stop them still."""
+class Way(NamedTuple):
+    """The devices that a packet comes from and goes to; an empty name is one that nothing is known of."""
+
+    iifname: str
+    oifname: str
+
+
+class Rules:
+    """The rules of one table, by chain, and its sets of device names."""
+
+    def __init__(self, nft: Nft, chain: Chain) -> None:
+        command = f"list table {chain.family} {chain.table}"
+        self.by_chain: dict[str, list[dict[str, Any]]] = {}
+        for rule in nft.json(command, "rule"):
+            self.by_chain.setdefault(rule["chain"], []).append(rule)
+        self._sets = {item["name"]: item.get("elem", ()) for item in nft.json(command, "set")}
+
+    def verdict(self, chain: str, way: Way, depth: int = 0) -> str:
+        """Return `accept` or `drop` when a chain decides about every new connection this way, else nothing."""
+        if depth > DEPTH_MAX:
+            return ""
+        for rule in self.by_chain.get(chain, ()):
+            parts = {key: value for item in rule["expr"] for key, value in item.items()}
+            if not all(self._is_met(item, way) for item in rule["expr"]):
+                continue
+            if "accept" in parts:
+                return "accept"
+            if "drop" in parts or "reject" in parts:
+                return "drop"
+            if "return" in parts:
+                return ""
+            found = self.verdict((parts.get("jump") or parts.get("goto") or {"target": ""})["target"], way, depth + 1)
+            if found or "goto" in parts:
+                return found
+        return ""
+
+    def _is_met(self, part: Mapping[str, Any], way: Way) -> bool:
+        """Whether one part of a rule matches for certain."""
+        [(kind, value)] = part.items()
+        if kind == "xt":
+            return bool(value and value.get("name") == "comment")
+        if kind != "match":
+            return kind in _UNCONDITIONAL
+        key = value["left"].get("meta", {}).get("key", "") if isinstance(value["left"], dict) else ""
+        name = {"iifname": way.iifname, "iif": way.iifname, "oifname": way.oifname, "oif": way.oifname}.get(key, "")
+        patterns = self._names(value["right"]) if name else ()
+        if not patterns:
+            return False
+        is_negated: bool = value["op"] == "!="
+        return any(_fits(name, pattern) for pattern in patterns) != is_negated
+
+    def _names(self, right: Any) -> Sequence[str]:
+        match right:
+            case {"set": [*items]}:
+                return [item for item in items if isinstance(item, str)]
+            case str() if right.startswith("@"):
+                return [item for item in self._sets.get(right[1:], ()) if isinstance(item, str)]
+            case str():
+                return [right]
+        return []
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+
+def make_way(nft: Nft, networks: Sequence[Network]) -> list[str]:
+    """Let networks through Docker's rules; say which chains stop them still."""
     chains = nft.json("list chains", "chain")
-    found = [Chain(item["family"], item["table"], item["name"]) for item in chains if _drops_forwarded(item)]
     docker = {(item["family"], item["table"]) for item in chains if item["name"] == DOCKER_CHAIN}
     sentences = []
-    for chain in found:
-        rules = nft.json(f"list table {chain.family} {chain.table}", "rule")
-        if (chain.family, chain.table) in docker:
+    for item in chains:
+        chain = Chain(item["family"], item["table"], item["name"], item.get("policy", ""))
+        if item.get("hook") != "forward" or chain.family == "bridge" or f"{chain.family} {chain.table}" == TABLE:
+            continue
+        devices = [network.device for network in networks if chain.family != "ip6" or network.subnet6]
+        if not devices:
+            continue
+        rules = Rules(nft, chain)
+        if (chain.family, chain.table) in docker and chain.policy == "drop":
             _accept_in_docker(nft, chain, rules, devices)
             continue
-        stopped = [device for device in devices if not _is_accepted(rules, device)]
+        stopped = [device for device in devices if _is_stopped(chain, rules, device)]
         if stopped:
             sentences.append(_sentence(chain, rules, stopped))
-    return sentences
+    return sentences + _legacy([network.device for network in networks])
 
 
-def withdraw(nft: Nft, device: str) -> None:
-    """Remove what `make_way` put into Docker's chains for a bridge."""
+def _is_stopped(chain: Chain, rules: Rules, device: str) -> bool:
+    ways = (Way(device, ""), Way("", device))
+    return any((rules.verdict(chain.name, way) or chain.policy) == "drop" for way in ways)
+
+
+def withdraw(nft: Nft, devices: Sequence[str]) -> None:
+    """Remove what `make_way` put into Docker's chains for these bridges."""
+    marks = {MARK + device for device in devices}
     for item in nft.json("list chains", "chain"):
         if item["name"] != DOCKER_CHAIN:
             continue
         place = f"{item['family']} {item['table']} {DOCKER_CHAIN}"
         rules = nft.json(f"list chain {place}", "rule")
-        doomed = [rule["handle"] for rule in rules if rule.get("comment") == MARK + device]
+        doomed = [rule["handle"] for rule in rules if rule.get("comment") in marks]
         nft.run([f"delete rule {place} handle {handle}" for handle in doomed], f"clean up chain {place}")
 
 
-def _drops_forwarded(chain: dict[str, Any]) -> bool:
-    own = f"{chain['family']} {chain['table']}" == TABLE
-    return chain.get("hook") == "forward" and chain.get("policy") == "drop" and chain["family"] != "bridge" and not own
+def _accept_in_docker(nft: Nft, chain: Chain, rules: Rules, devices: Sequence[str]) -> None:
+    """Add the accepts that are missing, and keep containers away from Docker's, which relied on the policy.
 
-
-def _accept_in_docker(nft: Nft, chain: Chain, rules: Iterable[dict[str, Any]], devices: Sequence[str]) -> None:
-    """Insert the accepts that are missing, and keep containers away from Docker's, which relied on the policy."""
+    They come after the user's own rules, so that what those drop stays dropped.
+    """
     place = f"{chain.family} {chain.table} {DOCKER_CHAIN}"
-    marked = {rule.get("comment") for rule in rules if rule["chain"] == DOCKER_CHAIN}
+    present = rules.by_chain.get(DOCKER_CHAIN, [])
+    marked = {rule.get("comment") for rule in present}
+    verb = f"add rule {place}"
+    if present and {key for item in present[-1]["expr"] for key in item} <= {"counter", "return"}:
+        verb = f"insert rule {place} handle {present[-1]['handle']}"
     commands = [
-        f'insert rule {place} {side} "{device}" counter accept comment "{MARK}{device}"'
+        f'{verb} {side} "{device}" counter accept comment "{MARK}{device}"'
         for device in devices
         if MARK + device not in marked
         for side in ("iifname", "oifname")
     ]
-    bridges = sorted({name for rule in rules for name in _matched(rule, "oifname", "jump", "DOCKER")})
+    jumps = [rule for members in rules.by_chain.values() for rule in members if _jumps_to_docker(rule)]
+    bridges = sorted({name for rule in jumps for name in _outgoing(rule)})
     if bridges and nft.has_table(TABLE):
         names = ", ".join(f'"{name}"' for name in bridges)
         commands.append(f"add element {TABLE} docker_bridges {{ {names} }}")
     nft.run(commands, f"let networks through chain {place}")
 
 
-def _is_accepted(rules: Iterable[dict[str, Any]], device: str) -> bool:
-    """Whether rules of a table accept what comes from and what goes to a device, judging by its name."""
-    known = list(rules)
-    return all(any(device in _matched(rule, side, "accept", "") for rule in known) for side in ("iifname", "oifname"))
+def _jumps_to_docker(rule: Mapping[str, Any]) -> bool:
+    return any((item.get("jump") or {}).get("target") == "DOCKER" for item in rule["expr"])
 
 
-def _matched(rule: dict[str, Any], side: str, verdict: str, target: str) -> list[str]:
-    """Return the device that a rule matches on one side, when its verdict is the one asked for."""
-    expressions = rule.get("expr", [])
-    is_wanted = any(
-        verdict in item and (not target or (item[verdict] or {}).get("target") == target) for item in expressions
-    )
-    if not is_wanted:
-        return []
-    matches = [item["match"] for item in expressions if "match" in item]
+def _outgoing(rule: Mapping[str, Any]) -> list[str]:
+    """Return the device that a rule wants packets to go to."""
+    matches = [item["match"] for item in rule["expr"] if "match" in item]
     return [
         match["right"]
         for match in matches
-        if match["op"] == "==" and match["left"] == {"meta": {"key": side}} and isinstance(match["right"], str)
+        if match["op"] == "==" and match["left"] == {"meta": {"key": "oifname"}} and isinstance(match["right"], str)
     ]
 
 
-def _sentence(chain: Chain, rules: Iterable[dict[str, Any]], devices: Sequence[str]) -> str:
+def _sentence(chain: Chain, rules: Rules, devices: Sequence[str]) -> str:
     names = ", ".join(devices)
-    if any(rule["chain"].startswith("ufw") for rule in rules):
+    if any(name.startswith("ufw") for name in rules.by_chain):
         remedy = "; ".join(f"ufw route allow in on {name}; ufw route allow out on {name}" for name in devices)
     else:
         remedy = "; ".join(
             f"nft insert rule {chain} {side} {name} accept" for name in devices for side in ("iifname", "oifname")
         )
-    return f"chain {chain} drops forwarded traffic of {names} (policy drop); to let it through: {remedy}"
+    why = "policy drop" if chain.policy == "drop" else "its rules refuse what they do not know"
+    return f"chain {chain} drops forwarded traffic of {names} ({why}); to let it through: {remedy}"
+
+
+def _legacy(devices: Sequence[str]) -> list[str]:
+    """Look at the rules of iptables-legacy, which nftables does not show."""
+    try:
+        with open(LEGACY_TABLES_PATH, encoding="ascii") as file:
+            if "filter" not in file.read().split():
+                return []
+        command = ["iptables-legacy", "-w", "-S", "FORWARD"]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    if "-P FORWARD DROP" not in lines:
+        return []
+    stopped = [name for name in devices if not {f"-A FORWARD -{way} {name} -j ACCEPT" for way in "io"} <= set(lines)]
+    if not stopped:
+        return []
+    remedy = "; ".join(f"iptables-legacy -I FORWARD -{way} {name} -j ACCEPT" for name in stopped for way in "io")
+    names = ", ".join(stopped)
+    return [f"chain FORWARD of iptables-legacy drops forwarded traffic of {names}; to let it through: {remedy}"]

@@ -148,17 +148,20 @@ def mac_of(address: IPv4Address) -> str:
 class HostPorts:
     """Gives out host ports; one (address, protocol, port) to one container, 0.0.0.0 and :: clashing with each address.
 
-    `holders(protocol, port)` tells who has a port already, by address; `automatic()` yields the ports to choose from,
+    `holders(protocol, port)` tells who has a port already, by address: a container's name, or the inode of a process's
+    socket, whose owner `name_of` finds, slowly, for an error's sentence; `automatic()` yields the ports to choose from,
     in the order of choice; `local` the addresses of the host.
     """
 
     def __init__(
         self,
-        holders: Callable[[str, int], Mapping[IPAddress, str]],
+        holders: Callable[[str, int], Mapping[IPAddress, str | int]],
+        name_of: Callable[[int], str],
         automatic: Callable[[], Iterator[int]],
         local: Collection[IPAddress],
     ) -> None:
         self._holders = holders
+        self._name_of = name_of
         self._automatic = automatic
         self._local = local
         self._given: dict[tuple[str, int], dict[IPAddress, str]] = {}
@@ -187,7 +190,8 @@ class HostPorts:
         protocol = published.protocol
         if len(candidates) == 1:
             holder = self._holder(addresses, protocol, candidates[0])
-            if holder:
+            if holder is not None:
+                holder = self._name_of(holder) if isinstance(holder, int) else holder
                 where = ", ".join(map(str, addresses))
                 raise Conflict(
                     f"port {candidates[0]}/{protocol} on {where} is in use by {holder}",
@@ -198,7 +202,7 @@ class HostPorts:
         key = (candidates, protocol, *addresses)
         search = self._searches.setdefault(key, iter(candidates) if candidates else self._automatic())
         for port in search:
-            if not self._holder(addresses, protocol, port):
+            if self._holder(addresses, protocol, port) is None:
                 if not candidates:
                     self.last_automatic = port
                 return port
@@ -213,7 +217,7 @@ class HostPorts:
             hint="widen the range, or remove containers",
         )
 
-    def _holder(self, addresses: Sequence[IPAddress], protocol: str, port: int) -> str:
+    def _holder(self, addresses: Sequence[IPAddress], protocol: str, port: int) -> str | int | None:
         for holders in (self._given.get((protocol, port), {}), self._holders(protocol, port)):
             for held, holder in holders.items():
                 for address in addresses:
@@ -221,4 +225,4 @@ class HostPorts:
                         held.version == address.version and (held.is_unspecified or address.is_unspecified)
                     ):
                         return holder
-        return ""
+        return None

@@ -211,6 +211,8 @@ class Kernel:
 
     def _switch_forwarding(self, version: int) -> None:
         path = FORWARDING_PATHS[version]
+        if not os.path.exists(path):
+            raise Unsupported(f"this host has no IPv{version}", object=path, hint="make the network without --ipv6")
         if _read(path) != "0":
             return
         if version == 6:  # noqa: PLR2004

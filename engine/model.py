@@ -18,6 +18,7 @@ IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
 N = TypeVar("N", IPv4Network, IPv6Network)
+Item = TypeVar("Item")
 
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 NAME_CHARACTERS_MAX = 128
@@ -36,7 +37,7 @@ RESERVED_NETWORK_NAMES = frozenset({"host", "none", "container", "default"})
 
 def check_name(name: str, what: str) -> str:
     """Return `name` if containers and networks may be called so; `what` names the thing in the error."""
-    if not NAME_PATTERN.match(name) or len(name) > NAME_CHARACTERS_MAX:
+    if not isinstance(name, str) or not NAME_PATTERN.match(name) or len(name) > NAME_CHARACTERS_MAX:
         raise InvalidRequest(
             f"invalid {what} name {name!r}",
             object=name,
@@ -139,6 +140,13 @@ def check_hostname(text: str) -> str:
     if len(text) > HOSTNAME_CHARACTERS_MAX or not HOSTNAME_PATTERN.match(text):
         hint = f"use letters, digits, '-' and '.', at most {HOSTNAME_CHARACTERS_MAX} characters"
         raise InvalidRequest(f"invalid hostname {text!r}", object=text, hint=hint)
+    return text
+
+
+def check_word(text: str, what: str) -> str:
+    """Return text that may stand in a line of a file: one word."""
+    if not text or text.split() != [text]:
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint="write one word, without spaces")
     return text
 
 
@@ -245,16 +253,16 @@ class ContainerSpec:
             ip6=parse_address6(str(ip6), "IPv6 address") if ip6 else None,
             mac=check_mac(mac) if mac else "",
             mtu=check_mtu(mtu),
-            publish=tuple(parse_publish(item) if isinstance(item, str) else item for item in publish),
+            publish=tuple(parse_publish(item) if isinstance(item, str) else item for item in _listed(publish)),
             publish_all=publish_all,
-            expose=tuple(pair for item in expose for pair in parse_expose(str(item))),
+            expose=tuple(pair for item in _listed(expose) for pair in parse_expose(str(item))),
             settings=Settings(
                 hostname=check_hostname(hostname) if hostname else "",
                 domainname=check_hostname(domainname) if domainname else "",
-                dns=tuple(str(parse_any_address(item, "DNS server")) for item in dns),
-                dns_search=tuple(item if item == "." else check_hostname(item) for item in dns_search),
-                dns_options=tuple(dns_options),
-                extra_hosts=tuple(parse_extra_host(item) for item in add_hosts),
+                dns=tuple(str(parse_any_address(item, "DNS server")) for item in _listed(dns)),
+                dns_search=tuple(item if item == "." else check_hostname(item) for item in _listed(dns_search)),
+                dns_options=tuple(check_word(item, "resolver option") for item in _listed(dns_options)),
+                extra_hosts=tuple(parse_extra_host(item) for item in _listed(add_hosts)),
             ),
             labels=dict(labels or {}),
         )
@@ -370,6 +378,11 @@ _OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "com.docker.network.host_ipv4": ("snat", parse_address),
     "com.docker.network.host_ipv6": ("snat6", parse_address6),
 }
+
+
+def _listed(items: Iterable[Item] | str) -> Iterable[Item | str]:
+    """Return the items; a text alone is one item, not its letters."""
+    return [items] if isinstance(items, str) else items
 
 
 def _set(target: object, **fields: object) -> None:

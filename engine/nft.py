@@ -83,6 +83,10 @@ class Nft:
             sentence = f"libnftables cannot be loaded: {error}"
             raise Unsupported(sentence, object="nftables", hint=_INSTALL_HINT) from error
 
+    def close(self) -> None:
+        """Let go of the library and its socket; a later call loads it again."""
+        self._context = None
+
     def _command(self, text: str, *, as_json: bool = False) -> tuple[int, str, str]:
         """Run commands; return the exit code, the output and what was said about errors."""
         self.prepare()
@@ -123,8 +127,13 @@ class Nft:
         return [_element(item) for body in bodies for item in body.get("elem", ())]
 
     def has_elements(self, table: str, name: str) -> bool:
-        """Whether a set exists and holds anything."""
-        return self.has_table(table) and bool(self.elements(table, "set", name))
+        """Whether a set holds anything; a table without the set is somebody else's, which holds what it holds."""
+        if not self.has_table(table):
+            return False
+        try:
+            return bool(self.elements(table, "set", name))
+        except KernelRefused:
+            return True
 
     def has_table(self, table: str) -> bool:
         """Whether a table such as `inet dnet` exists; its contents are not read."""

@@ -274,12 +274,15 @@ class Containers:
         self._local = self._kernel.local_addresses()
         self._listeners = hostports.listeners(self._kernel.dump_sockets)
         after = self._store.setting(_LAST_PORT)
-        return ipam.HostPorts(self._port_holders, lambda: hostports.automatic_ports(after), self._local)
+        return ipam.HostPorts(
+            self._port_holders, hostports.owner_of, lambda: hostports.automatic_ports(after), self._local
+        )
 
-    def _port_holders(self, protocol: str, port: int) -> dict[IPAddress, str]:
-        held = self._store.port_holders(protocol, port)
+    def _port_holders(self, protocol: str, port: int) -> dict[IPAddress, str | int]:
+        held: dict[IPAddress, str | int] = {}
+        held |= self._store.port_holders(protocol, port)
         for address, inode in self._listeners.get((protocol, port), {}).items():
-            held.setdefault(address, hostports.owner_of(inode))
+            held.setdefault(address, inode)
         return held
 
     def _publish(self, name: str, spec: ContainerSpec, net: Network, ports: ipam.HostPorts) -> tuple[PortMapping, ...]:

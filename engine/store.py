@@ -29,6 +29,7 @@ from dnet.ports import PortMapping
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
+_UNNAMED = "new-"  # an owner's file that is not locked yet
 # Indexes of dnet's devices: 2^20 of them above a base drawn once per database, far above those that the kernel
 # gives out, so that two engines, or an engine and anybody else, do not meet.
 INDEX_BITS = 20
@@ -82,8 +83,10 @@ class Store:
         self._directory = directory
         self._owner_name = ""
         self._owner_file: TextIO | None = None
+        self._owner_process = 0
         self._run_directory = run_directory
         try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
             os.makedirs(os.path.join(directory, "operations"), mode=0o700, exist_ok=True)
             if not os.access(directory, os.W_OK):
                 raise PermissionError
@@ -108,7 +111,9 @@ class Store:
         """Close the database, and let go of what this process owned."""
         self._connection.close()
         if self._owner_file is not None:
-            os.unlink(self._owner_path(self._owner_name))
+            if os.getpid() == self._owner_process:  # and not a child that it forked
+                with suppress(FileNotFoundError):
+                    os.unlink(self._owner_path(self._owner_name))
             self._owner_file.close()
             self._owner_file = None
 
@@ -150,6 +155,8 @@ class Store:
             raise Conflict(f"another dnet process took it first: {error}") from error
         except sqlite3.OperationalError as error:
             raise StateError(f"cannot use {self._path}: {error}", object=self._path) from error
+        except sqlite3.ProgrammingError as error:
+            raise InvalidRequest(f"the engine of {self._directory} cannot be used any more: {error}") from error
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from error
 
@@ -198,11 +205,16 @@ class Store:
     def owner(self) -> str:
         """The name under which this process reserves rows; alive as long as it, or until `close`."""
         if self._owner_file is None:
-            for name in os.listdir(os.path.join(self._directory, "operations")):
+            directory = os.path.join(self._directory, "operations")
+            for name in os.listdir(directory):
                 self._is_alive(name)  # removes what a killed process left
+            # Locked before it has its name: unlocked under it, it would be taken for a dead process's.
             self._owner_name = os.urandom(8).hex()
-            self._owner_file = open(self._owner_path(self._owner_name), "w", encoding="ascii")  # noqa: SIM115  held
+            path = self._owner_path(f"{_UNNAMED}{self._owner_name}")
+            self._owner_file = open(path, "w", encoding="ascii")  # noqa: SIM115  held until `close`
             fcntl.flock(self._owner_file, fcntl.LOCK_EX)
+            os.rename(path, self._owner_path(self._owner_name))
+            self._owner_process = os.getpid()
         return self._owner_name
 
     def _owner_path(self, owner: str) -> str:
@@ -212,15 +224,17 @@ class Store:
         """Whether another process works on rows of this owner; what is left of our own is as good as abandoned."""
         if owner == self._owner_name:
             return False
+        if owner.startswith(_UNNAMED):
+            return True
         try:
             with open(self._owner_path(owner), "r+", encoding="ascii") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with suppress(FileNotFoundError):
+                    os.unlink(self._owner_path(owner))
         except FileNotFoundError:
             return False
         except BlockingIOError:
             return True
-        with suppress(FileNotFoundError):
-            os.unlink(self._owner_path(owner))
         return False
 
     def abandoned(self) -> tuple[list[Container], list[Container], list[Network]]:
@@ -372,6 +386,11 @@ class Store:
     def containers(self) -> list[Container]:
         """Return the containers that are ready, in the order of their creation."""
         return self._containers("WHERE c.phase IN ('ready', 'changing') ORDER BY c.number")
+
+    def member_names(self, network_id: str) -> list[str]:
+        """Return the names of the containers with an endpoint on a network, in whatever phase."""
+        sql = "SELECT c.name FROM endpoint e JOIN container c ON c.id = e.container_id WHERE e.network_id = ?"
+        return sorted(row[0] for row in self._query(sql, (network_id,)))
 
     def container(self, reference: str) -> Container:
         """Return the ready container of that name, id or unique id prefix."""

@@ -1,4 +1,4 @@
-"""Fake hosts, the world around them, and faults on demand: a pytest plugin. Rank 5, IO.
+"""Fake hosts, the world around them, and faults on demand: a pytest plugin. Rank 9, IO.
 
     pytest_plugins = ("dnet.testing",)                      # in conftest.py
 
