@@ -6,6 +6,7 @@ itself. They decide nothing: they parse, make one call of the engine's, and rend
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -142,6 +143,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGINT, _on_signal)
     signal.signal(signal.SIGTERM, _on_signal)
     arguments = sys.argv[1:] if arguments is None else arguments
+    is_verbose = not {"-v", "--verbose"}.isdisjoint(arguments)
     try:
         code = cli.main(args=arguments, prog_name="dnet", standalone_mode=False)
         sys.stdout.flush()
@@ -166,8 +168,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         say("interrupted: what was being created is taken back, what was being removed goes with the next command")
         was_terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
         code = EXIT_TERMINATED if was_terminated else EXIT_INTERRUPTED
+    except OSError as error:
+        if isinstance(error, dnet.DnetError) or error.errno not in {errno.ENOSPC, errno.EIO}:
+            code = _report(error, is_verbose=is_verbose)
+        else:
+            fail(f"cannot write: {error.strerror}")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = EXIT_FAILURE
     except Exception as error:  # noqa: BLE001  the last line of defence prints a sentence
-        code = _report(error, is_verbose={"-v", "--verbose"} & set(arguments) != set())
+        code = _report(error, is_verbose=is_verbose)
     sys.exit(code if isinstance(code, int) else 0)
 
 

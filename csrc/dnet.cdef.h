@@ -57,7 +57,7 @@ int dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, 
 int dnet_put_bridge(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
 int dnet_put_veth(struct dnet_batch *batch, uint32_t index, const char *name, uint32_t master, uint32_t peer_index,
                   const char *peer_name, const uint8_t *peer_mac, uint32_t mtu);
-int dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias);
+int dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias, int has_ipv6);
 int dnet_put_up(struct dnet_batch *batch, uint32_t index);
 int dnet_put_group(struct dnet_batch *batch, uint32_t index, uint32_t group);
 int dnet_put_delete(struct dnet_batch *batch, uint32_t index);

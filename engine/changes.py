@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -278,6 +278,9 @@ class Changes:
             self._applier.create_rules(self._all_rules())
         for reference in sorted(references):
             network = self._store.network(reference)
+            self._kernel.switch_forwarding(4)
+            if network.subnet6:
+                self._kernel.switch_forwarding(6)
             if self._kernel.is_device(network.device_index, network.device):
                 continue
             with self._store.network_lock():
@@ -345,7 +348,8 @@ class Changes:
             with self._store.write():
                 self._store.rename(container.id, container.name)
             for before, after in zip(_named(container), _named(renamed), strict=True):
-                files.rename(after, before)
+                with suppress(OSError):
+                    files.rename(after, before)
             raise
         return renamed
 

@@ -98,5 +98,8 @@ def _link(item: Link) -> None:
 def _remove(path: str) -> None:
     with suppress(FileNotFoundError):
         for entry in os.scandir(path):
-            os.unlink(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                _remove(entry.path)
+            else:
+                os.unlink(entry.path)
         os.rmdir(path)

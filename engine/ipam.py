@@ -156,9 +156,9 @@ class HostPorts:
     def __init__(
         self,
         holders: Callable[[str, int], Mapping[IPAddress, str | int]],
-        name_of: Callable[[int], str],
         automatic: Callable[[], Iterator[int]],
         local: Collection[IPAddress],
+        name_of: Callable[[int], str] = str,
     ) -> None:
         self._holders = holders
         self._name_of = name_of

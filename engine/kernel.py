@@ -11,6 +11,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -63,6 +64,7 @@ PROGRESS_INTERVAL_S = 0.05
 DELETE_TOGETHER = 256
 DELETE_GROUP_BASE = 1 << 30
 FORWARDING_PATHS = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
+IPV6_MTU_MIN = 1280  # RFC 8200, section 5
 OWN_INDEX_MIN = 1 << 20  # the store gives out nothing below, the kernel next to nothing above
 ACCEPT_RA_DIRECTORY = "/proc/sys/net/ipv6/conf"
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
@@ -186,7 +188,7 @@ class Kernel:
         while start < len(group):
             first = group[start]
             if isinstance(first, Forwarding):
-                self._switch_forwarding(first.version)
+                self.switch_forwarding(first.version)
                 start += 1
                 continue
             end = start
@@ -209,7 +211,8 @@ class Kernel:
         if code:
             raise _refused(item, -code, "")
 
-    def _switch_forwarding(self, version: int) -> None:
+    def switch_forwarding(self, version: int) -> None:
+        """Switch on forwarding of IP `version`, and say so, where it is off."""
         path = FORWARDING_PATHS[version]
         if not os.path.exists(path):
             raise Unsupported(f"this host has no IPv{version}", object=path, hint="make the network without --ipv6")
@@ -477,7 +480,8 @@ def _put_veth(item: Veth, batch: Any) -> int:
 
 
 def _put_quiet(item: Quiet, batch: Any) -> int:
-    return int(lib.dnet_put_quiet(batch, item.index, item.alias.encode() if item.alias else ffi.NULL))
+    has_ipv6 = _host_has_ipv6() and not 0 < item.mtu < IPV6_MTU_MIN
+    return int(lib.dnet_put_quiet(batch, item.index, item.alias.encode() if item.alias else ffi.NULL, has_ipv6))
 
 
 def _put_up(item: Up, batch: Any) -> int:
@@ -520,6 +524,12 @@ _ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
     LocalRouting: _put_local_routing,
     LoopbackRoute: _put_loopback_route,
 }
+
+
+@cache
+def _host_has_ipv6() -> bool:
+    """Whether the kernel has IPv6 (it may be built or booted without)."""
+    return os.path.exists(FORWARDING_PATHS[6])
 
 
 def _mapped(address: IPAddress) -> bytes:

@@ -27,6 +27,7 @@ MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest, and the largest an IPv4 pack
 
 NUMBER_DIGITS_MAX = 9
 HOSTNAME_PATTERN = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?\Z")
+DOMAIN_CHARACTERS_MAX = 253  # RFC 1035, without the root's dot
 HOSTNAME_CHARACTERS_MAX = 64
 
 DEFAULT_NETWORK = "bridge"
@@ -93,9 +94,12 @@ def parse_address6(text: str, what: str) -> IPv6Address:
 def parse_any_address(text: str, what: str) -> IPAddress:
     """Read an address of either family."""
     try:
+        if "%" in text:
+            raise ValueError(text)
         return ip_address(text)
     except ValueError as error:
-        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint="write an IP address") from error
+        hint = "write an IP address, without a zone"
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
 
 
 def parse_subnet(text: str, what: str = "subnet") -> IPv4Network:
@@ -137,9 +141,18 @@ class Settings:
 
 def check_hostname(text: str) -> str:
     """Return a host's name: RFC 1123 labels, 64 characters at most (the kernel's HOST_NAME_MAX)."""
-    if len(text) > HOSTNAME_CHARACTERS_MAX or not HOSTNAME_PATTERN.match(text):
-        hint = f"use letters, digits, '-' and '.', at most {HOSTNAME_CHARACTERS_MAX} characters"
-        raise InvalidRequest(f"invalid hostname {text!r}", object=text, hint=hint)
+    return _check_labels(text, "hostname", HOSTNAME_CHARACTERS_MAX)
+
+
+def check_domain(text: str) -> str:
+    """Return a domain's name: labels as of a host's name, 253 characters at most."""
+    return _check_labels(text, "domain", DOMAIN_CHARACTERS_MAX)
+
+
+def _check_labels(text: str, what: str, characters_max: int) -> str:
+    if len(text) > characters_max or not HOSTNAME_PATTERN.match(text) or ".." in text:
+        hint = f"use letters, digits, '-' and '.', at most {characters_max} characters"
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint)
     return text
 
 
@@ -258,9 +271,9 @@ class ContainerSpec:
             expose=tuple(pair for item in _listed(expose) for pair in parse_expose(str(item))),
             settings=Settings(
                 hostname=check_hostname(hostname) if hostname else "",
-                domainname=check_hostname(domainname) if domainname else "",
+                domainname=check_domain(domainname) if domainname else "",
                 dns=tuple(str(parse_any_address(item, "DNS server")) for item in _listed(dns)),
-                dns_search=tuple(item if item == "." else check_hostname(item) for item in _listed(dns_search)),
+                dns_search=tuple(item if item == "." else check_domain(item) for item in _listed(dns_search)),
                 dns_options=tuple(check_word(item, "resolver option") for item in _listed(dns_options)),
                 extra_hosts=tuple(parse_extra_host(item) for item in _listed(add_hosts)),
             ),

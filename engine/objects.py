@@ -170,10 +170,14 @@ class Veth(Device):
 
 @dataclass(frozen=True, slots=True)
 class Quiet(Device):
-    """No IPv6 autoconfiguration, so that the device sends nothing of its own accord; and its ifalias, if any."""
+    """No IPv6 autoconfiguration, so that the device sends nothing of its own accord; and its ifalias, if any.
+
+    With an `mtu` below IPv6's least the kernel gives a device no IPv6 at all, and nothing has to be switched off.
+    """
 
     owned: ClassVar[bool] = True
     alias: str = ""
+    mtu: int = 0
 
     def __str__(self) -> str:
         return f"addr_gen_mode none{f', alias {self.alias}' if self.alias else ''} on {self.place}"

@@ -275,7 +275,7 @@ class Containers:
         self._listeners = hostports.listeners(self._kernel.dump_sockets)
         after = self._store.setting(_LAST_PORT)
         return ipam.HostPorts(
-            self._port_holders, hostports.owner_of, lambda: hostports.automatic_ports(after), self._local
+            self._port_holders, lambda: hostports.automatic_ports(after), self._local, hostports.owner_of
         )
 
     def _port_holders(self, protocol: str, port: int) -> dict[IPAddress, str | int]:

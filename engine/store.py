@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from dnet.ports import PortMapping
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
+BUSY_TURN_S = 0.1
 _UNNAMED = "new-"  # an owner's file that is not locked yet
 # Indexes of dnet's devices: 2^20 of them above a base drawn once per database, far above those that the kernel
 # gives out, so that two engines, or an engine and anybody else, do not meet.
@@ -102,7 +104,7 @@ class Store:
         self._path = os.path.join(directory, "state.db")
         with self._guard():
             self._connection = sqlite3.connect(
-                self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+                self._path, timeout=BUSY_TURN_S, isolation_level=None, check_same_thread=False
             )
             self._connection.row_factory = sqlite3.Row
             self._prepare()
@@ -181,12 +183,24 @@ class Store:
         with self._guard():
             try:
                 self._connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_intent else 'FULL'}")
-                self._connection.execute("BEGIN IMMEDIATE")
+                self._begin()
                 yield
                 self._connection.execute("ROLLBACK" if is_dry_run else "COMMIT")
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+
+    def _begin(self) -> None:
+        """Take the write lock, waiting in short turns: SQLite's own waiting hears no signals."""
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         with self._guard():

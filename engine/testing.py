@@ -463,10 +463,10 @@ class FaultyKernel(Kernel):
                 raise KernelRefused(f"create {items[0]}", errno.ENOMEM)
         super().drop_flows(items, is_new=is_new)
 
-    def _switch_forwarding(self, version: int) -> None:
+    def switch_forwarding(self, version: int) -> None:
         if isinstance(self.refused, Forwarding) and self.refused.version == version:
             raise KernelRefused(f"create {self.refused}", errno.EROFS)
-        super()._switch_forwarding(version)
+        super().switch_forwarding(version)
 
 
 @contextlib.contextmanager

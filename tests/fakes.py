@@ -169,6 +169,9 @@ class FakeNft:
         self.log: list[Event] = [] if log is None else log
         self.refuses: Callable[[str], BaseException | None] = lambda _: None
 
+    def close(self) -> None:
+        """Forget nothing: what was set up stays."""
+
     def prepare(self) -> None:
         self.log.append(("prepare nft", None))
 

@@ -31,14 +31,23 @@ def names(path) -> list[str]:
 
 
 def test_everything_is_made(items, tmp_path):
-    """Directory, files and link exist, with their text in UTF-8, and everybody may read them."""
-    os.umask(before := os.umask(0o022))
+    """Directory, files and link exist, with their text in UTF-8."""
     files.create(items)
     assert (tmp_path / "web" / "hosts").read_text() == "127.0.0.1\tlocalhost\n"
     assert (tmp_path / "web" / "hostname").read_bytes() == b"w\xc3\xa9b\n"
     assert os.readlink(tmp_path / "web") == str(tmp_path / "box")
-    assert (tmp_path / "box").stat().st_mode & 0o777 == 0o755 & ~before
-    assert (tmp_path / "box" / "hosts").stat().st_mode & 0o777 == 0o644 & ~before
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o000])
+def test_everybody_may_read(items, tmp_path, mask):
+    """Everybody may read the files and nobody but root write them, whatever umask the caller has."""
+    before = os.umask(mask)
+    try:
+        files.create(items)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "box").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "box" / "hosts").stat().st_mode & 0o777 == 0o644
 
 
 def test_everything_is_removed(items, tmp_path):

@@ -43,7 +43,11 @@ BANNED_WORDS = {"utils", "util", "helpers", "helper", "common", "manager", "base
 FILE_LINES_MAX, FILE_LINES_NEVER = 600, 900
 FUNCTION_LINES_MAX = 80
 # Files over 600 lines that somebody has looked at hard, each with the reason why it is one file.
-LOOKED_AT_HARD = {"engine/testing.py": "a pytest plugin is named as one module; nothing of the product loads it"}
+LOOKED_AT_HARD = {
+    "engine/testing.py": "a pytest plugin is named as one module; nothing of the product loads it",
+    "engine/kernel.py": "the one user of the extension: encoders, the maker and deletion share its types",
+    "engine/changes.py": "one method per change, and what surrounds all of them",
+}
 
 
 def _sources() -> dict[str, Path]:

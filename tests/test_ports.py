@@ -94,7 +94,7 @@ BAD = {
     "8_0": "'8_0' is not a number",
     "0x50": "'0x50' is not a number",
     "8.0": "'8.0' is not a number",
-    "８０": "is not a number",  # noqa: RUF001  full-width digits
+    "８０": "is not a number",
     "80-90-100": "'90-100' is not a number",
     "80,81": "'80,81' is not a number",
     "localhost:8080:80": "'localhost' is not an address",

@@ -30,7 +30,18 @@ DOCUMENT = {
 
 # cli.md: what `inspect` prints of a container.
 CONTAINER_FIELDS = {
-    "": {"Id", "Name", "Created", "State", "Config", "HostConfig", "NetworkSettings"},
+    "": {
+        "Id",
+        "Name",
+        "Created",
+        "State",
+        "Config",
+        "HostConfig",
+        "HostsPath",
+        "HostnamePath",
+        "ResolvConfPath",
+        "NetworkSettings",
+    },
     "State": {"Status", "Pid"},
     "Config": {"Hostname", "Domainname", "Env", "ExposedPorts", "Labels"},
     "HostConfig": {"NetworkMode", "Links", "PublishAllPorts", "Dns", "DnsSearch"},

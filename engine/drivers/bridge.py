@@ -49,7 +49,7 @@ def _bridge(net: Network) -> Iterator[Object]:
     if net.subnet6:
         yield Forwarding(6)
     yield Bridge(device, index, "", mac=ipam.mac_of(net.gateway), mtu=net.mtu)
-    yield Quiet(device, index, "", alias=f"dnet network {net.name}")
+    yield Quiet(device, index, "", alias=f"dnet network {net.name}", mtu=net.mtu)
     yield LocalRouting(device, index, "")
     yield Address(device, index, "", interface=IPv4Interface((net.gateway, net.subnet.prefixlen)))
     if net.subnet6 and net.gateway6:
@@ -79,6 +79,7 @@ def endpoint(net: Network, container: Container, end: Endpoint) -> tuple[Object,
 
 def _endpoint(net: Network, container: Container, end: Endpoint) -> Iterator[Object]:
     name, device, index = container.name, end.host_interface, end.host_index
+    mtu = container.mtu or net.mtu
     position = container.endpoints.index(end)
     inner = FIRST_INDEX + position
     yield Veth(
@@ -91,11 +92,11 @@ def _endpoint(net: Network, container: Container, end: Endpoint) -> Iterator[Obj
         peer_index=inner,
         peer_mac=end.mac,
         peer_sandbox=name,
-        mtu=container.mtu or net.mtu,
+        mtu=mtu,
     )
     if position == 0:
         yield Up("lo", LOOPBACK_INDEX, name)
-    yield Quiet(end.interface, inner, name)
+    yield Quiet(end.interface, inner, name, mtu=mtu)
     yield Address(end.interface, inner, name, interface=end.address)
     if end.address6:
         yield Address(end.interface, inner, name, interface=end.address6)
@@ -105,6 +106,6 @@ def _endpoint(net: Network, container: Container, end: Endpoint) -> Iterator[Obj
         yield Route(end.interface, inner, name, ANYWHERE, end.gateway)
     if end.gateway6:
         yield Route(end.interface, inner, name, ANYWHERE6, end.gateway6)
-    yield Quiet(device, index, "", alias=f"dnet {name} {end.interface} {container.id[:12]}")
+    yield Quiet(device, index, "", alias=f"dnet {name} {end.interface} {container.id[:12]}", mtu=mtu)
     yield BridgePort(device, index, "", hairpin=True, isolated=not net.icc)
     yield Up(device, index, "")

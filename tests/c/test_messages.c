@@ -46,19 +46,19 @@ plain_veth(struct dnet_batch *batch)
 static int
 quiet(struct dnet_batch *batch)
 {
-    return dnet_put_quiet(batch, 7, alias255);
+    return dnet_put_quiet(batch, 7, alias255, 1);
 }
 
 static int
 plain_quiet(struct dnet_batch *batch)
 {
-    return dnet_put_quiet(batch, 7, NULL);
+    return dnet_put_quiet(batch, 7, NULL, 1);
 }
 
 static int
 empty_quiet(struct dnet_batch *batch)
 {
-    return dnet_put_quiet(batch, 7, "");
+    return dnet_put_quiet(batch, 7, "", 1);
 }
 
 static int
@@ -280,7 +280,7 @@ test_arguments(void)
     CHECK_EQUAL(dnet_put_veth(&batch, 7, "sixteen-bytes-xx", 0, 9, "eth0", mac, 0), -EINVAL, "name of 16 bytes");
     CHECK_EQUAL(dnet_put_veth(&batch, 7, "veth7", 0, 9, "sixteen-bytes-xx", mac, 0), -EINVAL, "peer of 16 bytes");
     CHECK_EQUAL(dnet_put_veth(&batch, 7, "veth7", 0, 9, "", mac, 0), -EINVAL, "no name for the peer");
-    CHECK_EQUAL(dnet_put_quiet(&batch, 7, alias256), -EINVAL, "alias of 256 bytes");
+    CHECK_EQUAL(dnet_put_quiet(&batch, 7, alias256, 1), -EINVAL, "alias of 256 bytes");
     CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_INET, address4, 33), -EINVAL, "prefix length");
     CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_INET6, address6, 129), -EINVAL, "prefix length");
     CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_UNIX, address4, 8), -EINVAL, "family");

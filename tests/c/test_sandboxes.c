@@ -89,13 +89,13 @@ new_crowd(uint32_t count)
         add_segment(&crowd, i, 0, start, 1, 0);
         start = crowd.batch.length;
         dnet_put_up(&crowd.batch, 1);
-        dnet_put_quiet(&crowd.batch, INNER_INDEX, NULL);
+        dnet_put_quiet(&crowd.batch, INNER_INDEX, NULL, 1);
         dnet_put_address(&crowd.batch, 1, INNER_INDEX, AF_INET, address, 16);
         dnet_put_up(&crowd.batch, INNER_INDEX);
         dnet_put_route(&crowd.batch, 1, INNER_INDEX, AF_INET, address4, 0, address4);
         add_segment(&crowd, i, 1, start, 5, 1);
         start = crowd.batch.length;
-        dnet_put_quiet(&crowd.batch, index, alias);
+        dnet_put_quiet(&crowd.batch, index, alias, 1);
         dnet_put_up(&crowd.batch, index);
         add_segment(&crowd, i, 2, start, 2, 0);
         crowd.sandboxes[i] = (struct dnet_sandbox){
@@ -323,7 +323,7 @@ test_bridge(int fd)
     FILE *file;
 
     dnet_put_bridge(&batch, BRIDGE_INDEX, "dnet0", mac, 1400);
-    dnet_put_quiet(&batch, BRIDGE_INDEX, expected);
+    dnet_put_quiet(&batch, BRIDGE_INDEX, expected, 1);
     dnet_put_route_localnet(&batch, BRIDGE_INDEX);
     dnet_put_address(&batch, 1, BRIDGE_INDEX, AF_INET, address4, 16);
     dnet_put_up(&batch, BRIDGE_INDEX);

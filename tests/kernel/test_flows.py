@@ -12,7 +12,7 @@ import pytest
 
 import dnet
 from dnet.testing import FakeHost, Namespace, Neighbour
-from tests.kernel.world import FAR, HOST, PEER, address, flows, neighbour, network, reach, serving
+from tests.kernel.world import FAR, HOST, PEER, address, flows, neighbour, network, reach, run, serving
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 _KEEPER = """
@@ -20,7 +20,7 @@ import socket, sys
 server, port, source_port = sys.argv[1:]
 sock = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM)
 sock.bind(("", int(source_port)))
-sock.settimeout(0.5)
+sock.settimeout(0.3)
 for line in sys.stdin:
     sock.sendto(b"hello", (server, int(port)))
     try:
@@ -55,7 +55,7 @@ def network_of_both(host: FakeHost) -> None:
 
 def create(host: FakeHost, name: str, *ports: str) -> Namespace:
     """Create a container on network six."""
-    host.dnet("create", "--network", "six", *(word for port in ports for word in ("-p", port)), name)
+    run(host, "create", "--network", "six", *(word for port in ports for word in ("-p", port)), name)
     return host.sandbox(name)
 
 
@@ -77,7 +77,7 @@ def test_a_udp_peer_moves_on(host: FakeHost, lan: Neighbour, family: int) -> Non
     peer = Talker(lan, HOST[family])
     with create(host, "one", "5000:5000/udp").serve(5000, "udp", "::"):
         assert peer.talk() == "one"
-    host.dnet("rm", "one")
+    run(host, "rm", "one")
     assert peer.talk() == "nobody"
     # So that the next one has another address.
     create(host, "between")
@@ -158,7 +158,7 @@ def test_removal_drops_a_containers_entries(host: FakeHost, lan: Neighbour, fami
             assert ask(host, own, 80, protocol)
             assert ask(web, PEER[family], 4000, protocol)
     assert len(of(host, own)) >= 10
-    host.dnet("rm", "web")
+    run(host, "rm", "web")
     assert of(host, own) == []
 
 
@@ -199,7 +199,7 @@ def test_removal_leaves_others_alone(host: FakeHost, lan: Neighbour, family: int
         assert len(before) >= 10
         with serving(web, 80):
             assert ask(lan, HOST[family], 8080, "udp")
-        host.dnet("rm", "web")
+        run(host, "rm", "web")
         assert before <= identities(host)
         # Nor does creating one on the same port touch them, its own address and port apart.
         create(host, "new", "8080:80", "8080:80/udp")
@@ -219,19 +219,19 @@ def identities(host: FakeHost) -> set[tuple[tuple[str, str], ...]]:
 
 def test_a_bulk_drops_its_entries(host: FakeHost, lan: Neighbour) -> None:
     """Removing many containers at once drops the entries of all of them, and no other's."""
-    host.dnet("bulk-create", "--count", "40", "-p", "20000-20039:80/udp")
-    host.dnet("create", "-p", "20100:80/udp", "stays")
+    run(host, "bulk-create", "--count", "40", "-p", "20000-20039:80/udp")
+    run(host, "create", "-p", "20100:80/udp", "stays")
     for number in [*range(20000, 20040), 20100]:
         reach(lan, HOST[4], number, "udp", timeout_s=0.001)
     entries = [entry for entry in flows(host) if entry["dport"].startswith("20")]
     assert len(entries) == 41
-    host.dnet("bulk-delete", "--prefix", "c")
+    run(host, "bulk-delete", "--prefix", "c")
     assert [entry["dport"] for entry in flows(host) if entry["dport"].startswith("20")] == ["20100"]
 
 
 def test_a_long_table(host: FakeHost, lan: Neighbour) -> None:
     """Among thousands of other entries a container's are found, and only they go."""
-    host.dnet("create", "-p", "5000:5000/udp", "web")
+    run(host, "create", "-p", "5000:5000/udp", "web")
     flood = (
         "import socket, sys\n"
         "for port in range(10000, 13000):\n"
@@ -242,14 +242,14 @@ def test_a_long_table(host: FakeHost, lan: Neighbour) -> None:
     lan.python(flood, HOST[4], "5001")
     counts = [sum(entry["dport"] == port for entry in flows(host)) for port in ("5000", "5001")]
     assert counts == [3000, 3000]
-    host.dnet("rm", "web")
+    run(host, "rm", "web")
     counts = [sum(entry["dport"] == port for entry in flows(host)) for port in ("5000", "5001")]
     assert counts == [0, 3000]
 
 
 def test_an_open_connection_ends_with_its_container(host: FakeHost, lan: Neighbour) -> None:
     """A TCP connection through a published port does not live on into the next container with the same address."""
-    host.dnet("create", "--ip", "172.17.0.9", "-p", "8080:80", "one")
+    run(host, "create", "--ip", "172.17.0.9", "-p", "8080:80", "one")
     script = (
         "import socket, sys\n"
         "sock = socket.create_connection((sys.argv[1], 8080), 3); sock.settimeout(0.5)\n"
@@ -262,15 +262,15 @@ def test_an_open_connection_ends_with_its_container(host: FakeHost, lan: Neighbo
         client = lan.start(sys.executable, "-c", script, HOST[4], stdin=pipe, stdout=pipe)
         assert client.stdout is not None
         client.stdout.readline()
-        host.dnet("rm", "one")
-    host.dnet("create", "--ip", "172.17.0.9", "-p", "8080:80", "two")
+        run(host, "rm", "one")
+    run(host, "create", "--ip", "172.17.0.9", "-p", "8080:80", "two")
     with host.sandbox("two").serve(80):
         assert client.communicate("\n", timeout=5)[0] in {"ConnectionResetError\n", "TimeoutError\n"}
 
 
 def test_unpublishing_leaves_open_connections(host: FakeHost, lan: Neighbour) -> None:
     """Engine.unpublish lets connections that are open go on, and refuses new ones."""
-    host.dnet("create", "-p", "5000:5000/udp", "-p", "5001:5001", "web")
+    run(host, "create", "-p", "5000:5000/udp", "-p", "5001:5001", "web")
     peer = Talker(lan, HOST[4])
     with host.sandbox("web").serve(5000, "udp"):
         assert peer.talk() == "web"
@@ -287,21 +287,21 @@ def unpublish_all(directories: tuple[str, str], name: str) -> None:
 
 def test_an_entry_of_another_address_of_the_host(host: FakeHost, lan: Neighbour) -> None:
     """Publishing on one address of the host leaves the entries of a server of the host's at another address."""
-    host.dnet("create", "first")
+    run(host, "create", "first")
     peer = Talker(lan, HOST[4])
     with host.serve(5000, "udp", HOST[4]):
         assert peer.talk() == "host"
         before = identities(host)
-        host.dnet("create", "-p", "127.0.0.1:5000:5000/udp", "web")
+        run(host, "create", "-p", "127.0.0.1:5000:5000/udp", "web")
         assert before <= identities(host)
         assert peer.talk() == "host"
 
 
 def test_forwarded_entries_stay(host: FakeHost, lan: Neighbour) -> None:
     """Publishing a UDP port leaves what containers send to that port elsewhere."""
-    host.dnet("create", "first")
+    run(host, "create", "first")
     with lan.serve(5000, "udp"):
         assert host.sandbox("first").ask(FAR[4], 5000, "udp")
     before = identities(host)
-    host.dnet("create", "-p", "5000:5000/udp", "web")
+    run(host, "create", "-p", "5000:5000/udp", "web")
     assert before <= identities(host)

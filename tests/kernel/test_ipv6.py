@@ -23,6 +23,7 @@ from tests.kernel.world import (
     generation,
     network,
     reach,
+    run,
     set_number,
     snapshot,
 )
@@ -75,49 +76,48 @@ def test_given_subnets(host: FakeHost) -> None:
 def test_static_addresses(host: FakeHost) -> None:
     """--ip6 is what the container gets; one that is taken is a Conflict that names the holder, nothing changed."""
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
-    host.dnet("create", "--network", "six", "--ip6", "fd00:1::2", "web")
+    run(host, "create", "--network", "six", "--ip6", "fd00:1::2", "web")
     assert address(host, "web", 6) == "fd00:1::2"
     assert created(host, "--network", "six", "db")["NetworkSettings"]["GlobalIPv6Address"] == "fd00:1::3"
     before = snapshot(host)
-    assert "web" in host.dnet("create", "--network", "six", "--ip6", "fd00:1::2", "new", code=4).stderr
-    assert "gateway" in host.dnet("create", "--network", "six", "--ip6", "fd00:1::1", "new", code=4).stderr
+    assert "web" in run(host, "create", "--network", "six", "--ip6", "fd00:1::2", "new", code=4).stderr
+    assert "gateway" in run(host, "create", "--network", "six", "--ip6", "fd00:1::1", "new", code=4).stderr
     for wrong in ("fd00:2::2", "fd00:1::", "fe80::1%eth0", "10.1.0.9", "web"):
-        host.dnet("create", "--network", "six", "--ip6", wrong, "new", code=2)
+        run(host, "create", "--network", "six", "--ip6", wrong, "new", code=2)
     assert host.changes(before) == ""
 
 
 def test_a_static_address_without_ipv6(host: FakeHost) -> None:
     """--ip6 on a network without IPv6 is refused, and the error says what would help; nothing changed."""
-    host.dnet("create", "first")
+    run(host, "create", "first")
     before = snapshot(host)
-    refused = host.dnet("create", "--ip6", "fd00:1::2", "web", code=2)
+    refused = run(host, "create", "--ip6", "fd00:1::2", "web", code=2)
     assert "--ipv6" in refused.stderr
     assert host.changes(before) == ""
 
 
-@pytest.mark.parametrize(
-    ("options", "code"),
-    [
-        (("--subnet", "fd00:1::/127"), 2),
-        (("--subnet", "fd00:1::5/64"), 2),
-        (("--subnet", "fe80::/64"), 2),
-        (("--subnet", "ff02::/64"), 2),
-        (("--subnet", "::/0"), 2),
-        (("--subnet", "fd00:1::/64", "--subnet", "fd00:2::/64"), 2),
-        (("--subnet", "fd00:1::/64", "--gateway", "fd00:2::1"), 2),
-        (("--ipv6", "--gateway", "fd00:2::1"), 2),
-        (("--subnet", "fd00:9::/48"), 4),
-        (("--subnet", "2001:db8::/64"), 4),
-    ],
-    ids=str,
-)
-def test_wrong_subnets(host: FakeHost, lan: Neighbour, options: tuple[str, ...], code: int) -> None:
+WRONG = [
+    (("--subnet", "fd00:1::/127"), 2),
+    (("--subnet", "fd00:1::5/64"), 2),
+    (("--subnet", "fe80::/64"), 2),
+    (("--subnet", "ff02::/64"), 2),
+    (("--subnet", "::/0"), 2),
+    (("--subnet", "fd00:1::/64", "--subnet", "fd00:2::/64"), 2),
+    (("--subnet", "fd00:1::/64", "--gateway", "fd00:2::1"), 2),
+    (("--ipv6", "--gateway", "fd00:2::1"), 2),
+    (("--subnet", "fd00:9::/48"), 4),
+    (("--subnet", "2001:db8::/64"), 4),
+]
+
+
+def test_wrong_subnets(host: FakeHost, lan: Neighbour) -> None:
     """A subnet that is malformed, unusable, or a network's or a route's already is refused; nothing changed."""
     assert lan
     network(host, "first", "--subnet", "10.1.0.0/24", "--subnet", "fd00:9::/64")
-    host.dnet("create", "--network", "first", "keeps-it-up")
+    run(host, "create", "--network", "first", "keeps-it-up")
     before = snapshot(host)
-    host.dnet("network", "create", *options, "six", code=code)
+    for options, code in WRONG:
+        run(host, "network", "create", *options, "six", code=code)
     assert host.changes(before) == ""
 
 
@@ -125,7 +125,7 @@ def test_no_delay(host: FakeHost) -> None:
     """No address is tentative when `create` returns, inside or on the bridge; a socket can be bound to it at once."""
     document = network(host, "six", "--ipv6")
     for number in range(3):
-        host.dnet("create", "--network", "six", f"c-{number}")
+        run(host, "create", "--network", "six", f"c-{number}")
         inside = host.sandbox(f"c-{number}")
         assert tentative(inside.json("ip -6 -j address")) == []
         with inside.serve(80, address=address(host, f"c-{number}", 6)):
@@ -144,8 +144,8 @@ def test_first_packets(host: FakeHost, lan: Neighbour) -> None:
     """The first ping after `create` is answered within a tenth of a second, by neighbour, gateway and outside."""
     assert lan
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
-    host.dnet("create", "--network", "six", "db")
-    host.dnet("create", "--network", "six", "web")
+    run(host, "create", "--network", "six", "db")
+    run(host, "create", "--network", "six", "web")
     for target in ("fd00:1::2", "fd00:1::1", PEER[6]):
         text = host.sandbox("web").run("ping", "-n", "-c", "1", "-W", "1", target).stdout
         assert float(text.partition("time=")[2].split()[0]) < 100
@@ -155,7 +155,7 @@ def test_first_packets(host: FakeHost, lan: Neighbour) -> None:
 def test_masquerading(host: FakeHost, lan: Neighbour, beyond: str) -> None:
     """The outside, near and far, sees the host's IPv6 address, over tcp and udp; ping is answered."""
     network(host, "six", "--ipv6")
-    host.dnet("create", "--network", "six", "web")
+    run(host, "create", "--network", "six", "web")
     web = host.sandbox("web")
     assert web.can_ping(beyond)
     for protocol in ("tcp", "udp"):
@@ -166,7 +166,7 @@ def test_masquerading(host: FakeHost, lan: Neighbour, beyond: str) -> None:
 def test_neighbours_and_host(host: FakeHost) -> None:
     """Containers of a network and their host reach each other over IPv6 under their own addresses."""
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
-    made = host.dnet("bulk-create", "--count", "2", "--network", "six", "--json").json["containers"]
+    made = run(host, "bulk-create", "--count", "2", "--network", "six", "--json").json["containers"]
     assert len(made) == 2
     one, two = host.sandbox("c-1"), host.sandbox("c-2")
     for protocol in ("tcp", "udp"):
@@ -187,7 +187,7 @@ def test_one_transaction(host: FakeHost) -> None:
 def test_a_bulk(host: FakeHost) -> None:
     """A hundred containers have a hundred IPv6 addresses, and the last answers the first at once."""
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
-    host.dnet("bulk-create", "--count", "100", "--network", "six")
+    run(host, "bulk-create", "--count", "100", "--network", "six")
     found = {row[0] for row in host.rows("SELECT address6 FROM endpoint")}
     assert found == {f"fd00:1::{number:x}" for number in range(2, 102)}
     assert host.sandbox("c-1").can_ping("fd00:1::65")
@@ -198,9 +198,9 @@ def test_nothing_is_left(host: FakeHost) -> None:
     network(host, "blue", "--subnet", "10.9.0.0/24")
     before = snapshot(host)
     network(host, "six", "--ipv6")
-    host.dnet("bulk-create", "--count", "3", "--network", "six", "-p", "80")
-    host.dnet("bulk-delete", "--all")
-    host.dnet("network", "rm", "six")
+    run(host, "bulk-create", "--count", "3", "--network", "six", "-p", "80")
+    run(host, "bulk-delete", "--all")
+    run(host, "network", "rm", "six")
     after = snapshot(host)
     for key in ("addresses", "routes", "routes6", "nftables"):
         assert after[key] == before[key], key
@@ -211,18 +211,18 @@ def test_forwarding(host: FakeHost, lan: Neighbour) -> None:
     """The first network with IPv6 switches IPv6 forwarding on and says so; a failure takes that back."""
     assert lan
     path = "/proc/sys/net/ipv6/conf/all/forwarding"
-    host.dnet("network", "create", "--ipv6", "--subnet", "2001:db8::/64", "bad", code=4)
+    run(host, "network", "create", "--ipv6", "--subnet", "2001:db8::/64", "bad", code=4)
     assert host.run("cat", path).stdout == "0\n"
-    said = host.dnet("network", "create", "--ipv6", "six").stderr
+    said = run(host, "network", "create", "--ipv6", "six").stderr
     assert "net.ipv6.conf.all.forwarding" in said
     assert host.run("cat", path).stdout == "1\n"
-    assert host.dnet("network", "create", "--ipv6", "next").stderr == ""
+    assert run(host, "network", "create", "--ipv6", "next").stderr == ""
 
 
 def test_router_advertisements_of_the_lan(host: FakeHost, lan: Neighbour) -> None:
     """A host that learns its routes from router advertisements goes on doing so, although it forwards; dnet says so."""
     set_number(host, "net/ipv6/conf/lan/accept_ra", "1")
-    said = host.dnet("network", "create", "--ipv6", "six").stderr
+    said = run(host, "network", "create", "--ipv6", "six").stderr
     assert "accept_ra" in said
     assert "lan" in said
     advertise(lan, "eth0")
@@ -261,7 +261,7 @@ def test_router_advertisements_of_containers(host: FakeHost, kind: str) -> None:
     """A container that plays router gives the host neither route nor address, on any network (CVE-2020-13401)."""
     options = ("--ipv6",) if kind == "ipv6" else ()
     device = bridge_of(network(host, "net", "--subnet", "10.1.0.0/24", *options))
-    host.dnet("create", "--network", "net", "web")
+    run(host, "create", "--network", "net", "web")
     if kind == "ipv6-later":
         network(host, "six", "--ipv6")
     advertise(host.sandbox("web"), "eth0")

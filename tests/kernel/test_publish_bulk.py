@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+
 import pytest
 
-from dnet.testing import FakeHost, Neighbour
+from dnet.testing import FakeHost, Neighbour, wait_until
 from tests.kernel.world import HOST, elements, generation, listening, network, published, set_number, snapshot
 
 SOME = (0, 1, 249, 498, 499)
@@ -126,3 +129,33 @@ def test_removal_in_parts(host: FakeHost) -> None:
     host.dnet("bulk-create", "--count", "10", "-p", "20000-20009:80")
     host.dnet("rm", *(f"c-{number}" for number in range(1, 10)))
     assert published(host) == [(("tcp", "20009"), ("172.17.0.11", "80"))]
+
+
+def begun(host: FakeHost, *options: str) -> subprocess.Popen[str]:
+    """Start a bulk of 300 containers, and return when their ports are in the table."""
+    process = host.start_dnet("bulk-create", "--count", "300", *options)
+    wait_until(lambda: len(published(host)) >= 300, "the ports are mapped")
+    return process
+
+
+def test_interrupted(host: FakeHost) -> None:
+    """Ctrl-C in the middle takes back the ports with the containers."""
+    host.dnet("create", "-p", "8080:80", "first")
+    process = begun(host, "-p", "20000-20299:80")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert [key for key, _ in published(host)] == [("tcp", "8080")]
+    assert host.rows("SELECT host_port FROM port_mapping") == [[8080]]
+
+
+def test_killed(host: FakeHost) -> None:
+    """What SIGKILL leaves is removed by the next command, and the ports are free."""
+    host.dnet("create", "-p", "8080:80", "first")
+    process = begun(host, "-p", "20000-20299:80")
+    process.kill()
+    process.communicate()
+    host.dnet("create", "-p", "20150:80", "next")
+    assert [key[1] for key, _ in published(host)] == ["20150", "8080"]
+    assert host.rows("SELECT host_port FROM port_mapping ORDER BY 1") == [[8080], [20150]]
+    assert len(host.pins()) == 2

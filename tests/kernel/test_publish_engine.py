@@ -10,7 +10,7 @@ import dnet
 from dnet.engine import Engine
 from dnet.kernel import Kernel
 from dnet.testing import FakeHost, FaultyNft, Neighbour, Raised
-from tests.kernel.world import HOST, elements, generation, listening, network, ports_of, published, reach, snapshot
+from tests.kernel.world import HOST, elements, generation, listening, network, ports_of, published, reach, run, snapshot
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def host(host: FakeHost, lan: Neighbour) -> FakeHost:
     """Return a host with two containers on a network of both families; db publishes port 5432."""
     assert lan
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
-    host.dnet("create", "--network", "six", "web")
-    host.dnet("create", "--network", "six", "-p", "5432:5432", "db")
+    run(host, "create", "--network", "six", "web")
+    run(host, "create", "--network", "six", "-p", "5432:5432", "db")
     return host
 
 
@@ -43,7 +43,7 @@ def test_publish(host: FakeHost, lan: Neighbour) -> None:
     assert generation(host) - before == 1
     assert sorted(made) == ["0.0.0.0:8080->80/tcp", "127.0.0.1:32768->53/udp", "[::]:8080->80/tcp"]
     assert ports_of(host, "web") == ["53/udp -> 127.0.0.1:32768", "80/tcp -> 0.0.0.0:8080", "80/tcp -> [::]:8080"]
-    [document] = host.dnet("inspect", "web").json
+    [document] = run(host, "inspect", "web").json
     assert document["Config"]["ExposedPorts"] == {"80/tcp": {}, "53/udp": {}}
     with host.sandbox("web").serve(80, address="::"):
         for family in (4, 6):
@@ -63,7 +63,7 @@ def test_unpublish(host: FakeHost, lan: Neighbour) -> None:
     with host.sandbox("web").serve(80):
         assert reach(lan, HOST[4], 8080) == ""
         assert lan.ask(HOST[4], 8081)["server"] == "web"
-    host.dnet("create", "--network", "six", "-p", "8080:80", "next")
+    run(host, "create", "--network", "six", "-p", "8080:80", "next")
 
 
 def test_one_family_of_a_mapping(host: FakeHost) -> None:
@@ -77,7 +77,7 @@ def test_one_family_of_a_mapping(host: FakeHost) -> None:
 def test_removal_takes_later_ports_along(host: FakeHost) -> None:
     """A container's removal removes ports that were published later."""
     host.call(publish, host.directories, "web", ["8080:80"])
-    host.dnet("rm", "web")
+    run(host, "rm", "web")
     assert [key for key, _ in published(host)] == [("tcp", "5432")] * 2
 
 
@@ -116,7 +116,7 @@ def test_all_or_none(host: FakeHost, ports: list[str], kind: str, words: str) ->
 
 def test_unknown_and_unfit_containers(host: FakeHost) -> None:
     """Ports of an unknown container, or of one of mode none, are refused; nothing changed."""
-    host.dnet("create", "--network", "none", "alone")
+    run(host, "create", "--network", "none", "alone")
     before = snapshot(host)
     for name, kind in (("nobody", "NotFound"), ("alone", "InvalidRequest")):
         with pytest.raises(Raised) as caught:
@@ -161,7 +161,7 @@ def publish_with_fault(directories: tuple[str, str]) -> None:
 def test_on_a_routed_network(host: FakeHost, lan: Neighbour) -> None:
     """On a routed network a port stays open at the container's address as long as any mapping leads to it."""
     network(host, "routed", "--subnet", "10.3.0.0/24", "--masquerade=false")
-    host.dnet("create", "--network", "routed", "r")
+    run(host, "create", "--network", "routed", "r")
     lan.run("ip", "route", "add", "10.3.0.0/24", "via", HOST[4])
     with host.sandbox("r").serve(80):
         assert reach(lan, "10.3.0.2", 80) == ""
@@ -178,8 +178,8 @@ def test_on_a_routed_network(host: FakeHost, lan: Neighbour) -> None:
 def test_a_mapping_again_on_a_routed_network(host: FakeHost) -> None:
     """Adding a mapping of a port that is open already, and removing the container afterwards, leaves nothing."""
     network(host, "routed", "--subnet", "10.3.0.0/24", "--masquerade=false")
-    host.dnet("create", "--network", "routed", "-p", "8080:80", "r")
+    run(host, "create", "--network", "routed", "-p", "8080:80", "r")
     host.call(publish, host.directories, "r", ["8081:80", "127.0.0.1:8082:80"])
     assert len(elements(host, "open4")) == 1
-    host.dnet("rm", "r")
+    run(host, "rm", "r")
     assert elements(host, "open4") == []

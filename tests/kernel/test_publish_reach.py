@@ -19,6 +19,7 @@ from tests.kernel.world import (
     gateway,
     network,
     reach,
+    run,
     set_number,
 )
 
@@ -32,7 +33,7 @@ def web(host: FakeHost, lan: Neighbour) -> Namespace:
     """Return a container on network six whose port 80 is published as 8080, over tcp and udp."""
     assert lan
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
-    host.dnet("create", "--network", "six", "-p", "8080:80", "-p", "8080:80/udp", "web")
+    run(host, "create", "--network", "six", "-p", "8080:80", "-p", "8080:80/udp", "web")
     return host.sandbox("web")
 
 
@@ -90,7 +91,7 @@ def test_limit_of_the_ipv6_loopback(host: FakeHost, web: Namespace) -> None:
 def test_from_other_networks(host: FakeHost, web: Namespace, bridged: int, family: int) -> None:
     """A container of another network reaches the port at any address of the host, and the service sees who it is."""
     network(host, "other", "--subnet", "10.2.0.0/24", "--subnet", "fd00:2::/64")
-    host.dnet("create", "--network", "other", "db")
+    run(host, "create", "--network", "other", "db")
     filter_bridged(host, bridged)
     db, own = host.sandbox("db"), address(host, "db", family)
     for protocol in PROTOCOLS:
@@ -103,7 +104,7 @@ def test_from_other_networks(host: FakeHost, web: Namespace, bridged: int, famil
 @BRIDGED
 def test_from_its_own_network(host: FakeHost, web: Namespace, bridged: int, family: int) -> None:
     """A container and its neighbours reach its port through the host's address; the service sees the gateway."""
-    host.dnet("create", "--network", "six", "db")
+    run(host, "create", "--network", "six", "db")
     filter_bridged(host, bridged)
     for protocol in PROTOCOLS:
         with web.serve(80, protocol, "::"):
@@ -116,7 +117,7 @@ def test_from_its_own_network(host: FakeHost, web: Namespace, bridged: int, fami
 @BRIDGED
 def test_neighbours_directly(host: FakeHost, web: Namespace, bridged: int) -> None:
     """Neighbours reach each other's ports at their own addresses, published or not, and see their own addresses."""
-    host.dnet("create", "--network", "six", "db")
+    run(host, "create", "--network", "six", "db")
     filter_bridged(host, bridged)
     for family in FAMILIES:
         for protocol in PROTOCOLS:
@@ -143,7 +144,7 @@ def test_one_address(host: FakeHost, lan: Neighbour, family: int) -> None:
     """A port published on one address is reached there, from outside, the host and containers, and at no other."""
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
     text = f"[{HOST[6]}]" if family == 6 else HOST[4]
-    host.dnet("create", "--network", "six", "-p", f"{text}:8080:80", "web")
+    run(host, "create", "--network", "six", "-p", f"{text}:8080:80", "web")
     host.run(*(("ip", "address", "add", "192.0.2.99/24") if family == 4 else NODAD), "dev", "lan")
     web = host.sandbox("web")
     with web.serve(80, address="::"):
@@ -160,7 +161,7 @@ NODAD = ("ip", "address", "add", "2001:db8::99/64", "nodad")
 
 def test_loopback_address(host: FakeHost, web: Namespace) -> None:
     """A port published on 127.0.0.1 is reached there by the host, and one on 127.0.0.2 at that address only."""
-    host.dnet("create", "--network", "six", "-p", "127.0.0.1:9000:80", "-p", "127.0.0.2:9001:80", "db")
+    run(host, "create", "--network", "six", "-p", "127.0.0.1:9000:80", "-p", "127.0.0.2:9001:80", "db")
     with web.serve(80), host.sandbox("db").serve(80):
         assert host.ask("127.0.0.1", 9000)["server"] == "db"
         assert host.ask("127.0.0.2", 9001)["server"] == "db"
@@ -170,8 +171,8 @@ def test_loopback_address(host: FakeHost, web: Namespace) -> None:
 
 def test_one_address_and_all(host: FakeHost, lan: Neighbour) -> None:
     """Of two containers that share a port by address, each is reached at its own."""
-    host.dnet("create", "-p", f"{HOST[4]}:8080:80", "web")
-    host.dnet("create", "-p", "127.0.0.1:8080:80", "db")
+    run(host, "create", "-p", f"{HOST[4]}:8080:80", "web")
+    run(host, "create", "-p", "127.0.0.1:8080:80", "db")
     with host.sandbox("web").serve(80), host.sandbox("db").serve(80):
         assert lan.ask(HOST[4], 8080)["server"] == "web"
         assert host.ask("127.0.0.1", 8080)["server"] == "db"
@@ -179,7 +180,7 @@ def test_one_address_and_all(host: FakeHost, lan: Neighbour) -> None:
 
 def test_ranges(host: FakeHost, lan: Neighbour) -> None:
     """Of ranges that pair up, each host port leads to its own container port."""
-    host.dnet("create", "-p", "8000-8002:9000-9002", "web")
+    run(host, "create", "-p", "8000-8002:9000-9002", "web")
     for number in range(3):
         with host.sandbox("web").serve(9000 + number):
             reached = [bool(reach(lan, HOST[4], 8000 + port, timeout_s=2.0)) for port in range(3)]
@@ -188,8 +189,8 @@ def test_ranges(host: FakeHost, lan: Neighbour) -> None:
 
 def test_one_port_of_two_protocols(host: FakeHost, lan: Neighbour) -> None:
     """One number leads to different containers by tcp and by udp."""
-    host.dnet("create", "-p", "53:53/udp", "dns")
-    host.dnet("create", "-p", "53:53/tcp", "web")
+    run(host, "create", "-p", "53:53/udp", "dns")
+    run(host, "create", "-p", "53:53/tcp", "web")
     with host.sandbox("dns").serve(53, "udp"), host.sandbox("web").serve(53):
         assert lan.ask(HOST[4], 53, "udp")["server"] == "dns"
         assert lan.ask(HOST[4], 53, "tcp")["server"] == "web"
@@ -228,7 +229,7 @@ def test_a_web_server(host: FakeHost, lan: Neighbour) -> None:
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
     (host.directory / "index.html").write_text("it works", encoding="ascii")
-    host.dnet("create", "-p", "8080:80", "web")
+    run(host, "create", "-p", "8080:80", "web")
     pipe = subprocess.PIPE
     command = (sys.executable, "-u", "-m", "http.server", "--directory", str(host.directory), "80")
     server = host.sandbox("web").start(*command, stdout=pipe, stderr=subprocess.DEVNULL)
@@ -243,7 +244,7 @@ def test_a_web_server(host: FakeHost, lan: Neighbour) -> None:
 
 def test_sctp(host: FakeHost, lan: Neighbour) -> None:
     """A published SCTP port works over real SCTP sockets."""
-    host.dnet("create", "-p", "5000:36412/sctp", "web")
+    run(host, "create", "-p", "5000:36412/sctp", "web")
     try:
         with host.sandbox("web").serve(36412, "sctp"):
             assert lan.ask(HOST[4], 5000, "sctp")["peer"] == PEER[4]
@@ -296,7 +297,7 @@ else:
 def test_sctp_packets(host: FakeHost, lan: Neighbour, family: int) -> None:
     """The first packet of an SCTP association reaches the container, and the answer comes from the published port."""
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
-    host.dnet("create", "--network", "six", "-p", "5000:36412/sctp", "web")
+    run(host, "create", "--network", "six", "-p", "5000:36412/sctp", "web")
     inside = ("10.1.0.2", "fd00:1::2")[family == 6]
     command = (sys.executable, "-c", _SCTP, "server", inside, "36412")
     server = host.sandbox("web").start(*command, stdout=subprocess.PIPE)

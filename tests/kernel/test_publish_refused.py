@@ -7,7 +7,7 @@ import pytest
 import dnet
 from dnet.engine import Engine
 from dnet.testing import FakeHost, FaultyKernel, FaultyNft, Neighbour, Raised
-from tests.kernel.world import HOST, generation, listening, network, published, snapshot
+from tests.kernel.world import HOST, generation, listening, network, published, run, snapshot
 
 NEVER = 1 << 30
 MALFORMED = [
@@ -33,8 +33,8 @@ def busy(host: FakeHost, lan: Neighbour) -> FakeHost:
     """Return a host with a container on network bridge, and one on a network of both families."""
     assert lan
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
-    host.dnet("create", "--network", "six", "-p", "9000:80", "holder")
-    host.dnet("create", "first")
+    run(host, "create", "--network", "six", "-p", "9000:80", "holder")
+    run(host, "create", "first")
     return host
 
 
@@ -42,36 +42,36 @@ def test_malformed_ports(busy: FakeHost) -> None:
     """Every malformed -p exits 2 with a sentence that quotes it and a hint with the grammar; nothing changed."""
     before = snapshot(busy)
     for text in MALFORMED:
-        refused = busy.dnet("create", "-p", text, "web", code=2)
+        refused = run(busy, "create", "-p", text, "web", code=2)
         lines = refused.stderr.splitlines()
         assert lines[0].startswith(f"dnet: invalid port {text!r}: ")
         assert "containerPort" in lines[1]
         assert refused.stdout == ""
-    busy.dnet("bulk-create", "--count", "2", "-p", "8080:80/icmp", code=2)
-    busy.dnet("create", "--expose", "70000", "web", code=2)
+    run(busy, "bulk-create", "--count", "2", "-p", "8080:80/icmp", code=2)
+    run(busy, "create", "--expose", "70000", "web", code=2)
     assert busy.changes(before) == ""
 
 
 def test_a_good_and_a_malformed_port(busy: FakeHost) -> None:
     """One malformed -p among good ones refuses the command."""
     before = snapshot(busy)
-    busy.dnet("create", "-p", "8080:80", "-p", "8081:", "-p", "8082:82", "web", code=2)
+    run(busy, "create", "-p", "8080:80", "-p", "8081:", "-p", "8082:82", "web", code=2)
     assert busy.changes(before) == ""
 
 
 def test_a_good_and_a_taken_port(busy: FakeHost) -> None:
     """One taken port among free ones refuses the command, and the others are free again."""
     before = snapshot(busy)
-    busy.dnet("create", "-p", "8080:80", "-p", "9000:81", "-p", "8082:82", "web", code=4)
+    run(busy, "create", "-p", "8080:80", "-p", "9000:81", "-p", "8082:82", "web", code=4)
     assert busy.changes(before) == ""
-    busy.dnet("create", "-p", "8080:80", "-p", "8082:82", "web")
+    run(busy, "create", "-p", "8080:80", "-p", "8082:82", "web")
 
 
 def test_one_port_twice(busy: FakeHost) -> None:
     """One container cannot have a host port twice, by a repeated -p or by one on all addresses beside one on one."""
     before = snapshot(busy)
     for pair in (("8080:80", "8080:81"), ("8080:80", "8080:80"), ("8080:80", f"{HOST[4]}:8080:80")):
-        refused = busy.dnet("create", *(word for text in pair for word in ("-p", text)), "web", code=4)
+        refused = run(busy, "create", *(word for text in pair for word in ("-p", text)), "web", code=4)
         assert "8080/tcp" in refused.stderr
     assert busy.changes(before) == ""
 
@@ -80,7 +80,7 @@ def test_an_ipv6_address_on_an_ipv4_network(busy: FakeHost) -> None:
     """A port on an IPv6 address needs a network with IPv6; the error says so."""
     before = snapshot(busy)
     for text in ("[::1]:8080:80", "[::]:8080:80", f"[{HOST[6]}]::80"):
-        refused = busy.dnet("create", "-p", text, "web", code=2)
+        refused = run(busy, "create", "-p", text, "web", code=2)
         assert "no IPv6" in refused.stderr
         assert "--ipv6" in refused.stderr
     assert busy.changes(before) == ""
@@ -88,18 +88,18 @@ def test_an_ipv6_address_on_an_ipv4_network(busy: FakeHost) -> None:
 
 def test_ports_of_mode_none(busy: FakeHost) -> None:
     """With --network none published ports are discarded, and that is said, as with Docker."""
-    done = busy.dnet("create", "--network", "none", "-p", "8080:80", "-P", "web")
+    done = run(busy, "create", "--network", "none", "-p", "8080:80", "-P", "web")
     assert "discarded" in done.stderr
-    assert busy.dnet("port", "web").stdout == ""
+    assert run(busy, "port", "web").stdout == ""
     assert [key for key, _ in published(busy)] == [("tcp", "9000")] * 2
-    busy.dnet("create", "-p", "8080:80", "other")
+    run(busy, "create", "-p", "8080:80", "other")
 
 
 @pytest.mark.parametrize("mode", ["host", "container:first"])
 def test_ports_of_modes_without_a_network(busy: FakeHost, mode: str) -> None:
     """With --network host or container:NAME `create` has nothing to make, ports or not; nothing changed."""
     before = snapshot(busy)
-    refused = busy.dnet("create", "--network", mode, "-p", "8080:80", "web", code=2)
+    refused = run(busy, "create", "--network", mode, "-p", "8080:80", "web", code=2)
     assert mode in refused.stderr
     assert busy.changes(before) == ""
 
@@ -115,19 +115,19 @@ def test_host_bindings_that_are_wrong(busy: FakeHost) -> None:
         ("-o", "com.docker.network.host_ipv4=2001:db8::1"),
         ("-o", "com.docker.network.host_ipv6=2001:db8::99"),
     ):
-        busy.dnet("network", "create", *options, "bound", code=2)
+        run(busy, "network", "create", *options, "bound", code=2)
     assert busy.changes(before) == ""
 
 
 def test_plan_touches_nothing(busy: FakeHost) -> None:
     """`plan` shows the elements that a port would be, and touches nothing, not even the place for automatic ports."""
     before, number = snapshot(busy), generation(busy)
-    shown = busy.dnet("plan", "create", "-p", "80", "-p", "127.0.0.1:8081:81", "web").stdout
+    shown = run(busy, "plan", "create", "-p", "80", "-p", "127.0.0.1:8081:81", "web").stdout
     assert "tcp . 32768 : 172.17.0.3 . 80 of publish4" in shown
     assert "127.0.0.1 . tcp . 8081 : 172.17.0.3 . 81 of publish4_on" in shown
     assert busy.changes(before) == ""
     assert generation(busy) == number
-    busy.dnet("plan", "create", "-p", "9000:80", "web", code=4)
+    run(busy, "plan", "create", "-p", "9000:80", "web", code=4)
 
 
 PORTS = ["8080-8081:80", "127.0.0.1:5300-5301:53/udp", "8100-8199:22"]
@@ -154,13 +154,13 @@ def test_refused_by_the_kernel(busy: FakeHost, fault: int | str) -> None:
 def test_keeping_going(busy: FakeHost) -> None:
     """With --keep-going the containers that failed leave no port behind, and the others have theirs."""
     busy.run("ip netns add c-2")
-    busy.dnet("bulk-create", "--count", "3", "-p", "20000-20002:80", "--keep-going", code=4)
+    run(busy, "bulk-create", "--count", "3", "-p", "20000-20002:80", "--keep-going", code=4)
     busy.run("ip netns delete c-2")
     failed = busy.call(create_one_too_many, busy.directories)
     assert failed == ["c-2"]
     assert [key[1] for key, _ in published(busy)] == ["20000", "20002", "9000", "9000"]
     assert busy.rows("SELECT host_port FROM port_mapping WHERE host_port >= 20000 ORDER BY 1") == [[20000], [20002]]
-    busy.dnet("create", "-p", "20001:80", "web")
+    run(busy, "create", "-p", "20001:80", "web")
 
 
 def create_one_too_many(directories: tuple[str, str]) -> list[str]:
@@ -177,8 +177,8 @@ def test_the_first_network_of_a_refused_container(host: FakeHost) -> None:
     """A refused port on a host without networks leaves no network, table or forwarding behind."""
     with listening(host, "0.0.0.0", 8080):
         links, ruleset = host.json("ip -j link"), host.run("nft list ruleset").stdout
-        host.dnet("create", "-p", "8080:80", "web", code=4)
+        run(host, "create", "-p", "8080:80", "web", code=4)
         assert host.json("ip -j link") == links
         assert host.run("nft list ruleset").stdout == ruleset == ""
         assert host.run("cat /proc/sys/net/ipv4/ip_forward").stdout == "0\n"
-        assert host.dnet("network", "ls", "--json").json == []
+        assert run(host, "network", "ls", "--json").json == []

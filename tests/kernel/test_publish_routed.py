@@ -17,6 +17,7 @@ from tests.kernel.world import (
     gateway,
     network,
     reach,
+    run,
     serving,
 )
 
@@ -30,7 +31,7 @@ OFF = ["--masquerade=false", "-o com.docker.network.bridge.enable_ip_masquerade=
 def routed(host: FakeHost, lan: Neighbour) -> Namespace:
     """Return a container on a network without masquerading, to which the LAN has a route, with ports published."""
     network(host, "routed", *SUBNETS, "--masquerade=false")
-    host.dnet("create", "--network", "routed", "-p", "8080:80", "-p", "127.0.0.1:8443:443", "-p", "53:53/udp", "web")
+    run(host, "create", "--network", "routed", "-p", "8080:80", "-p", "127.0.0.1:8443:443", "-p", "53:53/udp", "web")
     lan.run("ip", "route", "add", "10.3.0.0/24", "via", HOST[4])
     lan.run("ip", "route", "add", "fd00:3::/64", "via", HOST[6])
     return host.sandbox("web")
@@ -85,7 +86,7 @@ def test_other_networks_and_a_routed_one(host: FakeHost, lan: Neighbour, routed:
     """Unpublished ports of a routed network are closed to other networks, and it has no way to theirs."""
     assert lan
     network(host, "other", "--subnet", "10.4.0.0/24", "--subnet", "fd00:4::/64")
-    host.dnet("create", "--network", "other", "db")
+    run(host, "create", "--network", "other", "db")
     db = host.sandbox("db")
     with serving(routed, 81), serving(db, 81):
         assert [name for name in answering(db, address(host, "web", family), 81) if name != "icmp"] == []
@@ -97,9 +98,9 @@ def test_removal_closes_the_ports(host: FakeHost, lan: Neighbour, routed: Namesp
     assert lan
     assert routed
     assert elements(host, "open4", "open6")
-    host.dnet("rm", "web")
+    run(host, "rm", "web")
     assert elements(host, "open4", "open6") == []
-    host.dnet("network", "rm", "routed")
+    run(host, "network", "rm", "routed")
     assert elements_or_nothing(host) == []
 
 
@@ -120,7 +121,7 @@ def snat(host: FakeHost, lan: Neighbour) -> Namespace:
     host.run("ip", "address", "add", f"{SNAT[6]}/64", "dev", "lan", "nodad")
     options = [f"-o com.docker.network.host_ipv{family}={SNAT[family]}" for family in (4, 6)]
     network(host, "chosen", *SUBNETS, *(word for text in options for word in text.split()))
-    host.dnet("create", "--network", "chosen", "-p", "8080:80", "web")
+    run(host, "create", "--network", "chosen", "-p", "8080:80", "web")
     return host.sandbox("web")
 
 
@@ -137,7 +138,7 @@ def test_the_outside_sees_the_chosen_address(lan: Neighbour, snat: Namespace, fa
 def test_other_networks_are_masqueraded(host: FakeHost, lan: Neighbour, snat: Namespace) -> None:
     """Another network still leaves under the address of the interface."""
     assert snat
-    host.dnet("create", "plain")
+    run(host, "create", "plain")
     with lan.serve(4000):
         assert reach(host.sandbox("plain"), PEER[4], 4000) == HOST[4]
 
@@ -146,7 +147,7 @@ def test_counters_of_snat(host: FakeHost, lan: Neighbour, snat: Namespace) -> No
     """`nat show` tells the chosen address and counts the connections under it."""
     with lan.serve(4000):
         assert reach(snat, PEER[4], 4000)
-    rows = {row["source"]: row for row in host.dnet("nat", "show", "--json").json}
+    rows = {row["source"]: row for row in run(host, "nat", "show", "--json").json}
     assert (rows["10.3.0.0/24"]["kind"], rows["10.3.0.0/24"]["target"]) == ("snat", SNAT[4])
     assert rows["10.3.0.0/24"]["packets"] == 1
     assert rows["fd00:3::/64"]["target"] == SNAT[6]
@@ -174,7 +175,7 @@ def test_a_chosen_network_is_isolated(host: FakeHost, lan: Neighbour, snat: Name
 def test_removing_a_chosen_network(host: FakeHost, snat: Namespace) -> None:
     """Its elements go with it."""
     assert snat
-    host.dnet("create", "keeps-the-table")
-    host.dnet("rm", "web")
-    host.dnet("network", "rm", "chosen")
+    run(host, "create", "keeps-the-table")
+    run(host, "rm", "web")
+    run(host, "network", "rm", "chosen")
     assert elements(host, "snat4", "snat6") == []

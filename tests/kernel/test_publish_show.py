@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 from dnet.testing import FakeHost, Neighbour
-from tests.kernel.world import FAR, HOST, PEER, created, network, serving
+from tests.kernel.world import FAR, HOST, PEER, created, network, run, serving
 
 
 def rows(host: FakeHost, *options: str) -> list[dict[str, Any]]:
     """Return `nat show --json`."""
-    found: list[dict[str, Any]] = host.dnet("nat", "show", "--json", *options).json
+    found: list[dict[str, Any]] = run(host, "nat", "show", "--json", *options).json
     return found
 
 
@@ -25,17 +25,17 @@ def two_networks(host: FakeHost) -> None:
     """Create web on network six and db on network blue, with a port each."""
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
     network(host, "blue", "--subnet", "10.2.0.0/24")
-    host.dnet("create", "--network", "six", "-p", "8080:80", "web")
-    host.dnet("create", "--network", "blue", "-p", "127.0.0.1:5300:53/udp", "db")
+    run(host, "create", "--network", "six", "-p", "8080:80", "web")
+    run(host, "create", "--network", "blue", "-p", "127.0.0.1:5300:53/udp", "db")
 
 
 def test_ps(host: FakeHost) -> None:
     """`ps` shows the mappings as Docker does, `ps --json` as documents."""
     two_networks(host)
-    lines = host.dnet("ps").stdout.splitlines()
+    lines = run(host, "ps").stdout.splitlines()
     assert "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp" in lines[1]
     assert "127.0.0.1:5300->53/udp" in lines[2]
-    found = {row["name"]: row["ports"] for row in host.dnet("ps", "--json").json}
+    found = {row["name"]: row["ports"] for row in run(host, "ps", "--json").json}
     assert found["db"] == [{"host_ip": "127.0.0.1", "host_port": 5300, "container_port": 53, "protocol": "udp"}]
     assert [port["host_ip"] for port in found["web"]] == ["0.0.0.0", "::"]
 
@@ -43,7 +43,7 @@ def test_ps(host: FakeHost) -> None:
 def test_port_as_json(host: FakeHost) -> None:
     """`port --json` prints the mappings as documents."""
     two_networks(host)
-    assert host.dnet("port", "--json", "db").json == [
+    assert run(host, "port", "--json", "db").json == [
         {"host_ip": "127.0.0.1", "host_port": 5300, "container_port": 53, "protocol": "udp"}
     ]
 
@@ -51,16 +51,16 @@ def test_port_as_json(host: FakeHost) -> None:
 def test_inspect(host: FakeHost) -> None:
     """`inspect` shows the bindings by Docker's names, and takes them in a template."""
     two_networks(host)
-    [document] = host.dnet("inspect", "web").json
+    [document] = run(host, "inspect", "web").json
     bindings = [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}]
     assert document["NetworkSettings"]["Ports"] == {"80/tcp": bindings}
-    text = host.dnet("inspect", "-f", "{{ json .NetworkSettings.Ports }}", "web").stdout
+    text = run(host, "inspect", "-f", "{{ json .NetworkSettings.Ports }}", "web").stdout
     assert json.loads(text) == {"80/tcp": bindings}
 
 
 def test_bulk_document(host: FakeHost) -> None:
     """`bulk-create --json` tells each container's ports."""
-    made = host.dnet("bulk-create", "--count", "2", "-p", "80", "--json").json["containers"]
+    made = run(host, "bulk-create", "--count", "2", "-p", "80", "--json").json["containers"]
     assert [item["ports"] for item in made] == [
         [{"host_ip": "0.0.0.0", "host_port": port, "container_port": 80, "protocol": "tcp"}] for port in (32768, 32769)
     ]
@@ -82,7 +82,7 @@ def test_nat_show(host: FakeHost) -> None:
     assert "fd00:1::2" in other[4]
     assert len(found) == 6
     assert {row["network"] for row in rows(host, "--network", "blue")} == {"blue"}
-    host.dnet("nat", "show", "--network", "green", code=3)
+    run(host, "nat", "show", "--network", "green", code=3)
 
 
 def test_ipv6_targets_are_in_brackets(host: FakeHost) -> None:
@@ -95,7 +95,7 @@ def test_ipv6_targets_are_in_brackets(host: FakeHost) -> None:
 def test_nat_show_as_text(host: FakeHost) -> None:
     """As text, `nat show` is a table with a heading."""
     two_networks(host)
-    lines = host.dnet("nat", "show").stdout.splitlines()
+    lines = run(host, "nat", "show").stdout.splitlines()
     assert lines[0].split() == ["KIND", "NETWORK", "CONTAINER", "FROM", "TO", "PACKETS", "BYTES"]
     assert len(lines) == 7
 
@@ -144,9 +144,9 @@ def test_counters_survive_other_changes(host: FakeHost, lan: Neighbour) -> None:
     two_networks(host)
     with serving(host.sandbox("web"), 80):
         assert ask(lan, HOST[4])
-    host.dnet("create", "-p", "8081:80", "other")
-    host.dnet("rm", "other", "db")
-    host.dnet("network", "rm", "blue", "bridge")
+    run(host, "create", "-p", "8081:80", "other")
+    run(host, "rm", "other", "db")
+    run(host, "network", "rm", "blue", "bridge")
     assert count(host, "0.0.0.0:8080/tcp") == 1
 
 
@@ -177,7 +177,7 @@ def test_containers_add_no_rules(host: FakeHost) -> None:
     network(host, "blue", "--subnet", "10.2.0.0/24", "--icc=false")
     network(host, "red", "--subnet", "10.3.0.0/24", "--masquerade=false", "--internal")
     created(host, "--network", "six", "-p", "8000-8010:8000-8010", "-p", "127.0.0.1::80", "-p", "53/udp", "web")
-    host.dnet("bulk-create", "--count", "5", "--network", "blue", "-p", "80")
+    run(host, "bulk-create", "--count", "5", "--network", "blue", "-p", "80")
     assert rules(host) == before
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import dnet
 from dnet.testing import FakeHost, Neighbour
-from tests.kernel.world import HOST, answering, as_text, elements, everything, network, plain, published, serving
+from tests.kernel.world import HOST, answering, as_text, elements, everything, network, plain, published, run, serving
 
 REMOVALS = ["nft flush ruleset", "nft delete table inet dnet"]
 
@@ -18,9 +18,9 @@ def host(host: FakeHost, lan: Neighbour) -> FakeHost:
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
     network(host, "quiet", "--subnet", "10.2.0.0/24", "--icc=false", "--internal")
     network(host, "routed", "--subnet", "10.3.0.0/24", "--masquerade=false")
-    host.dnet("create", "--network", "six", "-p", "8080:80", "-p", "8080:80/udp", "web")
-    host.dnet("create", "--network", "routed", "-p", "127.0.0.1:8081:80", "db")
-    host.dnet("create", "--network", "quiet", "inner")
+    run(host, "create", "--network", "six", "-p", "8080:80", "-p", "8080:80/udp", "web")
+    run(host, "create", "--network", "routed", "-p", "127.0.0.1:8081:80", "db")
+    run(host, "create", "--network", "quiet", "inner")
     return host
 
 
@@ -45,14 +45,14 @@ def test_create_with_a_port(host: FakeHost, lan: Neighbour, removal: str) -> Non
     """`create -p` works, says what happened, and the ports of the containers from before work again."""
     before, filled = table(host), contents(host)
     host.run(removal)
-    done = host.dnet("create", "--network", "six", "-p", "9000:80", "new")
+    done = run(host, "create", "--network", "six", "-p", "9000:80", "new")
     assert "inet dnet" in done.stderr
     assert "somebody" in done.stderr
     with serving(host.sandbox("web"), 8080), serving(host.sandbox("web"), 80), serving(host.sandbox("new"), 80):
         assert answering(lan, HOST[4], 8080, within_s=3.0) == everything(8080)
         assert answering(lan, HOST[6], 8080, within_s=3.0) == everything(8080)
         assert "9000/tcp" in answering(lan, HOST[4], 9000)
-    host.dnet("rm", "new")
+    run(host, "rm", "new")
     assert contents(host) == filled
     assert table(host) == before
 
@@ -63,7 +63,7 @@ def test_networks(host: FakeHost, removal: str) -> None:
     before, filled = table(host), contents(host)
     host.run(removal)
     network(host, "blue", "--subnet", "10.9.0.0/24")
-    host.dnet("network", "rm", "blue")
+    run(host, "network", "rm", "blue")
     assert contents(host) == filled
     assert table(host) == before
 
@@ -71,7 +71,7 @@ def test_networks(host: FakeHost, removal: str) -> None:
 def test_a_bulk(host: FakeHost) -> None:
     """A bulk with ports after a flush has its elements and the earlier ones."""
     host.run("nft flush ruleset")
-    host.dnet("bulk-create", "--count", "20", "--network", "six", "-p", "80")
+    run(host, "bulk-create", "--count", "20", "--network", "six", "-p", "80")
     assert len(published(host)) == 45
 
 
@@ -102,8 +102,8 @@ def unpublish(directories: tuple[str, str]) -> None:
 def test_removal(host: FakeHost, removal: str) -> None:
     """Containers and networks are removed after a flush as without one, and nothing is left."""
     host.run(removal)
-    host.dnet("bulk-delete", "--all")
-    host.dnet("network", "rm", "six", "quiet", "routed")
+    run(host, "bulk-delete", "--all")
+    run(host, "network", "rm", "six", "quiet", "routed")
     assert [link["ifname"] for link in host.json("ip -j link")] == ["lo", "lan"]
     assert host.json("nft -j list tables")["nftables"][1:] == []
     assert host.rows("SELECT * FROM port_mapping") == []
@@ -113,24 +113,24 @@ def test_an_element_that_somebody_removed(host: FakeHost) -> None:
     """A container is removed although one of its elements is gone, and its other elements go."""
     host.run("nft", "delete element inet dnet publish4 { tcp . 8080 }")
     host.run("nft", "delete element inet dnet masquerade4 { 10.1.0.0/24 }")
-    host.dnet("rm", "web")
+    run(host, "rm", "web")
     assert [key for key, _ in published(host)] == [("127.0.0.1", "tcp", "8081")]
-    host.dnet("network", "rm", "six")
+    run(host, "network", "rm", "six")
     assert ("10.1.0.0/24",) not in [key[1:] for key, _ in elements(host, "subnets4")]
 
 
 def test_looking(host: FakeHost) -> None:
     """`nat show` and `port` still tell what should be there; counters are 0."""
     host.run("nft flush ruleset")
-    rows = host.dnet("nat", "show", "--json").json
+    rows = run(host, "nat", "show", "--json").json
     assert len([row for row in rows if row["kind"] == "publish"]) == 5
     assert {row["packets"] for row in rows} == {0}
-    assert len(host.dnet("port", "web").stdout.splitlines()) == 4
+    assert len(run(host, "port", "web").stdout.splitlines()) == 4
     assert host.json("nft -j list tables")["nftables"][1:] == []
 
 
 def test_a_container_without_ports(host: FakeHost) -> None:
     """A container without ports needs no table, and makes none; its network is as open as somebody made it."""
     host.run("nft flush ruleset")
-    host.dnet("create", "--network", "six", "plain")
+    run(host, "create", "--network", "six", "plain")
     assert host.sandbox("plain").can_ping("10.1.0.2")
