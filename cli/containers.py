@@ -58,8 +58,9 @@ def create(
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("-f", "--force", is_flag=True, help="Succeed also where there is no such container.")
+@render.json_option
 @click.pass_obj
-def rm(session: Session, names: tuple[str, ...], *, force: bool) -> None:
+def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) -> None:
     """Remove containers, by name, id or unique id prefix: all of them, or none.
 
     \b
@@ -67,8 +68,8 @@ def rm(session: Session, names: tuple[str, ...], *, force: bool) -> None:
       dnet rm web db
     """
     with session.open() as engine:
-        for container in engine.delete_many(names, is_missing_ok=force):
-            click.echo(container.name)
+        removed = [container.name for container in engine.delete_many(names, is_missing_ok=force)]
+    render.names("deleted", removed, as_json=as_json)
 
 
 @click.command()

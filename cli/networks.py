@@ -146,8 +146,9 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
 
 @network.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@render.json_option
 @click.pass_obj
-def rm(session: Session, names: tuple[str, ...]) -> None:
+def rm(session: Session, names: tuple[str, ...], *, as_json: bool) -> None:
     """Remove networks that no container is on: all of them, or none.
 
     \b
@@ -155,8 +156,8 @@ def rm(session: Session, names: tuple[str, ...]) -> None:
       dnet network rm blue green
     """
     with session.open() as engine:
-        for net in engine.delete_networks(names):
-            click.echo(net.name)
+        removed = [net.name for net in engine.delete_networks(names)]
+    render.names("deleted", removed, as_json=as_json)
 
 
 @network.command()
@@ -172,7 +173,4 @@ def prune(session: Session, *, _force: bool, as_json: bool) -> None:
     """
     with session.open() as engine:
         removed = [net.name for net in engine.prune_networks()]
-    if as_json:
-        render.document({"deleted": removed})
-    for name in () if as_json else removed:
-        click.echo(name)
+    render.names("deleted", removed, as_json=as_json)

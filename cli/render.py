@@ -24,6 +24,15 @@ def document(value: Any) -> None:
     click.echo(json.dumps(value, indent=4))
 
 
+def names(key: str, items: Sequence[str], *, as_json: bool) -> None:
+    """Print names one a line, or as one document under `key`."""
+    if as_json:
+        document({key: list(items)})
+        return
+    for item in items:
+        click.echo(item)
+
+
 def objects(items: Sequence[object], *, as_json: bool) -> None:
     """Print the objects of a plan, one a line."""
     if as_json:

@@ -50,7 +50,8 @@ def _load(path: str) -> Any:
             import yaml
 
             try:
-                return yaml.safe_load(text)
+                # All scalars as text: YAML 1.1 reads 22:22, a published port, as the number 1342.
+                return _typed(yaml.load(text, Loader=yaml.BaseLoader))  # noqa: S506  builds lists, maps and texts only
             except yaml.YAMLError as error:
                 words = " ".join(str(error).split())
                 raise InvalidRequest(f"{path} is not YAML: {words}", object=path) from error
@@ -61,6 +62,17 @@ def _load(path: str) -> Any:
         raise InvalidRequest(f"{path} is not JSON: {error}", object=path) from error
     except RecursionError as error:
         raise InvalidRequest(f"{path} is nested too deeply", object=path) from error
+
+
+def _typed(entries: Any) -> Any:
+    """Give the values that are no texts their types, where YAML was read as texts."""
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict):
+            if str(entry.get("mtu", "")).isdecimal():
+                entry["mtu"] = int(entry["mtu"])
+            if entry.get("publish-all") in {"true", "false"}:
+                entry["publish-all"] = entry["publish-all"] == "true"
+    return entries
 
 
 def _spec(entry: dict[str, Any], where: str) -> ContainerSpec:

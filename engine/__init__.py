@@ -78,7 +78,7 @@ def __getattr__(name: str) -> object:
 def open(  # noqa: A001  the module's verb, as in dbm.open and tarfile.open
     state_dir: str = "", run_dir: str = "", *, on_notice: Callable[[str], None] = lambda _: None
 ) -> Engine:
-    """Open the engine of a state directory, in the network namespace of the calling thread.
+    """Open the engine of a state directory, in the network namespace of its first use.
 
     The directories default to DNET_STATE_DIR and DNET_RUN_DIR of the environment, then to /var/lib/dnet and
     /run/dnet. `on_notice` receives sentences about side effects, such as forwarding being switched on.

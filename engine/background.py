@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -47,12 +48,10 @@ class Background(Generic[T]):
         return self._ended.wait(timeout_s)
 
     def wait_uninterrupted(self) -> None:
-        """Wait for the end of the call whatever signals arrive: an exception that is under way covers them."""
+        """Wait for the end of the call, whatever signal handlers raise: an exception that is under way covers them."""
         while self._is_started and not self._ended.is_set():
-            try:
+            with suppress(BaseException):
                 self._ended.wait()
-            except KeyboardInterrupt:
-                continue
 
     def result(self) -> T:
         """Return what the call returned, or raise what it raised; after its end."""

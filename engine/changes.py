@@ -90,7 +90,7 @@ class Changes:
 
     def _create_network(self, spec: NetworkSpec) -> Network:
         busy = reserve.busy_subnets(self._kernel)
-        owner = self._store.owner
+        owner = self._store.new_owner()
         with self._undoing(owner) as groups:
             with self._store.write(is_intent=True):
                 is_first = not self._store.has_other_networks()
@@ -99,7 +99,7 @@ class Changes:
             self._applier.create(groups)
             with self._store.write():
                 self._store.set_ready("network", [network.id])
-        self._make_way()
+        self._make_way(is_thorough=True)
         return network
 
     def plan_network(self, spec: NetworkSpec) -> list[Object]:
@@ -118,7 +118,7 @@ class Changes:
                 networks = list({net.id: net for net in map(self._store.network, references)}.values())
                 for network in networks:
                     self._check_unused(network)
-                self._store.set_deleting("network", [network.id for network in networks], self._store.owner)
+                self._store.set_deleting("network", [network.id for network in networks], self._store.new_owner())
             self._remove_networks(networks)
         return networks
 
@@ -177,7 +177,7 @@ class Changes:
         """Create containers, and a network for them with `network_spec`: reserved together, undone together."""
         started = time.perf_counter()
         busy = reserve.busy_subnets(self._kernel) if network_spec else []
-        owner = self._store.owner
+        owner = self._store.new_owner()
         with self._undoing(owner) as groups:
             with self._store.write(is_intent=True):
                 networks, network_groups = self._reserve_with_network(network_spec, busy, owner)
@@ -198,7 +198,7 @@ class Changes:
                     self._store.delete("container", failed)
         self._kernel.keep_switches()
         if network_spec:
-            self._make_way()
+            self._make_way(is_thorough=True)
         phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}
         return Created(
             containers=tuple(item for item, error in zip(containers, errors, strict=True) if not error),
@@ -274,10 +274,10 @@ class Changes:
 
     def _mend_networks(self, references: Collection[str]) -> None:
         """Make again what somebody, or a reboot, has removed: the table, and the devices of these networks."""
-        if references and not self._nft.has_table(TABLE):
+        networks = [self._store.network(reference) for reference in sorted(references)]
+        if networks and not self._nft.has_table(TABLE):
             self._applier.create_rules(self._all_rules())
-        for reference in sorted(references):
-            network = self._store.network(reference)
+        for network in networks:
             self._kernel.switch_forwarding(4)
             if network.subnet6:
                 self._kernel.switch_forwarding(6)
@@ -304,7 +304,7 @@ class Changes:
         with self._store.write(is_intent=True):
             found = self._resolve(references, is_missing_ok=is_missing_ok)
             containers = list({item.id: item for item in found}.values())
-            self._store.set_deleting("container", [item.id for item in containers], self._store.owner)
+            self._store.set_deleting("container", [item.id for item in containers], self._store.new_owner())
         self._remove_containers(containers, on_progress)
         return containers
 
@@ -373,7 +373,7 @@ class Changes:
             )
             self._store.insert_ports(container.id, ports)
             self._store.set_exposed(container.id, updated.exposed)
-            self._store.set_changing(container.id, self._store.owner)
+            self._store.set_changing(container.id, self._store.new_owner())
         rules = _rules_of(container, ports, network)
         try:
             self._applier.create_rules(rules)
@@ -408,7 +408,7 @@ class Changes:
                 raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
             if not doomed:
                 return container
-            self._store.set_changing(container.id, self._store.owner)
+            self._store.set_changing(container.id, self._store.new_owner())
         updated = replace(container, ports=tuple(item for item in container.ports if item not in doomed))
         network = self._network_of(container)
         kept = set(_rules_of(updated, updated.ports, network)) if not network.masquerade else set()
@@ -467,7 +467,7 @@ class Changes:
             self._kernel.prepare_shared_directory(wanted.ETC_DIRECTORY)
             self._nft.prepare()
             self._is_prepared = True
-            self._make_way()
+            self._make_way(is_thorough=False)
         containers, changing, networks = self._store.abandoned()
         if not containers and not changing and not networks:
             return
@@ -488,11 +488,11 @@ class Changes:
                 f"removed {len(containers)} containers and {len(networks)} networks, left half done by a killed process"
             )
 
-    def _make_way(self) -> None:
+    def _make_way(self, *, is_thorough: bool) -> None:
         """Look after other firewalls, and say which of them stop our networks."""
         networks = self._store.networks()
         if networks:
-            for sentence in firewalls.make_way(self._nft, networks):
+            for sentence in firewalls.make_way(self._nft, networks, is_thorough=is_thorough):
                 self._on_notice(sentence)
 
     def _all_rules(self) -> Group:

@@ -33,7 +33,7 @@ RUN_DIRECTORY = "/run/dnet"
 
 
 class Engine:
-    """Networks and containers of one state directory, in the network namespace that this was opened in.
+    """Networks and containers of one state directory, in the network namespace that it is first used in.
 
     Safe to use from several processes at once; one Engine belongs to one thread. `kernel` and `nft` are for tests.
     """

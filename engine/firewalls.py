@@ -104,8 +104,11 @@ def _fits(name: str, pattern: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
-def make_way(nft: Nft, networks: Sequence[Network]) -> list[str]:
-    """Let networks through Docker's rules; say which chains stop them still."""
+def make_way(nft: Nft, networks: Sequence[Network], *, is_thorough: bool) -> list[str]:
+    """Let networks through Docker's rules; say which chains stop them still.
+
+    Only a thorough look reads the rules of chains whose policy is to accept: somebody's tables may be large.
+    """
     chains = nft.json("list chains", "chain")
     docker = {(item["family"], item["table"]) for item in chains if item["name"] == DOCKER_CHAIN}
     sentences = []
@@ -114,7 +117,7 @@ def make_way(nft: Nft, networks: Sequence[Network]) -> list[str]:
         if item.get("hook") != "forward" or chain.family == "bridge" or f"{chain.family} {chain.table}" == TABLE:
             continue
         devices = [network.device for network in networks if chain.family != "ip6" or network.subnet6]
-        if not devices:
+        if not devices or (chain.policy != "drop" and not is_thorough):
             continue
         rules = Rules(nft, chain)
         if (chain.family, chain.table) in docker and chain.policy == "drop":

@@ -41,6 +41,7 @@ Progress = Callable[[int], None]
 # IN_CLOSE_WRITE, IN_MOVED_TO and IN_CREATE of inotify(7): a file that is being written is not looked at yet.
 WATCHED_EVENTS = 0x8 | 0x80 | 0x100
 EVENT_BYTES = 1 << 16
+LINKS_MAX = 40  # the kernel's own limit (MAXSYMLINKS)
 
 AF_UNSPEC = 0
 FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
@@ -149,17 +150,16 @@ class Kernel:
     def changes_of(self, paths: Sequence[str]) -> Iterator[None]:
         """Yield once at the start, and then whenever one of the files may have changed; for ever.
 
-        Watched are the files themselves and the directories that they, followed through links, are in, since editors
-        and resolvers replace files by renaming.
+        Watched are the files themselves, and every directory on the way to them through links, since editors and
+        resolvers replace files by renaming; of a directory that is missing, the one it will appear in.
         """
         fd = lib.inotify_init1(os.O_CLOEXEC)
         if fd < 0:
             raise _refusal("watch files", ffi.errno, "")
         try:
             while True:
-                for path in paths:
-                    for place in {path, os.path.dirname(path), os.path.dirname(os.path.realpath(path))}:
-                        lib.inotify_add_watch(fd, os.fsencode(place), WATCHED_EVENTS)
+                for place in {place for path in paths for place in _way_to(path)}:
+                    lib.inotify_add_watch(fd, os.fsencode(place), WATCHED_EVENTS)
                 yield
                 os.read(fd, EVENT_BYTES)
         finally:
@@ -535,6 +535,19 @@ def _host_has_ipv6() -> bool:
 def _mapped(address: IPAddress) -> bytes:
     """Return 16 bytes, IPv4 mapped into IPv6."""
     return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed  # noqa: PLR2004
+
+
+def _way_to(path: str) -> Iterator[str]:
+    """Yield a file and what has to change for it to change: each link's directory, or the nearest that exists."""
+    for _ in range(LINKS_MAX):
+        directory = os.path.dirname(path)
+        while not os.path.isdir(directory):
+            directory = os.path.dirname(directory)
+        yield directory
+        if not os.path.islink(path):
+            yield path
+            return
+        path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
 
 
 def _mount_namespace(process: str) -> int:

@@ -171,8 +171,8 @@ def parse_extra_host(text: str) -> tuple[str, str]:
         hint = "write NAME:ADDRESS, as in db:10.0.0.5 or host:host-gateway"
         raise InvalidRequest(f"invalid --add-host {text!r}", object=text, hint=hint)
     if address == "host-gateway":
-        return check_hostname(name), address
-    return check_hostname(name), str(parse_any_address(address.strip("[]"), f"address of --add-host {name}"))
+        return check_domain(name), address
+    return check_domain(name), str(parse_any_address(address.strip("[]"), f"address of --add-host {name}"))
 
 
 class ContainerOptions(TypedDict, total=False):

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from dnet.errors import KernelRefused, Unsupported
+from dnet.errors import KernelRefused, NeedsRoot, Unsupported
 
 DISTRIBUTION_PATHS = (
     "/usr/lib/python3/dist-packages/nftables/nftables.py",
@@ -158,7 +158,7 @@ def _parts(value: Any) -> tuple[str, ...]:
             return (str(value),)
 
 
-def _refusal(what: str, text: str) -> KernelRefused | Unsupported:
+def _refusal(what: str, text: str) -> KernelRefused | NeedsRoot | Unsupported:
     """Turn nft's words into an error; its message ends with the C library's name of the errno."""
     lines = [line for line in text.splitlines() if "rror:" in line] or text.splitlines()[:1]
     sentence = re.sub(r"^.*?[Ee]rror: ", "", lines[0]) if lines else ""
@@ -171,6 +171,8 @@ def _refusal(what: str, text: str) -> KernelRefused | Unsupported:
     if "element does not exist" in text:  # how libnftables itself says ENOENT of an interval
         return KernelRefused(what, errno.ENOENT, os.strerror(errno.ENOENT))
     number = next((code for code in (errno.EPERM, errno.EEXIST, errno.ENOENT, errno.EBUSY) if _named(code, text)), 0)
+    if number == errno.EPERM:
+        return NeedsRoot(f"cannot {what}: {os.strerror(number)}", object=what, hint="run it as root, with sudo say")
     return KernelRefused(what, number, os.strerror(number) if number else sentence)
 
 

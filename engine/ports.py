@@ -30,9 +30,9 @@ class PortMapping:
     container_port: int
     protocol: str
 
-    def order(self) -> tuple[int, str, int, int, str]:
+    def order(self) -> tuple[int, str, int, int, int]:
         """Return the key by which mappings are listed: container port first."""
-        return self.container_port, self.protocol, self.host_port, self.host_ip.version, str(self.host_ip)
+        return self.container_port, self.protocol, self.host_port, self.host_ip.version, int(self.host_ip)
 
     @property
     def host(self) -> str:

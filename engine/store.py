@@ -86,6 +86,7 @@ class Store:
         self._owner_name = ""
         self._owner_file: TextIO | None = None
         self._owner_process = 0
+        self._changes_begun = 0
         self._run_directory = run_directory
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -215,20 +216,32 @@ class Store:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    @property
-    def owner(self) -> str:
-        """The name under which this process reserves rows; alive as long as it, or until `close`."""
+    def new_owner(self) -> str:
+        """Return the name under which one change reserves rows: that of this process, and a number.
+
+        It is alive as long as the process, or until `close`.
+        """
+        self._changes_begun += 1
+        return f"{self._process_name()}.{self._changes_begun}"
+
+    def _process_name(self) -> str:
         if self._owner_file is None:
             directory = os.path.join(self._directory, "operations")
             for name in os.listdir(directory):
                 self._is_alive(name)  # removes what a killed process left
             # Locked before it has its name: unlocked under it, it would be taken for a dead process's.
-            self._owner_name = os.urandom(8).hex()
-            path = self._owner_path(f"{_UNNAMED}{self._owner_name}")
-            self._owner_file = open(path, "w", encoding="ascii")  # noqa: SIM115  held until `close`
-            fcntl.flock(self._owner_file, fcntl.LOCK_EX)
-            os.rename(path, self._owner_path(self._owner_name))
-            self._owner_process = os.getpid()
+            name = os.urandom(8).hex()
+            path = self._owner_path(f"{_UNNAMED}{name}")
+            file = open(path, "w", encoding="ascii")  # noqa: SIM115  held until `close`
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                os.rename(path, self._owner_path(name))
+                self._owner_file, self._owner_name, self._owner_process = file, name, os.getpid()
+            finally:
+                if self._owner_file is not file:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)
+                    file.close()
         return self._owner_name
 
     def _owner_path(self, owner: str) -> str:
@@ -236,6 +249,7 @@ class Store:
 
     def _is_alive(self, owner: str) -> bool:
         """Whether another process works on rows of this owner; what is left of our own is as good as abandoned."""
+        owner = owner.partition(".")[0]
         if owner == self._owner_name:
             return False
         if owner.startswith(_UNNAMED):

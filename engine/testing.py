@@ -464,6 +464,7 @@ class FaultyKernel(Kernel):
         super().drop_flows(items, is_new=is_new)
 
     def switch_forwarding(self, version: int) -> None:
+        """Switch forwarding on, unless that is what shall fail."""
         if isinstance(self.refused, Forwarding) and self.refused.version == version:
             raise KernelRefused(f"create {self.refused}", errno.EROFS)
         super().switch_forwarding(version)

@@ -29,6 +29,9 @@ def refusal(what: str, code: int) -> KernelRefused:
 class FakeKernel:
     """Objects that exist, in the order of their creation. `refuses` tells which ones cannot be created."""
 
+    def switch_forwarding(self, version: int) -> None:
+        """Forwarding is on here."""
+
     def __init__(self, log: list[Event] | None = None) -> None:
         self.objects: list[Object] = []
         self.log: list[Event] = [] if log is None else log

@@ -301,7 +301,7 @@ BAD_SPECS = {
     "MTU out of range": ("x.json", '[{"name": "a", "mtu": 12}]', "12"),
     "labels as a list": ("x.json", '[{"name": "a", "label": ["x=y"]}]', "label"),
     "bad network": ("x.json", '[{"name": "a", "network": "-"}]', "'-'"),
-    "YAML tag": ("x.yaml", "- !!python/object/apply:os.system ['true']", "not YAML"),
+    "YAML tag": ("x.yaml", "- !!python/object/apply:os.system ['true']", "a list of containers"),
     "nested too deep": ("x.json", "[" * 100_000, "nested too deeply"),
     "YAML nested too deep": ("x.yaml", "[" * 20_000, "nested too deeply"),
     "host name as a list": ("x.json", '[{"hostname": ["a"]}]', "entry 1: hostname is not text"),

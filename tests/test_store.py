@@ -72,7 +72,7 @@ def fail_after_inserting(store: Store) -> None:
 
     def block() -> None:
         with store.write():
-            store.insert_network(BLUE, store.owner)
+            store.insert_network(BLUE, store.new_owner())
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):
@@ -323,10 +323,10 @@ from tests.test_store import BLUE, RUN, web
 store = Store(sys.argv[1], RUN)
 with store.write():
     if sys.argv[2] == "creating":
-        store.insert_network(samples.network("made", "10.9.0.0/16"), store.owner)
-        store.insert_containers([web(name="made", address="10.1.0.9", index=9)], store.owner)
+        store.insert_network(samples.network("made", "10.9.0.0/16"), store.new_owner())
+        store.insert_containers([web(name="made", address="10.1.0.9", index=9)], store.new_owner())
     else:
-        store.set_deleting("container", [web().id], store.owner)
+        store.set_deleting("container", [web().id], store.new_owner())
 print("written", flush=True)
 sys.stdin.read()
 """
@@ -373,7 +373,7 @@ def test_ready_is_never_abandoned(store):
 
 def test_open_store_keeps_its_work_from_others(store, directory):
     """What one store has begun is not abandoned for another one of the same process, as long as the first is open."""
-    insert(store, BLUE, web(), owner=store.owner, is_ready=False)
+    insert(store, BLUE, web(), owner=store.new_owner(), is_ready=False)
     with contextlib.closing(Store(str(directory), RUN)) as other:
         assert other.abandoned() == ([], [], [])
         store.close()
@@ -382,21 +382,21 @@ def test_open_store_keeps_its_work_from_others(store, directory):
 
 def test_own_remains_are_abandoned(store):
     """What a store finds of its own at the beginning of the next change is what an earlier one failed to take back."""
-    insert(store, BLUE, web(), owner=store.owner, is_ready=False)
+    insert(store, BLUE, web(), owner=store.new_owner(), is_ready=False)
     assert [item.name for item in store.abandoned()[0]] == ["web"]
 
 
 def test_owners_differ(store, directory):
-    """Two stores have different owners; one store has the same all the time."""
+    """Two stores have different owners, and so have two changes of one store; each store keeps one file."""
     with contextlib.closing(Store(str(directory), RUN)) as other:
-        assert other.owner != store.owner
-        assert other.owner == other.owner
+        assert other.new_owner() != store.new_owner()
+        assert other.new_owner() != other.new_owner()
         assert len(list((directory / "operations").iterdir())) == 2
 
 
 def test_closed_store_leaves_no_file(store, directory):
     """The file by which a store's owner is known to live is gone when the store is closed."""
-    assert store.owner
+    assert store.new_owner()
     store.close()
     assert list((directory / "operations").iterdir()) == []
 

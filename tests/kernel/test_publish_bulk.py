@@ -134,7 +134,7 @@ def test_removal_in_parts(host: FakeHost) -> None:
 def begun(host: FakeHost, *options: str) -> subprocess.Popen[str]:
     """Start a bulk of 300 containers, and return when their ports are in the table."""
     process = host.start_dnet("bulk-create", "--count", "300", *options)
-    wait_until(lambda: len(published(host)) >= 300, "the ports are mapped")
+    wait_until(lambda: len(elements(host, "publish4")) >= 300, "the ports are mapped")
     return process
 
 
