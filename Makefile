@@ -98,6 +98,7 @@ types: $(STAMPS)/extra-lint ## mypy --strict
 .PHONY: bench
 bench: build $(STAMPS)/extra-bench ## Measure against the peers and the kernel's floor (root)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.frames
 
 .PHONY: wheel
 wheel: $(STAMPS)/venv ## Build the wheel into dist/

@@ -6,6 +6,9 @@ cd "$(dirname "$0")"
 
 PACKAGES="make gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev libnftables1 python3-nftables
 nftables iproute2 iputils-ping"
+case "${1:-}" in
+    test*) PACKAGES="$PACKAGES curl iptables" ;; # programs that tests ask, or disturb dnet with
+esac
 
 missing=""
 for package in $PACKAGES; do
