@@ -72,6 +72,7 @@ class Changes:
         self._nft = nft
         self._applier = Applier(kernel, nft, self._all_rules)
         self._is_prepared = False
+        self._is_table_seen = False
 
     def close(self) -> None:
         """Close the sockets."""
@@ -275,8 +276,10 @@ class Changes:
     def _mend_networks(self, references: Collection[str]) -> None:
         """Make again what somebody, or a reboot, has removed: the table, and the devices of these networks."""
         networks = [self._store.network(reference) for reference in sorted(references)]
-        if networks and not self._nft.has_table(TABLE):
-            self._applier.create_rules(self._all_rules())
+        if networks and not self._is_table_seen:
+            if not self._nft.has_table(TABLE):
+                self._applier.create_rules(self._all_rules())
+            self._is_table_seen = True
         for network in networks:
             self._kernel.switch_forwarding(4)
             if network.subnet6:
@@ -451,7 +454,7 @@ class Changes:
             return {}
         kinds = [("map", name) for name in nat.MAPS] + [("set", name) for name in ("masquerade4", "masquerade6")]
         return {
-            (name, " . ".join(element.key)): (element.packets, element.bytes)
+            (name, nat.key_of(name, element.key)): (element.packets, element.bytes)
             for kind, name in kinds
             for element in self._nft.elements(TABLE, kind, name)
         }

@@ -7,7 +7,7 @@ transaction and leaves the elements. dnet sets no policy: every chain accepts wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
 from dnet.model import Container, Endpoint, IPAddress, Network
@@ -15,6 +15,11 @@ from dnet.objects import Flows, NatElement, NftTable, Object
 from dnet.ports import PortMapping
 
 TABLE = "inet dnet"
+
+# IANA's numbers. nft looks names up in /etc/protocols, which a small system does not have.
+PROTOCOL_NUMBERS = {"tcp": "6", "udp": "17", "sctp": "132"}
+ICMP, ICMPV6 = 1, 58
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
 # Each set and map with its type, its options and what it holds.
 SETS = {
@@ -95,7 +100,7 @@ CHAINS = {
             "oifname @bridges ct status dnat accept",
             "oifname @bridges ip daddr . meta l4proto . th dport @open4 accept",
             "oifname @bridges ip6 daddr . meta l4proto . th dport @open6 accept",
-            "oifname @routed meta l4proto { icmp, ipv6-icmp } accept",
+            f"oifname @routed meta l4proto {{ {ICMP}, {ICMPV6} }} accept",
             "oifname @bridges counter drop",
         ),
     ),
@@ -175,6 +180,15 @@ def is_published(item: Object) -> TypeGuard[NatElement]:
     return isinstance(item, NatElement) and item.set_name.startswith("publish")
 
 
+def key_of(set_name: str, parts: Sequence[str]) -> str:
+    """Return the key that objects have for an element as nft lists it, its protocol perhaps as a number."""
+    named = list(parts)
+    if set_name.startswith("publish"):
+        position = 1 if set_name.endswith("_on") else 0
+        named[position] = _PROTOCOL_NAMES.get(named[position], named[position])
+    return " . ".join(named)
+
+
 def _inside(version: int, end: Endpoint) -> IPAddress:
     interface = end.address if version == 4 else end.address6  # noqa: PLR2004
     if interface is None:
@@ -201,7 +215,8 @@ def commands(objects: Iterable[Object], verb: str) -> list[str]:
                 lines += table_commands() if verb == "add" else [f"delete table {TABLE}"]
             case NatElement():
                 value = f" : {item.value}" if item.value and verb == "add" else ""
-                elements.setdefault(item.set_name, []).append(item.key + value)
+                parts = [PROTOCOL_NUMBERS.get(part, part) for part in item.key.split(" . ")]
+                elements.setdefault(item.set_name, []).append(" . ".join(parts) + value)
             case _:
                 raise TypeError(item)
     whole = [f"{verb} element {TABLE} {name} {{ {', '.join(keys)} }}" for name, keys in elements.items()]

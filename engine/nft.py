@@ -136,8 +136,9 @@ class Nft:
             return True
 
     def has_table(self, table: str) -> bool:
-        """Whether a table such as `inet dnet` exists; its contents are not read."""
-        return any(f"{item['family']} {item['name']}" == table for item in self.json("list tables", "table"))
+        """Whether a table such as `inet dnet` exists and has chains."""
+        # By its chains: for `list tables` libnftables 1.0.6 reads all elements of all tables (60 ms at 10,000).
+        return any(f"{item['family']} {item['table']}" == table for item in self.json("list chains", "chain"))
 
 
 def _element(item: Any) -> Element:
