@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, ip_address
 from typing import Any, NoReturn
 
+from dnet import nat
 from dnet.errors import DnetError, KernelRefused
 from dnet.objects import Bridge, Device, Flows, Forwarding, Object, Quiet, Sandbox, Veth
 
@@ -217,7 +218,8 @@ def _run_line(line: str, elements: dict[tuple[str, str], str], what: str, *, has
     if found:
         verb, set_name, items = found.groups()
         for item in items.split(", "):
-            key, _, value = item.partition(" : ")
+            text, _, value = item.partition(" : ")
+            key = nat.key_of(set_name, text.split(" . "))
             held = elements.get((set_name, key))
             if not has_table or (verb == "delete" and held is None):
                 raise refusal(what, errno.ENOENT)

@@ -261,10 +261,10 @@ def test_table_comes_first_and_goes_last():
 
 
 def test_values_are_for_adding():
-    """An element of a map is added with its value and deleted by its key alone."""
+    """An element of a map is added with its value and deleted by its key alone, protocols by number."""
     item = NatElement("ports", "tcp . 8080", "10.1.0.2 . 80")
-    assert nat.commands([item], "add") == ["add element inet dnet ports { tcp . 8080 : 10.1.0.2 . 80 }"]
-    assert nat.commands([item], "delete") == ["delete element inet dnet ports { tcp . 8080 }"]
+    assert nat.commands([item], "add") == ["add element inet dnet ports { 6 . 8080 : 10.1.0.2 . 80 }"]
+    assert nat.commands([item], "delete") == ["delete element inet dnet ports { 6 . 8080 }"]
 
 
 def test_nothing_is_no_command():

@@ -14,7 +14,7 @@ import pytest
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 UNSHARE = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
-TABLE = "add table inet t; add set inet t s { type ipv4_addr; flags interval; }"
+TABLE = "add table inet t; add chain inet t c; add set inet t s { type ipv4_addr; flags interval; }"
 TABLE += "; add map inet t m { type inet_proto . inet_service : ipv4_addr . inet_service; counter; }"
 TABLE += "; add element inet t m { tcp . 80 : 10.0.0.2 . 8080 }; add element inet t s { 10.1.0.0/16, 10.2.0.7 }"
 # Tells, for each transaction and question, what came of it.
@@ -130,7 +130,10 @@ def test_has_elements():
 def test_listing_does_not_change_how_transactions_run():
     """After a listing, which is JSON, commands are text still."""
     listed, result, has = answers(
-        ["json", "list tables", "table"], ["run", ["add table ip u"], "set up"], ["has_table", "ip u"], before=TABLE
+        ["json", "list tables", "table"],
+        ["run", ["add table ip u", "add chain ip u c"], "set up"],
+        ["has_table", "ip u"],
+        before=TABLE,
     )
     assert [table["name"] for table in listed] == ["t"]
     assert (result, has) == (None, True)

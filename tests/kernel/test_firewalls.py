@@ -13,7 +13,20 @@ import subprocess
 import pytest
 
 from dnet.testing import FakeHost, Namespace, Neighbour
-from tests.kernel.world import HOST, PEER, address, answering, as_text, network, plain, reach, run, serving, snapshot
+from tests.kernel.world import (
+    HOST,
+    PEER,
+    address,
+    answering,
+    as_text,
+    network,
+    plain,
+    reach,
+    refused,
+    run,
+    serving,
+    snapshot,
+)
 
 # As `nft list ruleset` shows what Docker 20.10 does by iptables-nft, for one container with -p 8090:80.
 DOCKER_20 = """
@@ -222,11 +235,11 @@ def test_docker_and_dnet_are_isolated(host: FakeHost, lan: Neighbour, layout: st
     docker = lay_out_docker(host, layout)
     one, two = pair(host)
     with docker.serve(81), docker.serve(80):
-        assert reach(one, docker_address(docker), 81) == ""
-        assert reach(one, docker_address(docker), 80) == ""
+        assert refused(one, docker_address(docker), 81)
+        assert refused(one, docker_address(docker), 80)
     with two.serve(80), two.serve(81):
-        assert reach(docker, address(host, "two"), 81) == ""
-        assert reach(docker, address(host, "two"), 80) == ""
+        assert refused(docker, address(host, "two"), 81)
+        assert refused(docker, address(host, "two"), 80)
         assert reach(docker, HOST[4], 8080)
 
 
@@ -302,7 +315,7 @@ def test_rules_of_the_users(host: FakeHost, lan: Neighbour) -> None:
     host.run("nft", "insert rule ip filter DOCKER-USER ip saddr 192.0.2.2 tcp dport 80 counter drop")
     _, two = pair(host)
     with two.serve(80):
-        assert reach(lan, HOST[4], 8080) == ""
+        assert refused(lan, HOST[4], 8080)
         assert reach(host, HOST[4], 8080)
 
 
@@ -314,7 +327,7 @@ def test_an_internal_network_beside_docker(host: FakeHost, lan: Neighbour) -> No
     one, two = host.sandbox("c-1"), host.sandbox("c-2")
     one.run("ip route add default via 10.5.0.1")
     with lan.serve(4000), two.serve(80):
-        assert reach(one, PEER[4], 4000) == ""
+        assert refused(one, PEER[4], 4000)
         assert reach(one, address(host, "c-2"), 80)
 
 

@@ -12,7 +12,21 @@ import pytest
 
 import dnet
 from dnet.testing import FakeHost, Namespace, Neighbour
-from tests.kernel.world import FAR, HOST, PEER, address, flows, neighbour, network, reach, run, serving
+from tests.kernel.world import (
+    FAR,
+    HOST,
+    PATIENCE_S,
+    PEER,
+    REFUSAL_S,
+    address,
+    flows,
+    neighbour,
+    network,
+    reach,
+    refused,
+    run,
+    serving,
+)
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 _KEEPER = """
@@ -20,8 +34,8 @@ import socket, sys
 server, port, source_port = sys.argv[1:]
 sock = socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM)
 sock.bind(("", int(source_port)))
-sock.settimeout(0.3)
 for line in sys.stdin:
+    sock.settimeout(float(line))
     sock.sendto(b"hello", (server, int(port)))
     try:
         print(sock.recv(1000).decode().strip(), flush=True)
@@ -38,11 +52,11 @@ class Talker:
         command = (sys.executable, "-c", _KEEPER, server, str(port), "6000")
         self._process = space.start(*command, stdin=pipe, stdout=pipe)
 
-    def talk(self) -> str:
+    def talk(self, within_s: float = PATIENCE_S) -> str:
         """Send a datagram and return who answered: the server's name, or nobody."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{within_s}\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline().strip()
         return str(json.loads(answer)["server"]) if answer.startswith("{") else answer
@@ -78,7 +92,7 @@ def test_a_udp_peer_moves_on(host: FakeHost, lan: Neighbour, family: int) -> Non
     with create(host, "one", "5000:5000/udp").serve(5000, "udp", "::"):
         assert peer.talk() == "one"
     run(host, "rm", "one")
-    assert peer.talk() == "nobody"
+    assert peer.talk(REFUSAL_S) == "nobody"
     # So that the next one has another address.
     create(host, "between")
     with create(host, "two", "5000:5000/udp").serve(5000, "udp", "::"):
@@ -92,7 +106,7 @@ def test_a_udp_peer_that_came_too_early(host: FakeHost, lan: Neighbour, place: s
     network_of_both(host)
     first = create(host, "first")
     peer = Talker({"lan": lan, "host": host, "container": first}[place], HOST[family])
-    assert peer.talk() == "nobody"
+    assert peer.talk(REFUSAL_S) == "nobody"
     assert [entry for entry in flows(host) if entry["dport"] == "5000"]
     with create(host, "web", "5000:5000/udp").serve(5000, "udp", "::"):
         assert peer.talk() == "web"
@@ -102,7 +116,7 @@ def test_a_udp_peer_on_the_loopback(host: FakeHost) -> None:
     """So does one on the host that asks 127.0.0.1."""
     network_of_both(host)
     peer = Talker(host, "127.0.0.1")
-    assert peer.talk() == "nobody"
+    assert peer.talk(REFUSAL_S) == "nobody"
     with create(host, "web", "127.0.0.1:5000:5000/udp").serve(5000, "udp"):
         assert peer.talk() == "web"
 
@@ -113,7 +127,7 @@ def test_a_udp_peer_before_engine_publish(host: FakeHost, lan: Neighbour, family
     network_of_both(host)
     web = create(host, "web")
     peer = Talker(lan, HOST[family])
-    assert peer.talk() == "nobody"
+    assert peer.talk(REFUSAL_S) == "nobody"
     host.call(publish, host.directories, "web", "5000:5000/udp")
     with web.serve(5000, "udp", "::"):
         assert peer.talk() == "web"
@@ -276,7 +290,7 @@ def test_unpublishing_leaves_open_connections(host: FakeHost, lan: Neighbour) ->
         assert peer.talk() == "web"
         host.call(unpublish_all, host.directories, "web")
         assert peer.talk() == "web"
-        assert reach(lan, HOST[4], 5000, "udp") == ""
+        assert refused(lan, HOST[4], 5000, "udp")
 
 
 def unpublish_all(directories: tuple[str, str], name: str) -> None:

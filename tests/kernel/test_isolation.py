@@ -26,6 +26,7 @@ from tests.kernel.world import (
     gateway,
     network,
     reach,
+    refused,
     run,
     serving,
     set_number,
@@ -86,8 +87,8 @@ def test_loopback_port_from_the_lan(host: FakeHost, lan: Neighbour) -> None:
     """A port published on 127.0.0.1 is not reached at the host's address, nor at the gateway's."""
     with container(host, "web", "bridge", "-p", "127.0.0.1:8080:80").serve(80):
         route_through_the_host(lan, "172.17.0.0/16")
-        assert reach(lan, HOST[4], 8080) == ""
-        assert reach(lan, "172.17.0.1", 8080) == ""
+        assert refused(lan, HOST[4], 8080)
+        assert refused(lan, "172.17.0.1", 8080)
         assert reach(host, "127.0.0.1", 8080)
 
 
@@ -99,7 +100,7 @@ def test_loopback_port_by_routing_127_0_0_1(host: FakeHost, lan: Neighbour, publ
     redirect_loopback(lan, "eth0", HOST[4])
     for protocol in PROTOCOLS:
         with web.serve(80, protocol):
-            assert reach(lan, "127.0.0.1", 8080, protocol, source=PEER[4]) == ""
+            assert refused(lan, "127.0.0.1", 8080, protocol, source=PEER[4])
     # The host's own servers are reached that way: it is the administrator's choice, and the packets do arrive.
     with host.serve(8081, address="127.0.0.1"):
         assert reach(lan, "127.0.0.1", 8081, source=PEER[4]) == PEER[4]
@@ -111,10 +112,10 @@ def test_ipv6_loopback_port_from_the_lan(host: FakeHost, lan: Neighbour) -> None
     web = container(host, "web", "six", "-p", "[::1]:8080:80")
     filter_bridged(host, 0)
     with web.serve(80, address="::"):
-        assert reach(lan, HOST[6], 8080) == ""
+        assert refused(lan, HOST[6], 8080)
         lan.run("ip address delete ::1/128 dev lo")
         lan.run("ip", "-6", "route", "add", "::1/128", "via", HOST[6], "dev", "eth0")
-        assert reach(lan, "::1", 8080, source=PEER[6]) == ""
+        assert refused(lan, "::1", 8080, source=PEER[6])
         assert reach(host, "::1", 8080)
 
 
@@ -126,7 +127,7 @@ def test_containers_do_not_reach_the_hosts_loopback(host: FakeHost, bridged: int
     redirect_loopback(web, "eth0", "172.17.0.1")
     for protocol in PROTOCOLS:
         with host.serve(8081, protocol, "127.0.0.1"):
-            assert reach(web, "127.0.0.1", 8081, protocol, source="172.17.0.2") == ""
+            assert refused(web, "127.0.0.1", 8081, protocol, source="172.17.0.2")
     open_chain(host, "guard")
     with host.serve(8081, address="127.0.0.1"):
         assert reach(web, "127.0.0.1", 8081, source="172.17.0.2") == "172.17.0.2"
@@ -137,9 +138,9 @@ def test_containers_do_not_reach_loopback_ports_of_others(host: FakeHost) -> Non
     db = container(host, "db", "bridge")
     web = container(host, "web", "bridge", "-p", "127.0.0.1:8080:80")
     with web.serve(80):
-        assert reach(db, "172.17.0.1", 8080) == ""
+        assert refused(db, "172.17.0.1", 8080)
         redirect_loopback(db, "eth0", "172.17.0.1")
-        assert reach(db, "127.0.0.1", 8080, source="172.17.0.3") == ""
+        assert refused(db, "127.0.0.1", 8080, source="172.17.0.3")
 
 
 _SPOOFER = """
@@ -271,7 +272,7 @@ def test_internal_network_from_outside(host: FakeHost, lan: Neighbour, family: i
     route_through_the_host(lan, *SUBNETS["six"])
     assert answers(lan, address(host, "web", family), web, 80) == []
     with web.serve(80, address="::"):
-        assert reach(lan, HOST[family], 8080) == ""
+        assert refused(lan, HOST[family], 8080)
     open_chain(host, "forward")
     assert reaches(lan, address(host, "web", family), web, 80)
 
@@ -288,7 +289,7 @@ def test_internal_network_and_other_networks(host: FakeHost, lan: Neighbour, fam
     assert answers(web, address(host, "db", family), db, 80) == []
     assert answers(db, address(host, "web", family), web, 80) == []
     with db.serve(80, address="::"):
-        assert reach(web, HOST[family], 8080) == ""
+        assert refused(web, HOST[family], 8080)
         open_chain(host, "forward")
         assert reach(web, HOST[family], 8080)
 
@@ -434,5 +435,5 @@ def test_limit_of_published_ports_without_icc(host: FakeHost, pair: tuple[Namesp
     web, db = pair
     filter_bridged(host, 1)
     with db.serve(80, address="::"):
-        assert reach(web, HOST[family], 8080) == ""
-        assert reach(db, HOST[family], 8080) == ""
+        assert refused(web, HOST[family], 8080)
+        assert refused(db, HOST[family], 8080)

@@ -10,7 +10,19 @@ import dnet
 from dnet.engine import Engine
 from dnet.kernel import Kernel
 from dnet.testing import FakeHost, FaultyNft, Neighbour, Raised
-from tests.kernel.world import HOST, elements, generation, listening, network, ports_of, published, reach, run, snapshot
+from tests.kernel.world import (
+    HOST,
+    elements,
+    generation,
+    listening,
+    network,
+    ports_of,
+    published,
+    reach,
+    refused,
+    run,
+    snapshot,
+)
 
 
 @pytest.fixture
@@ -61,7 +73,7 @@ def test_unpublish(host: FakeHost, lan: Neighbour) -> None:
     assert ports_of(host, "web") == ["80/tcp -> 0.0.0.0:8081", "80/tcp -> [::]:8081"]
     assert [key for key, _ in elements(host, "publish4")] == [("tcp", "5432"), ("tcp", "8081")]
     with host.sandbox("web").serve(80):
-        assert reach(lan, HOST[4], 8080) == ""
+        assert refused(lan, HOST[4], 8080)
         assert lan.ask(HOST[4], 8081)["server"] == "web"
     run(host, "create", "--network", "six", "-p", "8080:80", "next")
 
@@ -164,14 +176,14 @@ def test_on_a_routed_network(host: FakeHost, lan: Neighbour) -> None:
     run(host, "create", "--network", "routed", "r")
     lan.run("ip", "route", "add", "10.3.0.0/24", "via", HOST[4])
     with host.sandbox("r").serve(80):
-        assert reach(lan, "10.3.0.2", 80) == ""
+        assert refused(lan, "10.3.0.2", 80)
         host.call(publish, host.directories, "r", ["8080:80", "8081:80"])
         assert reach(lan, "10.3.0.2", 80)
         host.call(unpublish, host.directories, "r", ["0.0.0.0:8080->80/tcp"])
         assert reach(lan, "10.3.0.2", 80)
         assert len(elements(host, "open4")) == 1
         host.call(unpublish, host.directories, "r", ["0.0.0.0:8081->80/tcp"])
-        assert reach(lan, "10.3.0.2", 80) == ""
+        assert refused(lan, "10.3.0.2", 80)
     assert elements(host, "open4") == []
 
 

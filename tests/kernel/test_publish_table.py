@@ -6,7 +6,19 @@ import pytest
 
 import dnet
 from dnet.testing import FakeHost, Neighbour
-from tests.kernel.world import HOST, answering, as_text, elements, everything, network, plain, published, run, serving
+from tests.kernel.world import (
+    HOST,
+    PATIENCE_S,
+    answering,
+    as_text,
+    elements,
+    everything,
+    network,
+    plain,
+    published,
+    run,
+    serving,
+)
 
 REMOVALS = ["nft flush ruleset", "nft delete table inet dnet"]
 
@@ -48,10 +60,10 @@ def test_create_with_a_port(host: FakeHost, lan: Neighbour, removal: str) -> Non
     done = run(host, "create", "--network", "six", "-p", "9000:80", "new")
     assert "inet dnet" in done.stderr
     assert "somebody" in done.stderr
-    with serving(host.sandbox("web"), 8080), serving(host.sandbox("web"), 80), serving(host.sandbox("new"), 80):
-        assert answering(lan, HOST[4], 8080, within_s=3.0) == everything(8080)
-        assert answering(lan, HOST[6], 8080, within_s=3.0) == everything(8080)
-        assert "9000/tcp" in answering(lan, HOST[4], 9000)
+    with serving(host.sandbox("web"), 80), host.sandbox("new").serve(80):
+        assert answering(lan, HOST[4], 8080, within_s=PATIENCE_S) == everything(8080)
+        assert answering(lan, HOST[6], 8080, within_s=PATIENCE_S) == everything(8080)
+        assert lan.ask(HOST[4], 9000)["server"] == "new"
     run(host, "rm", "new")
     assert contents(host) == filled
     assert table(host) == before

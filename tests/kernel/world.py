@@ -175,9 +175,14 @@ def neighbour(host: FakeHost, name: str, *subnets: str) -> Neighbour:
 def reach(space: Namespace, address: str, port: int, protocol: str = "tcp", **options: Any) -> str:
     """Return which peer a server saw when `space` asked it; empty when there was no answer."""
     try:
-        return str(space.ask(address, port, protocol, **{"timeout_s": REFUSAL_S, **options})["peer"])
+        return str(space.ask(address, port, protocol, **{"timeout_s": PATIENCE_S, **options})["peer"])
     except NoAnswer:
         return ""
+
+
+def refused(space: Namespace, address: str, port: int, protocol: str = "tcp", **options: Any) -> bool:
+    """Whether `space` gets no answer, within a time in which it would have come long ago."""
+    return not reach(space, address, port, protocol, timeout_s=REFUSAL_S, **options)
 
 
 _SERVERS = """
