@@ -46,28 +46,55 @@ demo: build ## Create 500 container networks for real, look at them, remove them
 .PHONY: test
 test: lint types test-c test-python ## Everything: lint, types, C under sanitizers, Python tests on the real kernel
 
+# Most tests wait for programs and the kernel; those of one file share what they start, a dockerd say.
+PARALLEL ?= -n 4 --dist loadfile
+
 .PHONY: test-python
 test-python: build $(STAMPS)/extra-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 .PHONY: test-pure
 test-pure: build $(STAMPS)/extra-test ## The tests that need neither root nor a kernel
-	$(BIN)/python -m pytest -m 'not kernel'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not kernel'
 
 .PHONY: test-kernel
 test-kernel: build $(STAMPS)/extra-test ## The tests on the real kernel (root)
-	$(BIN)/python -m pytest -m kernel
+	$(BIN)/python -m pytest $(PARALLEL) -m kernel
 
 .PHONY: test-c
 test-c: $(STAMPS)/test-core-asan $(STAMPS)/test-core-tsan ## The C core under ASan, UBSan and TSan
 	$(STAMPS)/test-core-asan
 	$(STAMPS)/test-core-tsan
 
-TEST_C := $(wildcard tests/c/test_*.c) $(wildcard csrc/*.c)
+TEST_C := $(wildcard tests/c/test_*.c) $(filter-out csrc/vlan.bpf.c,$(wildcard csrc/*.c))
 $(STAMPS)/test-core-asan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/venv
 	gcc $(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc $(TEST_C) -o $@
 $(STAMPS)/test-core-tsan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/venv
 	gcc $(SANITIZE) -fsanitize=thread -Icsrc $(TEST_C) -o $@
+
+# The others of tests/kernel/test_vlan*.py run there as well, in some ten minutes more.
+VM_TESTS ?= tests/kernel/test_vlan_bridge.py
+VM_COMMAND := modprobe br_netfilter; DNET_TEST_VM=1 PYTHONDONTWRITEBYTECODE=1 \
+	$(BIN)/python -m pytest -p no:cacheprovider --color=no --basetemp=/run/pytest $(VM_TESTS)
+
+.PHONY: test-vm
+test-vm: build $(STAMPS)/extra-test $(STAMPS)/extra-vm ## What this kernel's bridges lack: tests on Debian's, in a virtual machine
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/vm.sh $(VENV)/vm '$(VM_COMMAND)'
+
+# Another compiler makes other instructions of the same source: the one of Debian 12, wherever this runs.
+BPF_CLANG := clang-14
+BPF_OBJECT := $(STAMPS)/vlan.bpf.o
+$(BPF_OBJECT): csrc/vlan.bpf.c csrc/dnet.cdef.h $(STAMPS)/venv
+	@command -v $(BPF_CLANG) >/dev/null || { echo "the package $(BPF_CLANG) (Debian 12's) is needed" >&2; exit 1; }
+	$(BPF_CLANG) -target bpf -mcpu=v3 -O2 -ffreestanding -nostdlibinc -Wall -Wextra -Werror -c $< -o $@
+
+.PHONY: bpf
+bpf: $(BPF_OBJECT) ## Compile csrc/vlan.bpf.c into csrc/vlan.bpf.h, which is checked in (clang-14)
+	$(BIN)/python csrc/bpf_header.py $< >csrc/vlan.bpf.h
+
+.PHONY: check-bpf
+check-bpf: $(BPF_OBJECT) ## Prove that csrc/vlan.bpf.h is what csrc/vlan.bpf.c gives (clang-14)
+	$(BIN)/python csrc/bpf_header.py $< | diff -u csrc/vlan.bpf.h -
 
 FUZZ_SECONDS ?= 20
 FUZZ := -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc tests/c/fuzz_vlan.c csrc/vlan.c \
@@ -99,6 +126,7 @@ types: $(STAMPS)/extra-lint ## mypy --strict
 bench: build $(STAMPS)/extra-bench ## Measure against the peers and the kernel's floor (root)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.frames
+	$(BIN)/python -m benchmarks.vlans
 
 .PHONY: wheel
 wheel: $(STAMPS)/venv ## Build the wheel into dist/

@@ -4,11 +4,45 @@
 set -eu
 cd "$(dirname "$0")"
 
+# The last two start processes for `dnet run`; they are small (6 MB with their libraries).
 PACKAGES="make gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev libnftables1 python3-nftables
-nftables iproute2 iputils-ping"
+nftables iproute2 iputils-ping crun conmon"
 case "${1:-}" in
-    test*) PACKAGES="$PACKAGES curl iptables" ;; # programs that tests ask, or disturb dnet with
+    # Programs that tests ask, compare or disturb dnet with, or run in containers.
+    test | test-python | test-kernel)
+        PACKAGES="$PACKAGES busybox-static curl dnsmasq-base docker.io ethtool iptables nginx openssh-client
+        openssh-server openssl openvswitch-switch redis-tools tcpdump"
+        ;;
 esac
+
+# Some of them are daemons, of which only the programs are wanted: policy-rc.d(8) keeps apt from starting them, unless
+# somebody has a policy already, and what apt has enabled for the next boot is disabled again.
+install_packages() (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    before=$(enabled_units)
+    # A fresh system has no package lists yet.
+    apt-get install --yes --no-install-recommends "$@" >/dev/null 2>&1 || {
+        apt-get update --quiet=2
+        apt-get install --yes --quiet=2 --no-install-recommends "$@" >/dev/null
+    }
+    # Without any before, it is no systemd that boots this machine.
+    for unit in ${before:+$(enabled_units)}; do
+        if ! echo "$before" | grep -qx "$unit"; then
+            echo "setup: disabling $unit"
+            systemctl --root=/ --quiet disable "$unit"
+        fi
+    done
+)
+enabled_units() {
+    command -v systemctl >/dev/null || return 0
+    systemctl --root=/ --no-legend list-unit-files --state=enabled | cut -d' ' -f1
+}
 
 missing=""
 for package in $PACKAGES; do
@@ -25,10 +59,6 @@ if [ -n "$missing" ]; then
     fi
     echo "setup: installing$missing"
     export DEBIAN_FRONTEND=noninteractive
-    # A fresh system has no package lists yet.
-    apt-get install --yes --no-install-recommends $missing >/dev/null 2>&1 || {
-        apt-get update --quiet=2
-        apt-get install --yes --quiet=2 --no-install-recommends $missing >/dev/null
-    }
+    install_packages $missing
 fi
 [ $# -eq 0 ] || exec make "$@"

@@ -3,7 +3,7 @@
     python -m benchmarks --sizes 50,500,1000 --repeat 5
 
 The topic "publish" has iptables among its contestants where it is installed (Debian's package iptables) and the
-kernel has it.
+kernel has it; the topic "run", Docker where dockerd and a static busybox are (docker.io, busybox-static).
 
 Exits 0 when targets are missed (it is a report) and 1 when a contestant did not do its job.
 """
@@ -23,7 +23,9 @@ from benchmarks import arena, machine, programs, report
 from benchmarks.contestants import (
     CONTESTANTS,
     DNET,
+    DNET_LINKED,
     DNET_PUBLISHING,
+    DOCKER,
     FLOOR,
     PUBLISHERS,
     Contestant,
@@ -32,10 +34,11 @@ from benchmarks.contestants import (
 from benchmarks.process import ContestantFailedError
 from benchmarks.report import Key, Results
 
-TOPICS = ("create", "delete", "commands", "one", "publish")
+TOPICS = ("create", "delete", "commands", "one", "publish", "run", "attach")
 DEFAULT_SIZES = (50, 500, 1000)
 QUICK_SIZES = (3, 20)
 QUICK_PORTS = 100
+QUICK_RUNS = 2
 BULK_TURNS = 3  # with and without ports, for a difference of a few per cent
 LARGEST_SIZE = 1023 - arena.ROUNDS  # a bridge's ports, less those that "one" adds
 
@@ -80,9 +83,9 @@ Step = tuple[str, Contestant | Publisher, int]
 
 
 def plan(
-    sizes: Sequence[int], repeats: int, topics: Sequence[str], ports: int, publishers: Sequence[Publisher]
+    sizes: Sequence[int], repeats: int, topics: Sequence[str], ports: int, publishers: Sequence[Publisher], runs: int
 ) -> Iterator[Step]:
-    """Yield (task, contestant, number of containers or of ports) in the order of measuring.
+    """Yield (task, contestant, number of containers, of ports or of runs) in the order of measuring.
 
     Contestants that are compared stand next to each other, because a virtual machine's speed drifts.
     """
@@ -91,11 +94,7 @@ def plan(
     judged = report.TARGET_SIZE if report.TARGET_SIZE in sizes else max(sizes)
     for repeat in range(repeats):
         if "create" in topics:
-            for count in create_sizes:
-                for contestant in CONTESTANTS.values():
-                    rounds = repeats if count <= 100 else contestant.repeats_over_100
-                    if count <= contestant.largest and repeat < rounds:
-                        yield "create", contestant, count
+            yield from _plan_create(create_sizes, repeat, repeats)
         if "delete" in topics:
             yield "delete", FLOOR, judged
             yield "delete", DNET, judged
@@ -107,6 +106,18 @@ def plan(
             yield "one", DNET, judged
         if "publish" in topics:
             yield from _plan_publish(judged, ports, publishers)
+        if "run" in topics:
+            yield from _plan_run(judged, runs)
+        if "attach" in topics:
+            yield from _plan_attach(judged)
+
+
+def _plan_create(sizes: Sequence[int], repeat: int, repeats: int) -> Iterator[Step]:
+    for count in sizes:
+        for contestant in CONTESTANTS.values():
+            rounds = repeats if count <= 100 else contestant.repeats_over_100
+            if count <= contestant.largest and repeat < rounds:
+                yield "create", contestant, count
 
 
 def _plan_publish(containers: int, ports: int, publishers: Sequence[Publisher]) -> Iterator[Step]:
@@ -119,6 +130,22 @@ def _plan_publish(containers: int, ports: int, publishers: Sequence[Publisher]) 
         yield "traffic", publisher, ports
 
 
+def _plan_run(containers: int, runs: int) -> Iterator[Step]:
+    for _ in range(BULK_TURNS):
+        yield "linked", DNET, containers
+        yield "linked", DNET_LINKED, containers
+    yield "run", DNET, runs
+    if machine.has_docker():
+        yield "run", DOCKER, runs
+
+
+def _plan_attach(containers: int) -> Iterator[Step]:
+    yield "attach", FLOOR, containers
+    yield "attach", DNET, containers
+    yield "connect", DNET, containers
+    yield "attach-one", DNET, 1
+
+
 def measure(options: argparse.Namespace) -> Results:
     """Measure all that the options ask for."""
     sizes = options.sizes or (QUICK_SIZES if options.quick else DEFAULT_SIZES)
@@ -126,7 +153,8 @@ def measure(options: argparse.Namespace) -> Results:
     results = Results(machine.describe(options.dnet))
     ports = QUICK_PORTS if options.quick else report.TARGET_PORTS
     publishers = [item for item in PUBLISHERS.values() if not item.probe or machine.runs(item.probe)]
-    steps = list(plan(sizes, repeats, options.only or TOPICS, ports, publishers))
+    runs = QUICK_RUNS if options.quick else report.TARGET_RUNS
+    steps = list(plan(sizes, repeats, options.only or TOPICS, ports, publishers, runs))
     with tempfile.TemporaryDirectory(prefix="dnet-bench-") as temporary:
         directory = Path(temporary)
         programs.build(directory)
@@ -154,7 +182,8 @@ def publish(results: Results, output: Path) -> None:
     found = report.findings(results)
     for name, value in results.machine.items():
         print(f"{name}: {value}")
-    tables = (report.cost_table(results), report.traffic_table(results), report.finding_table(found))
+    tables = [table(results) for table in (report.cost_table, report.run_table, report.traffic_table)]
+    tables.append(report.finding_table(found))
     print("\n" + "\n\n".join(filter(None, tables)) + "\n")
     left_out = sorted(set(PUBLISHERS) - set(report.publishers(results)))
     if left_out and report.publishers(results):

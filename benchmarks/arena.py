@@ -16,10 +16,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import host, oracle, publish
+from benchmarks import attach, host, oracle, publish
+from benchmarks import run as running
 from benchmarks.contestants import (
     CONTESTANTS,
+    DNET_LINKED,
     DNET_PUBLISHING,
+    DOCKER,
     FLOOR,
     PUBLISHERS,
     Contestant,
@@ -139,14 +142,22 @@ TASKS: dict[str, Callable[[Contestant, Setting, int], Measurement]] = {
     "commands": _task_commands,
     "one": _task_one,
     "bulk": _task_bulk,
+    "attach": attach.bulk,
+    "connect": attach.connect,
+    "attach-one": lambda _, setting, __: attach.one(setting),
     "calls": lambda _, setting, count: publish.calls(setting, count),
+    "run": lambda contestant, *rest: (
+        running.by_docker(contestant, *rest) if contestant is DOCKER else running.alone(*rest)
+    ),
+    "linked": running.linked,
 }
+_BESIDE = {contestant.name: contestant for contestant in (DNET_PUBLISHING, DNET_LINKED, DOCKER)}
 
 
 def _do(task: str, name: str, setting: Setting, count: int) -> Measurement:
     if task == "traffic":
         return publish.traffic(PUBLISHERS[name], setting, count)
-    contestant = DNET_PUBLISHING if name == DNET_PUBLISHING.name else CONTESTANTS[name]
+    contestant = _BESIDE.get(name) or CONTESTANTS[name]
     return TASKS[task](contestant, setting, count)
 
 

@@ -81,6 +81,14 @@ def floor_command(task: str) -> Callable[[Setting, int], list[str]]:
 FLOOR = Contestant("floor", floor_command("create"), lambda setting, number: setting.pins() / f"c-{number}")
 DNET = Contestant("dnet", lambda setting, count: [str(setting.dnet), "bulk-create", "--count", str(count)], _netns_path)
 DNET_PUBLISHING = replace(DNET, name="dnet, -p 80", command=lambda *args: [*DNET.command(*args), "-p", "80"])
+LINKED, NAME_SERVER = "common", "192.0.2.53"
+DNET_LINKED = replace(
+    DNET,
+    name="dnet, -p --dns --link",
+    command=lambda *args: [*DNET.command(*args), "-p", "80", "--dns", NAME_SERVER, "--link", LINKED],
+)
+DOCKER_IMAGE = "small"
+DOCKER = Contestant("docker", lambda _, __: ["docker", "run", "--rm", DOCKER_IMAGE, "true"], _netns_path)
 IP_BATCH = Contestant("ip -batch", _script(peers.write_ip_batch), _netns_path, repeats_over_100=3)
 TUNED_IP_BATCH = Contestant("ip -batch, tuned", _script(peers.write_tuned_ip_batch), _netns_path, repeats_over_100=3)
 SHELL = Contestant("shell ip", _script(peers.write_shell), _netns_path, largest=500, repeats_over_100=1)

@@ -9,6 +9,7 @@
  *     floor delete N DIRECTORY    create, then delete by IFLA_GROUP while a second thread unmounts the pins
  *     floor reap N DIRECTORY      create, then only unmount the pins and let the kernel reap the veths
  *     floor one N DIRECTORY       create, then sandboxes one at a time; the median of them
+ *     floor attach N DIRECTORY    create, then a second veth for each, born inside, on a second bridge
  *
  * DIRECTORY exists; a tmpfs for the pins is mounted on it. Each prints one JSON line; "seconds" runs from the first
  * system call of the measured work to the kernel's last acknowledgement (reap: to the last RTM_DELLINK event).
@@ -45,13 +46,15 @@ enum {
     ETH0_INDEX = 2,
     BRIDGE_INDEX = 10,
     FIRST_HOST_INDEX = 1000,
+    SECOND = 10000,   /* between the indexes of the first veth, or bridge, and the second */
     FIRST_NUMBER = 1, /* the sandboxes are c-1, c-2, ... and have the addresses after the bridge's */
     HOST_GROUP = 0x666c6f72,
     PREFIX_LENGTH = 16,
-    SUBNET = 0x0a120000,   /* 10.18.0.0, host byte order */
-    MOST_SANDBOXES = 1023, /* BR_MAX_PORTS - 1: what one Linux bridge takes */
-    BATCH = 16,            /* veths in one send; 1, 4, 8, 16 and 32 measure the same */
-    WINDOW = 16,           /* namespaces made ahead, two descriptors each; 8 to 500 measure the same */
+    SUBNET = 0x0a120000,     /* 10.18.0.0, host byte order */
+    SECOND_SUBNET = 0x10000, /* added to the first: 10.19.0.0 */
+    MOST_SANDBOXES = 1023,   /* BR_MAX_PORTS - 1: what one Linux bridge takes */
+    BATCH = 16,              /* veths in one send; 1, 4, 8, 16 and 32 measure the same */
+    WINDOW = 16,             /* namespaces made ahead, two descriptors each; 8 to 500 measure the same */
     ONE_ROUNDS = 15,
     SEND_BYTES = 16384,
     RECEIVE_BYTES = 65536,
@@ -65,6 +68,7 @@ struct sandbox {
 };
 
 struct queue {
+    struct sandbox (*open)(const char *directory, int number);
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct sandbox ready[WINDOW];
@@ -256,12 +260,12 @@ message_default_route(struct batch *batch)
 }
 
 static void
-message_bridge(struct batch *batch)
+message_bridge(struct batch *batch, int shift)
 {
-    struct ifinfomsg link = {.ifi_index = BRIDGE_INDEX};
-    const uint8_t mac[] = {0x02, 0x44, 0, 0, 0, 1};
+    struct ifinfomsg link = {.ifi_index = BRIDGE_INDEX + shift};
+    const uint8_t mac[] = {0x02, 0x44, 0, 0, 0, shift ? 2 : 1};
     begin(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &link, sizeof link);
-    put_text(batch, IFLA_IFNAME, "floor0");
+    put_text(batch, IFLA_IFNAME, shift ? "floor1" : "floor0");
     put(batch, IFLA_ADDRESS, mac, sizeof mac);
     struct rtattr *info = nest(batch, IFLA_LINKINFO);
     put_text(batch, IFLA_INFO_KIND, "bridge");
@@ -284,22 +288,22 @@ put_veth_end(struct batch *batch, const char *name, uint8_t side, int number)
 
 /* The host end is born enslaved, the peer is born in the sandbox: moving it there later would cost 19 ms. */
 static void
-message_veth(struct batch *batch, int number, int namespace_fd)
+message_veth(struct batch *batch, int number, int shift, int namespace_fd)
 {
-    struct ifinfomsg host = {.ifi_index = FIRST_HOST_INDEX + number};
-    struct ifinfomsg inside = {.ifi_index = ETH0_INDEX};
+    struct ifinfomsg host = {.ifi_index = FIRST_HOST_INDEX + shift + number};
+    struct ifinfomsg inside = {.ifi_index = ETH0_INDEX + !!shift};
     char name[IFNAMSIZ];
-    snprintf(name, sizeof name, "veth%d", number);
+    snprintf(name, sizeof name, "veth%d", shift + number);
     begin(batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &host, sizeof host);
     put_veth_end(batch, name, 0x43, number);
-    put_u32(batch, IFLA_MASTER, BRIDGE_INDEX);
+    put_u32(batch, IFLA_MASTER, (uint32_t)(BRIDGE_INDEX + shift));
     put_u32(batch, IFLA_GROUP, HOST_GROUP);
     struct rtattr *info = nest(batch, IFLA_LINKINFO);
     put_text(batch, IFLA_INFO_KIND, "veth");
     struct rtattr *data = nest(batch, IFLA_INFO_DATA);
     struct rtattr *peer = nest(batch, VETH_INFO_PEER);
     memcpy(extend(batch, sizeof inside), &inside, sizeof inside);
-    put_veth_end(batch, "eth0", 0x42, number);
+    put_veth_end(batch, shift ? "eth1" : "eth0", 0x42, number);
     put_u32(batch, IFLA_NET_NS_FD, (uint32_t)namespace_fd);
     close_nest(batch, peer);
     close_nest(batch, data);
@@ -335,6 +339,19 @@ make_sandbox(const char *directory, int number)
     return sandbox;
 }
 
+/* Leave the calling thread in the network namespace that is pinned at its path. */
+static struct sandbox
+enter_sandbox(const char *directory, int number)
+{
+    char path[4096];
+    pin_path(path, sizeof path, directory, number);
+    struct sandbox sandbox = {.namespace_fd = open(path, O_RDONLY | O_CLOEXEC)};
+    if (sandbox.namespace_fd < 0 || setns(sandbox.namespace_fd, CLONE_NEWNET) < 0)
+        fail(path);
+    sandbox.netlink_fd = netlink_socket();
+    return sandbox;
+}
+
 static void *
 make_sandboxes(void *argument)
 {
@@ -345,7 +362,7 @@ make_sandboxes(void *argument)
             pthread_cond_wait(&queue->changed, &queue->lock);
         pthread_mutex_unlock(&queue->lock);
 
-        struct sandbox sandbox = make_sandbox(queue->directory, queue->first + i);
+        struct sandbox sandbox = queue->open(queue->directory, queue->first + i);
 
         pthread_mutex_lock(&queue->lock);
         queue->ready[queue->made++ % WINDOW] = sandbox;
@@ -373,35 +390,41 @@ take_ready(struct queue *queue, struct sandbox *ret_sandboxes)
 /* Veths on the host, then each sandbox's inside, then the host ends up: last, so that carrier events and floods are
  * fewest. */
 static void
-wire(int host_fd, struct batch *batch, int first, const struct sandbox *sandboxes, int count)
+wire(int host_fd, struct batch *batch, int first, int shift, const struct sandbox *sandboxes, int count)
 {
+    int inside = ETH0_INDEX + !!shift;
+
     for (int i = 0; i < count; i++)
-        message_veth(batch, first + i, sandboxes[i].namespace_fd);
+        message_veth(batch, first + i, shift, sandboxes[i].namespace_fd);
     for (int i = 0; i < count; i++)
-        message_no_autoconfiguration(batch, FIRST_HOST_INDEX + first + i);
+        message_no_autoconfiguration(batch, FIRST_HOST_INDEX + shift + first + i);
     transact(host_fd, batch, "create veths");
 
     for (int i = 0; i < count; i++) {
-        message_no_autoconfiguration(batch, ETH0_INDEX);
-        message_up(batch, LOOPBACK_INDEX);
-        message_address(batch, ETH0_INDEX, SUBNET + 1 + (uint32_t)(first + i));
-        message_up(batch, ETH0_INDEX);
-        message_default_route(batch);
+        message_no_autoconfiguration(batch, inside);
+        if (!shift)
+            message_up(batch, LOOPBACK_INDEX);
+        message_address(batch, inside, SUBNET + (shift ? SECOND_SUBNET : 0) + 1 + (uint32_t)(first + i));
+        message_up(batch, inside);
+        if (!shift)
+            message_default_route(batch);
         transact(sandboxes[i].netlink_fd, batch, "configure the sandbox");
         close(sandboxes[i].netlink_fd);
         close(sandboxes[i].namespace_fd);
     }
 
     for (int i = 0; i < count; i++)
-        message_up(batch, FIRST_HOST_INDEX + first + i);
+        message_up(batch, FIRST_HOST_INDEX + shift + first + i);
     transact(host_fd, batch, "raise the host ends");
 }
 
+/* Makes sandboxes with their first veths, or with a `shift` enters those that are there, for their second. */
 static void
-create(int host_fd, const char *directory, int first, int count)
+create(int host_fd, const char *directory, int first, int shift, int count)
 {
     static struct batch batch;
     struct queue queue = {
+        .open = shift ? enter_sandbox : make_sandbox,
         .lock = PTHREAD_MUTEX_INITIALIZER,
         .changed = PTHREAD_COND_INITIALIZER,
         .first = first,
@@ -414,23 +437,29 @@ create(int host_fd, const char *directory, int first, int count)
     for (int wired = 0; wired < count;) {
         struct sandbox sandboxes[BATCH];
         int ready = take_ready(&queue, sandboxes);
-        wire(host_fd, &batch, first + wired, sandboxes, ready);
+        wire(host_fd, &batch, first + wired, shift, sandboxes, ready);
         wired += ready;
     }
     pthread_join(maker, NULL);
 }
 
 static void
-prepare(int host_fd, const char *directory)
+make_bridge(int host_fd, int shift)
 {
     static struct batch batch;
+    message_bridge(&batch, shift);
+    message_no_autoconfiguration(&batch, BRIDGE_INDEX + shift);
+    message_address(&batch, BRIDGE_INDEX + shift, SUBNET + (shift ? SECOND_SUBNET : 0) + 1);
+    message_up(&batch, BRIDGE_INDEX + shift);
+    transact(host_fd, &batch, "create the bridge");
+}
+
+static void
+prepare(int host_fd, const char *directory)
+{
     if (mount("floor", directory, "tmpfs", 0, "mode=0700") < 0)
         fail(directory);
-    message_bridge(&batch);
-    message_no_autoconfiguration(&batch, BRIDGE_INDEX);
-    message_address(&batch, BRIDGE_INDEX, SUBNET + 1);
-    message_up(&batch, BRIDGE_INDEX);
-    transact(host_fd, &batch, "create the bridge");
+    make_bridge(host_fd, 0);
 }
 
 static void *
@@ -508,7 +537,7 @@ create_one_by_one(int host_fd, const char *directory, int present)
     double seconds[ONE_ROUNDS];
     for (int i = 0; i < ONE_ROUNDS; i++) {
         double start_s = now_s();
-        create(host_fd, directory, FIRST_NUMBER + present + i, 1);
+        create(host_fd, directory, FIRST_NUMBER + present + i, 0, 1);
         seconds[i] = now_s() - start_s;
     }
     qsort(seconds, ONE_ROUNDS, sizeof seconds[0], compare_doubles);
@@ -521,14 +550,14 @@ main(int argc, char **argv)
     int count = argc == 4 ? atoi(argv[2]) : 0;
     bool one = count > 0 && !strcmp(argv[1], "one");
     if (count < 1 || count > MOST_SANDBOXES - (one ? ONE_ROUNDS : 0)) {
-        fprintf(stderr, "usage: floor create|delete|reap|one N DIRECTORY, N up to %d\n", MOST_SANDBOXES);
+        fprintf(stderr, "usage: floor create|delete|reap|one|attach N DIRECTORY, N up to %d\n", MOST_SANDBOXES);
         return 2;
     }
     const char *directory = argv[3];
     double start_s = now_s();
     int host_fd = netlink_socket();
     prepare(host_fd, directory);
-    create(host_fd, directory, FIRST_NUMBER, count);
+    create(host_fd, directory, FIRST_NUMBER, 0, count);
     double created_s = now_s();
 
     double seconds = created_s - start_s;
@@ -541,6 +570,11 @@ main(int argc, char **argv)
         created_s = now_s();
         unmount_pins(&sandboxes);
         await_deletions(event_fd, count);
+        seconds = now_s() - created_s;
+    } else if (!strcmp(argv[1], "attach")) {
+        make_bridge(host_fd, SECOND);
+        created_s = now_s();
+        create(host_fd, directory, FIRST_NUMBER, SECOND, count);
         seconds = now_s() - created_s;
     } else if (one) {
         seconds = create_one_by_one(host_fd, directory, count);

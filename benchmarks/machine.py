@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+_RUNTIMES = ("crun", "runc")
+
 
 def describe(dnet: Path) -> dict[str, str | int]:
     """Return the facts that a reader needs to judge the numbers."""
@@ -25,9 +27,18 @@ def describe(dnet: Path) -> dict[str, str | int]:
         "load_at_start": f"{os.getloadavg()[0]:.2f}",
         "iproute2": _output("ip", "-V"),
         "iptables": _output("iptables", "-V") if shutil.which("iptables") else "not installed",
+        "runtimes": ", ".join(
+            _output(name, "--version").partition("\n")[0] for name in _RUNTIMES if shutil.which(name)
+        ),
+        "docker": _output("dockerd", "--version") if has_docker() else "not installed",
         "pyroute2": importlib.metadata.version("pyroute2"),
-        "compiler": _output(os.environ.get("CC", "gcc"), "--version").partition("\n")[0],
+        "compiler": _first_line(os.environ.get("CC", "gcc"), "--version"),
     }
+
+
+def has_docker() -> bool:
+    """Whether Docker can take part in the topic "run"."""
+    return all(shutil.which(name) for name in ("dockerd", "docker", "busybox"))
 
 
 def runs(argv: Sequence[str]) -> bool:
@@ -47,3 +58,7 @@ def _field(path: Path, name: str) -> str:
 
 def _output(*argv: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _first_line(*argv: str) -> str:
+    return _output(*argv).partition("\n")[0]

@@ -100,3 +100,20 @@ def settle() -> None:
         _ask("ip", "link", "add", "probe", "type", "veth", "peer", "name", "probe1", "netns", str(holder.pid))
         holder.communicate()
         await_nothing(pins())
+
+
+def require_attached(count: int, sandbox_path: Callable[[int], Path]) -> None:
+    """Raise unless `count` containers have a second interface each, and the first reaches the last one's."""
+    enslaved = [veth for veth in veths() if "master" in veth and "UP" in veth["flags"]]
+    if len(enslaved) != 2 * count:
+        raise ContestantFailedError(f"{len(enslaved)} of {2 * count} veths are up and on a bridge")
+    inside = ("nsenter", f"--net={sandbox_path(count)}")
+    [link] = _ask_json(*inside, "ip", "-j", "-4", "address", "show", "dev", "eth1")
+    _ask("nsenter", f"--net={sandbox_path(1)}", *_PING, link["addr_info"][0]["local"])
+
+
+def require_default_route(namespace: Path, gateway: str) -> None:
+    """Raise unless the default route of a namespace goes to `gateway` by eth1."""
+    routes = _ask_json("nsenter", f"--net={namespace}", "ip", "-j", "route", "show", "default")
+    if [(way["gateway"], way["dev"]) for way in routes] != [(gateway, "eth1")]:
+        raise ContestantFailedError(f"the default route is {routes}")

@@ -12,6 +12,8 @@ from benchmarks.iptables import OTHER_CONTAINERS
 
 TARGET_SIZE = 500  # the size that the targets are for
 SCALE_SIZES = (100, 1000)
+TARGET_RUNS = 15  # of commands that run a program
+RUNTIMES = ("crun", "runc")
 TARGET_PORTS = 10_000  # published at once, the number that the targets of the topic "publish" are for
 
 # How many times faster than each dnet has to be. "tuned" and "in place" have learnt from dnet; they show what is left.
@@ -189,6 +191,29 @@ def _bulk(results: Results) -> Iterator[Finding]:
         )
 
 
+def _linked(results: Results) -> Iterator[Finding]:
+    size = _size(results, "linked")
+    values = _pairs(results, Key("linked", "dnet, -p --dns --link", size), Key("linked", "dnet", size), _ratio)
+    if values:
+        sentence = f"bulk-create of {size} with -p 80, --dns and --link / without"
+        yield Finding(sentence, values, at_most=1.25, at_target_size=size == TARGET_SIZE)
+
+
+def _run(results: Results) -> Iterator[Finding]:
+    """Compare whole commands that run `true`."""
+    count = max((key.count for key in results.values if key.task == "run"), default=0)
+    dnet = Key("run", "dnet", count, "dnet")
+    for runtime in RUNTIMES:
+        share = Key("run", "dnet", count, runtime)
+        values = _pairs(results, dnet, share, lambda one, other: (one - other) * 1000)
+        if values:
+            sentence = f"dnet run --rm true, more than {runtime} run of its bundle"
+            yield Finding(sentence, values, "ms", at_most=60, at_target_size=count == TARGET_RUNS)
+    values = _pairs(results, Key("run", "docker", count), Key("run", "dnet", count, "small root"), _ratio)
+    if values:
+        yield Finding("docker run --rm true / dnet run --rm --rootfs of the same files", values)
+
+
 def _calls(results: Results) -> Iterator[Finding]:
     """Milliseconds for one published port more or less, with few others and with many."""
     counts = sorted({key.count for key in results.values if key.task == "calls"})
@@ -230,7 +255,24 @@ def _traffic(results: Results) -> Iterator[Finding]:
             yield Finding(sentence, values, at_least=at_least, at_target_size=ports == TARGET_PORTS)
 
 
-_RULES = (_create, _scale, _delete, _commands, _one, _bulk, _calls, _traffic)
+def _attach(results: Results) -> Iterator[Finding]:
+    size = _size(results, "attach")
+    judged = size == TARGET_SIZE
+    floor = Key("attach", "floor", size)
+    for task, sentence in (("attach", "attach_many of"), ("connect", "network connect of")):
+        values = _pairs(results, Key(task, "dnet", size), floor, _ratio)
+        if values:
+            yield Finding(f"{sentence} {size} / floor", values, at_most=1.5, at_target_size=judged)
+    for quantity, sentence, at_least in (
+        ("pipework", "pipework / dnet attach", 5),
+        ("without_arping", "pipework without arping / dnet attach", None),
+    ):
+        values = _pairs(results, Key("attach-one", "dnet", 1, quantity), Key("attach-one", "dnet", 1), _ratio)
+        if values:
+            yield Finding(sentence, values, at_least=at_least)
+
+
+_RULES = (_create, _scale, _delete, _commands, _one, _bulk, _linked, _run, _calls, _traffic, _attach)
 
 
 def table(rows: Sequence[Sequence[str]], *, numbers_from: int) -> str:
@@ -253,13 +295,31 @@ def cost_table(results: Results) -> str:
     for key, values in sorted(
         results.values.items(), key=lambda item: (item[0].task, item[0].contestant, item[0].count)
     ):
-        if key.quantity != "seconds" or key.task not in ("create", "delete", "reap", "bulk"):
+        if key.quantity != "seconds" or key.task not in ("create", "delete", "reap", "bulk", "linked"):
             continue
         each = [value / key.count * 1000 for value in values]
         costs = [f"{cost:.3f}" for cost in (statistics.median(each), min(each), max(each))]
         name = f"{key.task} {key.contestant}"
         rows.append([name, str(key.count), *costs, str(len(values)), f"{statistics.median(values):.3f}"])
     return table(rows, numbers_from=1)
+
+
+def run_table(results: Results) -> str:
+    """Return milliseconds of the commands that run `true`; empty without measurements."""
+    rows = [["a program that ends at once", "ms", "least", "most", "repeats"]]
+    commands = {
+        "dnet run --rm true": ("dnet", "dnet"),
+        **{f"{name} run of its bundle": ("dnet", name) for name in RUNTIMES},
+        "dnet run --rm --rootfs SMALL true": ("dnet", "small root"),
+        "docker run --rm SMALL true": ("docker", "seconds"),
+    }
+    count = max((key.count for key in results.values if key.task == "run"), default=0)
+    for sentence, (contestant, quantity) in commands.items():
+        values = [seconds * 1000 for seconds in results.values.get(Key("run", contestant, count, quantity), [])]
+        if values:
+            numbers = [f"{cell(values):.0f}" for cell in (statistics.median, min, max)]
+            rows.append([sentence, *numbers, str(len(values))])
+    return table(rows, numbers_from=1) if len(rows) > 1 else ""
 
 
 def traffic_table(results: Results) -> str:

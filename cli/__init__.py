@@ -21,6 +21,11 @@ import dnet
 # name: (module, what it does)
 COMMANDS = {
     "create": ("containers", "Create a container's network: sandbox, endpoint, addresses"),
+    "run": ("processes", "Create a container and run a program in it"),
+    "start": ("processes", "Start containers' processes again"),
+    "stop": ("processes", "End containers' processes"),
+    "exec": ("processes", "Run one more program in a running container"),
+    "logs": ("processes", "Show what a detached container wrote"),
     "rm": ("containers", "Remove containers"),
     "rename": ("containers", "Give a container another name"),
     "ps": ("containers", "List containers"),
@@ -29,16 +34,31 @@ COMMANDS = {
     "bulk-create": ("bulk", "Create many containers in one pass"),
     "bulk-delete": ("bulk", "Remove many containers in one pass"),
     "network": ("networks", "Create, list, inspect and remove networks"),
+    "vlan": ("vlans", "Change and list the VLANs of containers"),
+    "attach": ("wiring", "Attach containers, dnet's and others', to a network or a device of the host's"),
+    "detach": ("wiring", "Take an interface off a container"),
+    "attachment": ("wiring", "List what is attached by hand"),
+    "route": ("wiring", "Add, remove and list routes in containers"),
+    "pipework": ("wiring", "Do what pipework does, by its own words"),
+    "link": ("rules", "List links between containers"),
     "nat": ("rules", "Show published ports and masquerading, with counters"),
+    "reconcile": ("mending", "Compare everything with the kernel, and make again what is missing"),
+    "restore": ("mending", "Build everything again after a reboot"),
+    "doctor": ("mending", "Look at the host: what it lacks, and what is in the way"),
     "watch": ("rules", "Keep containers' resolv.conf in step with the host's"),
     "plan": ("about", "Show what a command would create, touching nothing"),
     "completion": ("about", "Print the completion script of a shell"),
     "version": ("about", "Show the version"),
 }
 
+# Python has words of its own.
+COMMANDS_BY_OTHER_NAMES = {"exec": "execute"}
+
 EXIT_FAILURE = 1
 EXIT_INVALID = 2
+EXIT_UNSUPPORTED = 6
 EXIT_PARTLY = 10
+EXIT_RUN_FAILED = 125  # of `run` and `exec`, which exit with their program's status
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
@@ -55,8 +75,18 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"dnet.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        command: click.Command = getattr(module, COMMANDS_BY_OTHER_NAMES.get(cmd_name, cmd_name.replace("-", "_")))
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Call the command; click's parser does not say whose options it could not read."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            if error.ctx is None and command:
+                error.ctx = click.Context(command, parent=ctx, info_name=ctx.invoked_subcommand)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands from the table, loading none."""
@@ -126,6 +156,8 @@ def exit_code(error: dnet.DnetError) -> int:
         (dnet.Unsupported, 6),
         (dnet.NeedsRoot, 13),
         (dnet.KernelRefused, 7),
+        (dnet.OvsError, 8),
+        (dnet.RuntimeFailed, 8),
         (dnet.StateError, 9),
     )
     return next((code for kind, code in table if isinstance(error, kind)), EXIT_FAILURE)
@@ -146,7 +178,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     is_verbose = not {"-v", "--verbose"}.isdisjoint(arguments)
     try:
         code = cli.main(args=arguments, prog_name="dnet", standalone_mode=False)
-        sys.stdout.flush()
+        _flush()
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -155,7 +187,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "dnet"
         fail(_sentence(error.format_message()), f"see `{command} --help`")
-        code = EXIT_INVALID
+        code = EXIT_RUN_FAILED if command in {"dnet run", "dnet exec"} else EXIT_INVALID
     except click.ClickException as error:
         fail(_sentence(error.format_message()))
         code = EXIT_INVALID
@@ -178,6 +210,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:  # noqa: BLE001  the last line of defence prints a sentence
         code = _report(error, is_verbose=is_verbose)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _flush() -> None:
+    if sys.stdout:  # None where the caller has closed it
+        sys.stdout.flush()
 
 
 def _sentence(message: str) -> str:

@@ -131,7 +131,7 @@ def bulk_delete(
             names = tuple(spec.name for spec in specfile.read(path))
         wanted = names or engine.names(prefix=prefix)
         with render.progress("removing", is_wanted=with_progress and not quiet) as report:
-            removed = engine.delete_many(wanted, on_progress=report)
+            removed = engine.delete_many(wanted, is_running_ok=True, on_progress=report)
     seconds = time.perf_counter() - started
     if as_json:
         render.document(

@@ -15,9 +15,7 @@ from dnet.cli import Session, options, render
 @options.create_options
 @click.argument("name_argument", metavar="[NAME]", required=False, default="")
 @click.option("--name", default="", help="Name, the same as NAME [default: a random one].")
-@click.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet.")
-@click.option("--ip6", default="", metavar="ADDR", help="A fixed IPv6 address.")
-@click.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address].")
+@options.endpoint_options
 @render.json_option
 @click.pass_obj
 def create(
@@ -25,9 +23,6 @@ def create(
     /,
     name_argument: str,
     name: str,
-    ip: str,
-    ip6: str,
-    mac_address: str,
     *,
     as_json: bool,
     **shared: Any,
@@ -41,9 +36,8 @@ def create(
     """
     if name and name_argument and name != name_argument:
         raise click.UsageError(f"two names are given: {name_argument} and {name}")
-    spec = dnet.ContainerSpec(
-        name=name or name_argument, ip=ip, ip6=ip6, mac=mac_address, **options.specification(shared)
-    )
+    fields = options.endpoint_fields(shared) | options.specification(shared)
+    spec = dnet.ContainerSpec(name=name or name_argument, **fields)
     with session.open() as engine:
         if session.is_plan:
             render.objects(engine.plan([spec]), as_json=as_json)
@@ -57,7 +51,12 @@ def create(
 
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("-f", "--force", is_flag=True, help="Succeed also where there is no such container.")
+@click.option(
+    "-f",
+    "--force",
+    is_flag=True,
+    help="Also containers that run, or whose network others share; no error when there is none.",
+)
 @render.json_option
 @click.pass_obj
 def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) -> None:
@@ -68,7 +67,8 @@ def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) 
       dnet rm web db
     """
     with session.open() as engine:
-        removed = [container.name for container in engine.delete_many(names, is_missing_ok=force)]
+        deleted = engine.delete_many(names, is_missing_ok=force, is_forced=force)
+        removed = [container.name for container in deleted]
     render.names("deleted", removed, as_json=as_json)
 
 
@@ -102,14 +102,15 @@ def ps(session: Session, *, _all: bool, quiet: bool, as_json: bool) -> None:
     """
     with session.open() as engine:
         containers = engine.containers()
+    names = {item.id: item.name for item in containers}
     if as_json:
-        render.document([views.row_document(item) for item in containers])
+        render.document([views.row_document(item, names) for item in containers])
     elif quiet:
         for item in containers:
             click.echo(item.id[:12])
     else:
         header = ("CONTAINER ID", "NAME", "MODE", "NETWORK", "IP", "PORTS", "STATUS", "LINKS")
-        render.table(header, [views.row(item) for item in containers])
+        render.table(header, [views.row(item, names) for item in containers])
 
 
 @click.command()

@@ -1,12 +1,18 @@
-"""network create, ls, inspect, rm, prune."""
+"""network create, ls, inspect, rm, prune, connect, disconnect, adopt."""
 
 from __future__ import annotations
+
+import os
+import select
+import sys
+import time
 
 import click
 
 import dnet
 from dnet import views
-from dnet.cli import Session, options, render
+from dnet.cli import EXIT_INTERRUPTED, Session, options, render, say
+from dnet.specs import read_vlans
 
 
 @click.group()
@@ -22,7 +28,7 @@ def network() -> None:
 
 @network.command()
 @click.argument("name")
-@click.option("-d", "--driver", default="bridge", show_default=True, help="bridge.")
+@click.option("-d", "--driver", default="bridge", show_default=True, help="bridge, or ovs: Open vSwitch.")
 @click.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="One of each family [default: a free one].")
 @click.option("--gateway", "gateways", multiple=True, metavar="IP", help="The bridge's address [default: the first].")
 @click.option("--ip-range", default="", metavar="CIDR", help="Where automatic IPv4 addresses come from.")
@@ -32,7 +38,10 @@ def network() -> None:
 @click.option("--icc", type=bool, default=True, metavar="true|false", help="May containers talk? [default: true]")
 @click.option("--masquerade", type=bool, default=True, metavar="true|false", help="false: routed [default: true]")
 @click.option("--host-binding", default="", metavar="IP", help="Where ports are published [default: everywhere].")
+@click.option("--vlan", metavar="VID", help="Ports are in VLANs; the gateway's, and theirs unless they say so.")
 @click.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the bridge and its endpoints.")
+@click.option("--bridge", default="", metavar="DEVICE", help="A bridge of your own, or the new one's name.")
+@click.option("--ovsdb", metavar="ADDRESS", envvar="DNET_OVSDB", help="unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT.")
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable.")
 @click.option("-o", "--opt", "opts", multiple=True, metavar="K=V", help="Driver option by its Docker name; repeatable.")
 @render.json_option
@@ -45,7 +54,10 @@ def create(
     gateways: tuple[str, ...],
     ip_range: str,
     aux: tuple[str, ...],
+    vlan: str | None,
     mtu: int,
+    bridge: str,
+    ovsdb: str | None,
     labels: tuple[str, ...],
     opts: tuple[str, ...],
     host_binding: str,
@@ -58,18 +70,29 @@ def create(
 ) -> None:
     """Create a network. Prints its id.
 
+    A --bridge that exists is used as it is, and stays when the network goes: its addresses are gateway and subnet
+    (--gateway chooses among several). Leave room for others on it with --ip-range and --aux-address.
+
     \b
     Driver options (-o):
+      com.docker.network.bridge.name                    as --bridge
       com.docker.network.driver.mtu                     as --mtu
       com.docker.network.bridge.enable_icc              as --icc
       com.docker.network.bridge.enable_ip_masquerade    as --masquerade
       com.docker.network.bridge.host_binding_ipv4       as --host-binding
       com.docker.network.host_ipv4, host_ipv6           the source address outside, in place of masquerading
+      com.docker.network.bridge.name                    as --bridge
+      vlan_backend=bpf|bridge|ovs                       what keeps VLANs apart [default: what this host can]
+      datapath_type=netdev|system                       with -d ovs [default: system where the kernel has it]
+      ovsdb=ADDRESS                                     as --ovsdb [default: DNET_OVSDB, else this host's socket]
+      ovsdb_private_key, ovsdb_certificate, ovsdb_ca_certificate=FILE       for an ssl address
 
     \b
     Example:
       dnet network create --subnet 10.1.0.0/16 --ip-range 10.1.7.0/24 blue
       dnet network create --ipv6 --icc=false green
+      dnet network create --bridge br0 --ip-range 192.0.2.128/25 lan
+      dnet network create -d ovs -o datapath_type=netdev --vlan 100 lab
     """
     spec = dnet.NetworkSpec(
         name=name,
@@ -83,9 +106,11 @@ def create(
         icc=icc,
         masquerade=masquerade,
         host_binding=host_binding,
+        vlan=vlan,
         mtu=mtu,
+        bridge=bridge,
         labels=options.key_values(labels, "label"),
-        options=options.key_values(opts, "option"),
+        options=_with_database(options.key_values(opts, "option"), driver, ovsdb),
     )
     with session.open() as engine:
         if session.is_plan:
@@ -96,6 +121,17 @@ def create(
         render.document(views.network_document(made, ()))
     else:
         click.echo(made.id)
+
+
+def _with_database(opts: dict[str, str], driver: str, ovsdb: str | None) -> dict[str, str]:
+    """Return driver options with the database's address, unless that is only in the environment and of no use."""
+    source = click.get_current_context().get_parameter_source("ovsdb")
+    is_typed = source is click.core.ParameterSource.COMMANDLINE
+    if not ovsdb or (not is_typed and (driver != "ovs" or "ovsdb" in opts)):
+        return opts
+    if "ovsdb" in opts:
+        raise dnet.InvalidRequest("the database's address is given twice", object=ovsdb, hint="--ovsdb is -o ovsdb=")
+    return opts | {"ovsdb": ovsdb}
 
 
 @network.command()
@@ -174,3 +210,151 @@ def prune(session: Session, *, _force: bool, as_json: bool) -> None:
     with session.open() as engine:
         removed = [net.name for net in engine.prune_networks()]
     render.names("deleted", removed, as_json=as_json)
+
+
+@network.command()
+@click.argument("network_name", metavar="NETWORK")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet.")
+@click.option("--ip6", default="", metavar="ADDR", help="A fixed IPv6 address.")
+@click.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address].")
+@click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable.")
+@click.option("--gw-priority", type=int, default=0, metavar="N", help="Highest: the default route goes this way.")
+@click.option("-i", "--interface", default="", metavar="NAME", help="Name inside [default: the next free ethN].")
+@click.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged.")
+@click.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
+@click.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
+@render.json_option
+@render.progress_option
+@click.pass_obj
+def connect(
+    session: Session,
+    network_name: str,
+    names: tuple[str, ...],
+    ip: str,
+    ip6: str,
+    mac_address: str,
+    aliases: tuple[str, ...],
+    gw_priority: int,
+    interface: str,
+    vlan: str | None,
+    trunk: str | None,
+    native: str | None,
+    *,
+    as_json: bool,
+    with_progress: bool,
+) -> None:
+    """Join containers to one more network: all of them, or none. Running processes see the new interface at once.
+
+    \b
+    Example:
+      dnet network connect --ip 10.1.0.9 blue web
+      dnet network connect blue $(dnet ps -q)
+    """
+    end = dnet.EndpointSpec(
+        network=network_name,
+        ip=ip,
+        ip6=ip6,
+        mac=mac_address,
+        aliases=aliases,
+        interface=interface,
+        gateway_priority=gw_priority,
+        vlans=read_vlans(vlan=vlan, trunk=trunk, native=native),
+    )
+    with session.open() as engine, render.progress("connecting", is_wanted=with_progress) as report:
+        joined = [container.name for container in engine.connect(names, end, on_progress=report)]
+    if as_json:
+        render.document({"connected": joined})
+
+
+@network.command()
+@click.argument("network_name", metavar="NETWORK")
+@click.argument("name", metavar="NAME")
+@render.json_option
+@click.pass_obj
+def disconnect(session: Session, network_name: str, name: str, *, as_json: bool) -> None:
+    """Take a container off a network.
+
+    \b
+    Example:
+      dnet network disconnect blue web
+    """
+    with session.open() as engine:
+        container = engine.disconnect(name, network_name)
+    if as_json:
+        render.document({"disconnected": [container.name]})
+
+
+@network.command()
+@click.argument("network_name", metavar="NETWORK")
+@click.argument("interface", metavar="INTERFACE")
+@click.option("--undo", is_flag=True, help="Give the interface back all that it was.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, object by object.")
+@click.option("--confirm", "seconds", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Undo unless confirmed.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, even if the default route moves.")
+@render.json_option
+@click.pass_obj
+def adopt(
+    session: Session,
+    network_name: str,
+    interface: str,
+    seconds: float | None,
+    *,
+    undo: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Make an interface of the host's a port of a network's bridge: its containers are then on that LAN.
+
+    The interface's addresses, routes and MAC address move to the bridge in one batch, and open connections go on.
+    With --confirm all of it goes back after so many seconds, or when this command or its terminal is gone, unless
+    Enter is pressed before. `dnet restore` does it again after a reboot.
+
+    \b
+    Example:
+      dnet network adopt --dry-run lan eth1
+      dnet network adopt --confirm 60 lan eth1
+      dnet network adopt --undo lan eth1
+    """
+    with session.open() as engine:
+        if dry_run or session.is_plan:
+            plan = engine.plan_release if undo else engine.plan_adoption
+            render.objects(plan(network_name, interface), as_json=as_json)
+            return 0
+        if undo:
+            changed = engine.release(network_name, interface)
+        else:
+            changed = engine.adopt(
+                network_name,
+                interface,
+                is_sure=yes,
+                ask=_ask if sys.stdin.isatty() else None,
+                confirm_within_s=seconds or 0.0,
+                confirm=_is_confirmed,
+            )
+    if as_json:
+        render.document({"network": changed.name, "uplinks": list(changed.uplinks)})
+    if not undo and interface not in changed.uplinks:
+        say(f"nobody confirmed it: {interface} has back what it had")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _ask(question: str) -> bool:
+    return click.confirm(question, err=True)
+
+
+def _is_confirmed(within_s: float) -> bool:
+    """Wait for Enter; the end of standard input is none."""
+    deadline = time.monotonic() + within_s
+    say(f"done; press Enter within {within_s:g} s to keep it")
+    sources = [sys.stdin.fileno()]
+    while (left := deadline - time.monotonic()) > 0:
+        readable, _, _ = select.select(sources, [], [], left)
+        if readable:
+            typed = os.read(sources[0], 1024)
+            if b"\n" in typed:
+                return True
+            sources = sources if typed else []
+    return False

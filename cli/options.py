@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ _SHARED = (
         multiple=True,
         default=("bridge",),
         metavar="MODE",
-        help="bridge, none, or a network's name [default: bridge].",
+        help="bridge, host, none, container:NAME, or a network's name, repeatable [default: bridge].",
     ),
     click.option(
         "-p",
@@ -35,11 +36,28 @@ _SHARED = (
     click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Search domain, '.' for none; repeatable."),
     click.option("--dns-option", "dns_options", multiple=True, metavar="OPT", help="Resolver option; repeatable."),
     click.option("--add-host", "add_hosts", multiple=True, metavar="NAME:IP", help="A hosts entry; repeatable."),
+    click.option("--link", "links", multiple=True, metavar="NAME[:ALIAS]", help="Link to a container; repeatable."),
+    click.option("--network-alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable."),
+    click.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged."),
+    click.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged."),
+    click.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames."),
     click.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the interface [default: the network's]."),
     click.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable."),
 )
 
 
+_ENDPOINT = (
+    click.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet."),
+    click.option("--ip6", default="", metavar="ADDR", help="A fixed IPv6 address."),
+    click.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address]."),
+)
+_PROCESS = (
+    click.option("-e", "--env", multiple=True, metavar="K=V", help="Environment variable, K alone: ours; repeatable."),
+    click.option("-w", "--workdir", default="", metavar="DIR", help="Working directory [default: /]."),
+    click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="User [default: root]."),
+    click.option("-i", "--interactive", is_flag=True, help="With our standard input."),
+    click.option("-t", "--tty", is_flag=True, help="With a terminal."),
+)
 _FIELDS = (
     "publish",
     "publish_all",
@@ -51,6 +69,11 @@ _FIELDS = (
     "dns_search",
     "dns_options",
     "add_hosts",
+    "links",
+    "aliases",
+    "vlan",
+    "trunk",
+    "native",
 )
 
 
@@ -61,11 +84,45 @@ def create_options(function: F) -> F:
     return function
 
 
+def endpoint_options(function: F) -> F:
+    """Add the options of a single container's first endpoint."""
+    for option in reversed(_ENDPOINT):
+        function = option(function)
+    return function
+
+
+def endpoint_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options as fields of a ContainerSpec."""
+    return {"ip": options["ip"], "ip6": options["ip6"], "mac": options["mac_address"]}
+
+
+def process_options(function: F) -> F:
+    """Add the options of a process to a command."""
+    for option in reversed(_PROCESS):
+        function = option(function)
+    return function
+
+
+def process_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return them as keywords of check_process."""
+    given = [item if "=" in item else f"{item}={os.environ[item]}" for item in options["env"] if _is_set(item)]
+    return {
+        "env": key_values(given, "environment variable"),
+        "workdir": options["workdir"],
+        "user": options["user"],
+        "is_interactive": options["interactive"],
+        "has_terminal": options["tty"],
+    }
+
+
+def _is_set(item: str) -> bool:
+    """Whether `K=V` is complete, or `K` a variable of our own; others are left out, as Docker does."""
+    return "=" in item or item in os.environ
+
+
 def specification(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the shared options as fields of a ContainerSpec."""
-    if len(options["networks"]) > 1:
-        raise InvalidRequest("a container is on one network in this version", object=options["networks"][1])
-    fields = {name: options[name] for name in _FIELDS} | {"network": options["networks"][0]}
+    fields = {name: options[name] for name in _FIELDS} | {"network": options["networks"]}
     return fields | {"labels": key_values(options["labels"], "label")}
 
 

@@ -1,9 +1,10 @@
-"""nat show, watch."""
+"""nat show, link ls, watch."""
 
 from __future__ import annotations
 
 import click
 
+from dnet import views
 from dnet.cli import Session, render, say
 
 
@@ -40,6 +41,36 @@ def show(session: Session, network: str, *, as_json: bool) -> None:
     render.table(
         header, [(r.kind, r.network, r.container, r.source, r.target, str(r.packets), str(r.bytes)) for r in rows]
     )
+
+
+@click.group()
+def link() -> None:
+    """List links between containers.
+
+    \b
+    Example:
+      dnet create --link db:database web
+      dnet link ls
+    """
+
+
+@link.command()
+@render.json_option
+@click.pass_obj
+def ls(session: Session, *, as_json: bool) -> None:
+    """List links: which container knows which other one, by what name, and the ports it reaches there.
+
+    \b
+    Example:
+      dnet link ls --json
+    """
+    with session.open() as engine:
+        found = views.link_rows(engine.containers())
+    if as_json:
+        render.document(found)
+        return
+    rows = [(item["parent"], item["child"], item["alias"], ", ".join(item["ports"])) for item in found]
+    render.table(("PARENT", "CHILD", "ALIAS", "PORTS"), rows)
 
 
 @click.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dnet.errors import InvalidRequest
-from dnet.model import ContainerSpec
+from dnet.specs import ContainerSpec
 
 # create's long options, and the field of the specification that each fills
 FIELDS = {
@@ -26,10 +26,15 @@ FIELDS = {
     "dns-search": "dns_search",
     "dns-option": "dns_options",
     "add-host": "add_hosts",
+    "link": "links",
+    "network-alias": "aliases",
+    "vlan": "vlan",
+    "trunk": "trunk",
+    "native": "native",
     "label": "labels",
 }
-LISTS = ("publish", "expose", "dns", "dns-search", "dns-option", "add-host")
-TEXTS = ("name", "network", "ip", "ip6", "mac-address", "hostname", "domainname")
+LISTS = ("publish", "expose", "dns", "dns-search", "dns-option", "add-host", "link", "network-alias")
+TEXTS = ("name", "network", "ip", "ip6", "mac-address", "hostname", "domainname", "vlan", "trunk", "native")
 
 
 def read(path: str) -> list[ContainerSpec]:
@@ -90,6 +95,8 @@ def _spec(entry: dict[str, Any], where: str) -> ContainerSpec:
 
 
 def _value(key: str, value: Any, where: str) -> Any:
+    if key in {"vlan", "native", "trunk"} and type(value) is int:
+        value = str(value)
     match key, value:
         case "mtu", int() if not isinstance(value, bool):
             return value
@@ -99,6 +106,8 @@ def _value(key: str, value: Any, where: str) -> Any:
             return {str(name): str(text) for name, text in value.items()}
         case _, [*items] if key in LISTS and all(isinstance(item, (str, int)) for item in items):
             return [str(item) for item in items]
+        case "network", [*items] if items and all(isinstance(item, str) for item in items):
+            return items
         case _, str() if key in TEXTS:
             return value
     kinds = {"mtu": "a number", "publish-all": "true or false", "label": "an object of keys and values"}

@@ -5,7 +5,18 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-SOURCES = ("nl.c", "rtnl.c", "netns.c", "conntrack.c", "vlan.c")
+SOURCES = (
+    "nl.c",
+    "message.c",
+    "rtnl.c",
+    "routes.c",
+    "netns.c",
+    "announce.c",
+    "conntrack.c",
+    "ethtool.c",
+    "vlan.c",
+    "bpf.c",
+)
 
 ffibuilder = FFI()
 # The declarations are the C header itself, less the lines that only the preprocessor reads.
@@ -15,7 +26,7 @@ ffibuilder.set_source(
     '#include "dnet.cdef.h"',
     sources=[f"csrc/{name}" for name in SOURCES],
     include_dirs=["csrc"],
-    depends=["csrc/dnet.cdef.h", "csrc/internal.h"],
+    depends=["csrc/dnet.cdef.h", "csrc/internal.h", "csrc/vlan.bpf.h"],
     libraries=["pthread"],
     extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"],
     py_limited_api=True,

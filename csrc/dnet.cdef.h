@@ -20,19 +20,31 @@ struct dnet_batch {
     uint32_t count;  /* messages */
 };
 
-/* Messages that go out together: on the host's socket, or on one inside the sandbox. */
+enum {
+    DNET_NAME_BYTES = 16 /* IFNAMSIZ of linux/if.h */
+};
+
+/* Messages that go out together: on the host's socket, or on one inside the sandbox. Or else, `is_names`, names of
+ * devices whose frames are to be complete, DNET_NAME_BYTES each. */
 struct dnet_segment {
     uint8_t *data;
     uint32_t length; /* bytes */
-    uint32_t count;  /* messages */
+    uint32_t count;  /* messages, or names */
     uint8_t inside;
+    uint8_t is_names;
 };
+
+/* What happens to a sandbox's namespace first: the one at `pin` is entered, a new one is made and pinned, or the
+ * caller's own is pinned. */
+enum { DNET_ENTER = 0, DNET_MAKE = 1, DNET_PIN_OWN = 2 };
 
 /* One sandbox to build: its namespace, then its segments in order. */
 struct dnet_sandbox {
     const char *pin;  /* the file that the namespace is, or shall be, bind-mounted on */
     const char *name; /* a symbolic link to `pin` to make as well, or NULL */
-    uint8_t make;     /* 1: make the namespace and pin it; 0: enter the one at `pin` */
+    uint8_t make;     /* DNET_MAKE, DNET_ENTER or DNET_PIN_OWN */
+    uint64_t inode;   /* which namespace is meant to be at `pin`, when it is entered, */
+    uint64_t cookie;  /* by its inode and cookie; 0: any. Another one is -ESTALE. */
     uint32_t segment_count;
     const struct dnet_segment *segments;
     int32_t error;           /* out: 0 or -errno */
@@ -51,31 +63,58 @@ int dnet_socket(int netns_fd, int protocol, int *ret_fd);
 int dnet_transact(int fd, uint8_t *data, size_t length, uint32_t count, int32_t *ret_errors, char *ret_text,
                   size_t text_size);
 int dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length);
+int dnet_ask(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length);
 
-/* rtnl.c: link, address and route messages. `index` is an ifindex chosen by the caller; MACs are 6 bytes;
- * addresses are 4 or 16 bytes by `family`; an `mtu` or `mac` of 0/NULL leaves the kernel's choice. */
+/* rtnl.c and routes.c: messages about devices, addresses and routes. `index` is an ifindex chosen by the caller; MACs
+ * are 6 bytes; addresses are 4 or 16 bytes by `family`; an `mtu` or `mac` of 0/NULL leaves the kernel's choice. */
 int dnet_put_bridge(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
 int dnet_put_veth(struct dnet_batch *batch, uint32_t index, const char *name, uint32_t master, uint32_t peer_index,
                   const char *peer_name, const uint8_t *peer_mac, uint32_t mtu);
 int dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias, int has_ipv6);
 int dnet_put_up(struct dnet_batch *batch, uint32_t index);
+int dnet_put_master(struct dnet_batch *batch, uint32_t index, uint32_t master);
+int dnet_put_bridge_filtering(struct dnet_batch *batch, int is_new, uint32_t index);
+int dnet_put_bridge_vlans(struct dnet_batch *batch, int is_new, uint32_t index, int is_bridge, const uint16_t *ranges,
+                          uint32_t range_count, uint16_t untagged);
 int dnet_put_group(struct dnet_batch *batch, uint32_t index, uint32_t group);
 int dnet_put_delete(struct dnet_batch *batch, uint32_t index);
 int dnet_put_delete_group(struct dnet_batch *batch, uint32_t group);
 int dnet_put_address(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *address,
-                     uint8_t prefix_length);
+                     uint8_t prefix_length, int is_bare);
 int dnet_put_route(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *destination,
-                   uint8_t prefix_length, const uint8_t *gateway);
+                   uint8_t prefix_length, const uint8_t *gateway, uint32_t metric);
+int dnet_put_dumped(struct dnet_batch *batch, int is_new, uint32_t index, const uint8_t *message, size_t length);
 int dnet_put_bridge_port(struct dnet_batch *batch, uint32_t index, int hairpin, int isolated);
 int dnet_put_loopback_route(struct dnet_batch *batch, uint32_t index);
 int dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index);
+int dnet_put_arp_notify(struct dnet_batch *batch, uint32_t index);
+int dnet_put_macvlan(struct dnet_batch *batch, uint32_t index, const char *name, uint32_t parent, uint32_t mode,
+                     const uint8_t *mac, uint32_t mtu);
+int dnet_put_dummy(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
+int dnet_put_move(struct dnet_batch *batch, uint32_t index, int netns_fd, const char *name, uint32_t new_index);
+int dnet_put_identity(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
+int dnet_put_ask(struct dnet_batch *batch, uint32_t index, const char *name);
+int dnet_put_message(struct dnet_batch *batch, uint16_t type, uint16_t flags, const uint8_t *body, size_t size);
 int dnet_put_dump(struct dnet_batch *batch, int type, int family);
+int dnet_put_mac_entry(struct dnet_batch *batch, uint32_t index, const uint8_t *mac);
+int dnet_put_clsact(struct dnet_batch *batch, int is_new, uint32_t index, uint32_t ingress_block,
+                    uint32_t egress_block);
+int dnet_put_program(struct dnet_batch *batch, uint32_t block, int program_fd, const char *name);
 
 /* netns.c: namespaces. */
+int dnet_enter(const char *path, uint64_t inode, uint64_t cookie, int *ret_netns_fd, int *ret_socket_fd);
 int dnet_build(int host_fd, struct dnet_sandbox *sandboxes, uint32_t count, int keep_going,
                struct dnet_control *control, char *ret_text, size_t text_size);
 int dnet_unpin(struct dnet_sandbox *sandboxes, uint32_t count, struct dnet_control *control);
 int dnet_pin_directory(const char *path);
+
+/* announce.c: tells the neighbours of a device in a namespace which MAC address these IPv6 addresses have. */
+int dnet_advertise(int netns_fd, uint32_t index, const uint8_t *mac, const uint8_t *addresses, uint32_t count);
+
+/* ethtool.c: offloads of devices. `fd` is any socket of the namespace that the device is in. */
+int dnet_complete_frames(int fd, const char *name);
+int dnet_has_offloads(int fd, const char *name, int *ret_has);
+int dnet_put_name(struct dnet_batch *batch, const char *name);
 
 /* conntrack.c: connection tracking entries. Addresses are 16 bytes, IPv4 mapped into IPv6; arrays are sorted. */
 struct dnet_flow_filter {
@@ -128,6 +167,31 @@ int dnet_vlan_push_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames
 int dnet_vlan_pop_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count);
 int dnet_vlan_rewrite_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, uint16_t tpid,
                             uint16_t tci, uint16_t keep);
+
+/* bpf.c: VLANs on a bridge by the programs of vlan.bpf.c, and the map that tells them what each device passes. */
+enum {
+    DNET_VLAN_INTO = 0, /* the program for frames that enter a bridge */
+    DNET_VLAN_OUT = 1,  /* and the one for those that leave it */
+    DNET_VLAN_PORTS_MAX = 65536,
+    DNET_VLAN_TAGGED_BYTES = 512 /* a bit for each VID, 0 first */
+};
+
+struct dnet_vlan_port {
+    uint32_t index;                         /* the device's own, once more: see look_up() of vlan.bpf.c */
+    uint32_t untagged;                      /* the VLAN of untagged frames, whose frames leave untagged; 0: none */
+    uint8_t tagged[DNET_VLAN_TAGGED_BYTES]; /* the VLANs whose frames may come tagged, and otherwise leave so */
+};
+
+const char *dnet_vlan_version(void);
+int dnet_bpf_directory(const char *path);
+int dnet_bpf_pin(int fd, const char *path);
+int dnet_bpf_open(const char *path, int *ret_fd);
+int dnet_vlan_map(int *ret_fd);
+int dnet_vlan_program(int map_fd, int direction, int *ret_fd, char *ret_text, size_t text_size);
+int dnet_vlan_set(int map_fd, const uint32_t *indexes, const struct dnet_vlan_port *ports, uint32_t count);
+int dnet_vlan_forget(int map_fd, const uint32_t *indexes, uint32_t count);
+int dnet_vlan_list(int map_fd, uint32_t *cursor, struct dnet_vlan_port *ret_ports, uint32_t capacity,
+                   uint32_t *ret_count);
 
 /* The C library's own. */
 unsigned int if_nametoindex(const char *name);

@@ -18,10 +18,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Namespaces made ahead, each holding two descriptors: 8 to 500 are equally fast (benchmarks/floor.c). */
@@ -31,6 +33,9 @@
 #define GROUP 16
 #define GROUP_BYTES (GROUP * 2048)
 #define GROUP_MESSAGES (GROUP * 16)
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, since Linux 5.14 */
+#endif
 
 struct slot {
     int namespace_fd;
@@ -49,6 +54,7 @@ struct build {
     uint32_t taken; /* namespaces the links are done with */
     int stop;
     struct slot slots[WINDOW];
+    char own[48]; /* the path of the caller's namespace */
     int host_fd;
     char *text;
     size_t text_size;
@@ -60,9 +66,9 @@ is_cancelled(const struct dnet_control *control)
     return __atomic_load_n(&control->cancel, __ATOMIC_RELAXED) != 0;
 }
 
-/* Pins the calling thread's namespace on the file `pin`. */
+/* Pins the namespace at `path` on the file `pin`. */
 static int
-pin_namespace(const char *pin)
+pin_namespace(const char *path, const char *pin)
 {
     int fd = open(pin, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
     int error;
@@ -70,12 +76,30 @@ pin_namespace(const char *pin)
     if (fd < 0)
         return -errno;
     close(fd);
-    if (mount("/proc/thread-self/ns/net", pin, NULL, MS_BIND, NULL) < 0) {
+    if (mount(path, pin, NULL, MS_BIND, NULL) < 0) {
         error = -errno;
         unlink(pin);
         return error;
     }
     return 0;
+}
+
+/* Whether an open namespace, with a socket in it, is the one that is meant; 0 stands for any. An inode number alone
+ * does not tell: the kernel gives that of a namespace which has gone to the next one. */
+static int
+check_identity(int namespace_fd, int socket_fd, uint64_t inode, uint64_t cookie)
+{
+    uint64_t found = 0;
+    socklen_t size = sizeof found;
+    struct stat status;
+
+    if (inode && fstat(namespace_fd, &status) < 0)
+        return -errno;
+    if (inode && status.st_ino != inode)
+        return -ESTALE;
+    if (cookie && getsockopt(socket_fd, SOL_SOCKET, SO_NETNS_COOKIE, &found, &size) < 0)
+        return -errno;
+    return found == cookie ? 0 : -ESTALE;
 }
 
 /* Opens the namespace at `path` into the slot, and a netlink socket in it; the calling thread is inside. */
@@ -90,22 +114,35 @@ open_slot(struct slot *slot, const char *path, int enter)
     return dnet_socket(-1, NETLINK_ROUTE, &slot->socket_fd);
 }
 
-/* Makes or enters one sandbox's namespace; the thread stays inside it. */
 static void
-enter_sandbox(struct dnet_sandbox *sandbox, struct slot *slot)
+enter_existing(const struct dnet_sandbox *sandbox, struct slot *slot)
 {
+    slot->error = open_slot(slot, sandbox->pin, 1);
+    if (!slot->error)
+        slot->error = check_identity(slot->namespace_fd, slot->socket_fd, sandbox->inode, sandbox->cookie);
+}
+
+/* Makes or enters one sandbox's namespace; the thread stays inside it. `own` is the path of the caller's. */
+static void
+enter_sandbox(struct dnet_sandbox *sandbox, const char *own, struct slot *slot)
+{
+    const char *path = sandbox->make == DNET_PIN_OWN ? own : "/proc/thread-self/ns/net";
+
     slot->namespace_fd = slot->socket_fd = -1;
-    if (!sandbox->make) {
-        slot->error = open_slot(slot, sandbox->pin, 1);
+    if (sandbox->make == DNET_ENTER) {
+        enter_existing(sandbox, slot);
         return;
     }
-    slot->error = unshare(CLONE_NEWNET) < 0 ? -errno : pin_namespace(sandbox->pin);
+    if (sandbox->make == DNET_MAKE && unshare(CLONE_NEWNET) < 0)
+        slot->error = -errno;
+    else
+        slot->error = pin_namespace(path, sandbox->pin);
     if (slot->error)
         return;
     if (sandbox->name && symlink(sandbox->pin, sandbox->name) < 0)
         slot->error = -errno;
     else
-        slot->error = open_slot(slot, "/proc/thread-self/ns/net", 0);
+        slot->error = open_slot(slot, path, sandbox->make == DNET_PIN_OWN);
 }
 
 static void *
@@ -124,7 +161,7 @@ make_namespaces(void *argument)
         pthread_mutex_unlock(&build->lock);
         if (stop)
             break;
-        enter_sandbox(&build->sandboxes[i], &slot);
+        enter_sandbox(&build->sandboxes[i], build->own, &slot);
         pthread_mutex_lock(&build->lock);
         build->slots[i % WINDOW] = slot;
         build->made = i + 1;
@@ -198,6 +235,19 @@ send_inside(struct build *build, struct dnet_sandbox *sandbox, uint32_t step, in
             fail(build, sandbox, error ? error : errors[message], (int32_t)step, message, text);
 }
 
+static void
+complete_frames(struct build *build, struct dnet_sandbox *sandbox, uint32_t step, int fd)
+{
+    const struct dnet_segment *segment = &sandbox->segments[step];
+
+    for (uint32_t i = 0; i < segment->count && (size_t)(i + 1) * DNET_NAME_BYTES <= segment->length; i++) {
+        int error = dnet_complete_frames(fd, (const char *)segment->data + (size_t)i * DNET_NAME_BYTES);
+
+        if (error)
+            fail(build, sandbox, error, (int32_t)step, i, "");
+    }
+}
+
 /* One step of a group: inside segments go out one by one, host segments of all its sandboxes together. */
 static void
 run_step(struct build *build, uint32_t first, uint32_t count, uint32_t step)
@@ -215,6 +265,10 @@ run_step(struct build *build, uint32_t first, uint32_t count, uint32_t step)
         if (sandbox->error || step >= sandbox->segment_count)
             continue;
         segment = &sandbox->segments[step];
+        if (segment->is_names) {
+            complete_frames(build, sandbox, step, segment->inside ? slot->socket_fd : build->host_fd);
+            continue;
+        }
         if (segment->inside) {
             send_inside(build, sandbox, step, slot->socket_fd);
             continue;
@@ -229,7 +283,7 @@ run_step(struct build *build, uint32_t first, uint32_t count, uint32_t step)
             length = 0;
         }
         memcpy(data + length, segment->data, segment->length);
-        dnet_set_peer_namespace(data + length, segment->length, slot->namespace_fd);
+        dnet_set_namespace(data + length, segment->length, slot->namespace_fd);
         length += segment->length;
         messages += segment->count;
         owners[owner_count++] = sandbox;
@@ -323,6 +377,8 @@ dnet_build(int host_fd, struct dnet_sandbox *sandboxes, uint32_t count, int keep
         ret_text[0] = '\0';
     if (!count)
         return 0;
+    /* The maker's own changes; this thread's stays. */
+    snprintf(build.own, sizeof build.own, "/proc/self/task/%ld/ns/net", syscall(SYS_gettid));
     for (i = 0; i < WINDOW; i++)
         build.slots[i].namespace_fd = build.slots[i].socket_fd = -1;
     /* The signals belong to the caller's thread; the maker must not take them. */
@@ -337,6 +393,32 @@ dnet_build(int host_fd, struct dnet_sandbox *sandboxes, uint32_t count, int keep
     for (i = 0; i < WINDOW; i++)
         close_slot(&build.slots[i]);
     return is_cancelled(control) ? -ECANCELED : 0;
+}
+
+/*
+ * Opens the namespace at `path` and a netlink socket in it, if it is the one that is meant (-ESTALE if not); the
+ * caller closes both.
+ */
+int
+dnet_enter(const char *path, uint64_t inode, uint64_t cookie, int *ret_netns_fd, int *ret_socket_fd)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC), socket_fd, error;
+
+    if (fd < 0)
+        return -errno;
+    error = dnet_socket(fd, NETLINK_ROUTE, &socket_fd);
+    if (!error) {
+        error = check_identity(fd, socket_fd, inode, cookie);
+        if (error)
+            close(socket_fd);
+    }
+    if (error) {
+        close(fd);
+        return error;
+    }
+    *ret_netns_fd = fd;
+    *ret_socket_fd = socket_fd;
+    return 0;
 }
 
 /* Whether `path` is a symbolic link that leads to `target`. */

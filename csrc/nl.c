@@ -230,12 +230,10 @@ dnet_transact(int fd, uint8_t *data, size_t length, uint32_t count, int32_t *ret
     return 0;
 }
 
-/*
- * Sends one dump request and appends every message of the answer to `buffer`. -ENOBUFS: it does not fit, ask
- * again with more; -EAGAIN: the table changed meanwhile, ask again.
- */
-int
-dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length)
+/* Sends one request and appends every message of the answer to `buffer`, up to its end or acknowledgement. */
+static int
+collect(int fd, uint8_t *request, size_t request_length, uint16_t flags, uint8_t *buffer, size_t capacity,
+        size_t *ret_length)
 {
     uint8_t part[RECEIVE_BYTES] __attribute__((aligned(NLMSG_ALIGNTO)));
     struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
@@ -248,7 +246,7 @@ dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size
         return -EBADMSG;
     clock_gettime(CLOCK_MONOTONIC, &now);
     header->nlmsg_seq = (uint32_t)now.tv_nsec;
-    header->nlmsg_flags |= NLM_F_DUMP;
+    header->nlmsg_flags |= flags;
     if (sendto(fd, request, header->nlmsg_len, 0, (struct sockaddr *)&kernel, sizeof kernel) < 0)
         return -errno;
     for (;;) {
@@ -265,9 +263,9 @@ dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size
                 continue;
             if (message->nlmsg_flags & NLM_F_DUMP_INTR)
                 result = -EAGAIN;
-            if (message->nlmsg_type == NLMSG_ERROR)
+            if (message->nlmsg_type == NLMSG_ERROR && ((const struct nlmsgerr *)NLMSG_DATA(message))->error)
                 return ((const struct nlmsgerr *)NLMSG_DATA(message))->error;
-            if (message->nlmsg_type == NLMSG_DONE) {
+            if (message->nlmsg_type == NLMSG_DONE || message->nlmsg_type == NLMSG_ERROR) {
                 *ret_length = used;
                 return result;
             }
@@ -279,4 +277,21 @@ dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size
             used += size;
         }
     }
+}
+
+/*
+ * Sends one dump request and appends every message of the answer to `buffer`. -ENOBUFS: it does not fit, ask
+ * again with more; -EAGAIN: the table changed meanwhile, ask again.
+ */
+int
+dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length)
+{
+    return collect(fd, request, request_length, NLM_F_DUMP, buffer, capacity, ret_length);
+}
+
+/* Sends one request for a single thing, and stores the answer in `buffer`; -ENOBUFS: it does not fit. */
+int
+dnet_ask(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length)
+{
+    return collect(fd, request, request_length, NLM_F_ACK, buffer, capacity, ret_length);
 }

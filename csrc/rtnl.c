@@ -1,18 +1,24 @@
 /*
- * Builders of rtnetlink messages: one function per message that dnet sends, each writing into a batch of nl.c.
- * The attributes follow linux/if_link.h, linux/if_addr.h and linux/rtnetlink.h; why they are these, and in this
- * order, is in docs/architecture.md.
+ * Builders of rtnetlink messages about devices: one function per message that dnet sends, each writing into a batch by
+ * message.c. The attributes follow linux/if_link.h and linux/rtnetlink.h; why they are these, and in this order, is in
+ * docs/architecture.md.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "internal.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_addr.h>
+#include <linux/if_bridge.h>
+#include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
+#include <linux/neighbour.h>
 #include <linux/netlink.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -21,111 +27,6 @@
 
 #define MAC_BYTES 6
 #define ALIAS_BYTES 255 /* IFALIASZ less the final zero */
-
-/* A message under construction. The first attribute that does not fit sets `full`; later ones are dropped. */
-struct writer {
-    struct dnet_batch *batch;
-    size_t start;
-    size_t at;
-    int full;
-};
-
-static void *
-reserve(struct writer *writer, size_t size)
-{
-    size_t aligned = NLMSG_ALIGN(size);
-    void *place = writer->batch->data + writer->at;
-
-    if (writer->full || aligned > writer->batch->capacity - writer->at) {
-        writer->full = 1;
-        return NULL;
-    }
-    memset(place, 0, aligned);
-    writer->at += aligned;
-    return place;
-}
-
-static void *
-begin(struct writer *writer, struct dnet_batch *batch, uint16_t type, uint16_t flags, size_t body_size)
-{
-    struct nlmsghdr *header;
-
-    writer->batch = batch;
-    writer->start = writer->at = batch->length;
-    writer->full = 0;
-    header = reserve(writer, sizeof *header);
-    if (header) {
-        header->nlmsg_type = type;
-        header->nlmsg_flags = NLM_F_REQUEST | flags;
-    }
-    return reserve(writer, body_size);
-}
-
-static int
-finish(struct writer *writer)
-{
-    struct nlmsghdr *header = (struct nlmsghdr *)(writer->batch->data + writer->start);
-
-    if (writer->full)
-        return -ENOBUFS;
-    header->nlmsg_len = (uint32_t)(writer->at - writer->start);
-    writer->batch->length = writer->at;
-    writer->batch->count++;
-    return 0;
-}
-
-static void
-put(struct writer *writer, uint16_t type, const void *value, size_t size)
-{
-    struct nlattr *attribute = reserve(writer, NLA_HDRLEN + size);
-
-    if (!attribute)
-        return;
-    attribute->nla_type = type;
-    attribute->nla_len = (uint16_t)(NLA_HDRLEN + size);
-    if (size)
-        memcpy((uint8_t *)attribute + NLA_HDRLEN, value, size);
-}
-
-static void
-put_u8(struct writer *writer, uint16_t type, uint8_t value)
-{
-    put(writer, type, &value, sizeof value);
-}
-
-static void
-put_u32(struct writer *writer, uint16_t type, uint32_t value)
-{
-    put(writer, type, &value, sizeof value);
-}
-
-static void
-put_text(struct writer *writer, uint16_t type, const char *text)
-{
-    put(writer, type, text, strlen(text) + 1);
-}
-
-static size_t
-open_nest(struct writer *writer, uint16_t type)
-{
-    size_t at = writer->at;
-
-    put(writer, type | NLA_F_NESTED, NULL, 0);
-    return at;
-}
-
-static void
-close_nest(struct writer *writer, size_t at)
-{
-    if (!writer->full)
-        ((struct nlattr *)(writer->batch->data + at))->nla_len = (uint16_t)(writer->at - at);
-}
-
-static size_t
-family_bytes(int family)
-{
-    return family == AF_INET ? 4 : family == AF_INET6 ? 16 : 0;
-}
 
 static struct ifinfomsg *
 begin_link(struct writer *writer, struct dnet_batch *batch, uint16_t type, uint16_t flags, uint32_t index)
@@ -185,10 +86,12 @@ dnet_put_bridge(struct dnet_batch *batch, uint32_t index, const char *name, cons
     (NLMSG_HDRLEN + sizeof(struct ifinfomsg) + NLA_HDRLEN + KIND_BYTES + NLA_HDRLEN + NLA_HDRLEN +                     \
      sizeof(struct ifinfomsg) + NLA_HDRLEN)
 #define KIND_OFFSET (NLMSG_HDRLEN + sizeof(struct ifinfomsg) + NLA_HDRLEN + NLA_HDRLEN)
+/* Where other messages have the namespace that a device is born in or moved to: in their first attribute. */
+#define NAMESPACE_OFFSET (NLMSG_HDRLEN + sizeof(struct ifinfomsg) + NLA_HDRLEN)
 
 /*
  * A veth pair, both ends down, the host end already a port of `master`, the peer born inside a sandbox whose
- * namespace dnet_set_peer_namespace fills in. The peer must not be created up: the kernel refuses (ENOTCONN) and
+ * namespace dnet_set_namespace fills in. The peer must not be created up: the kernel refuses (ENOTCONN) and
  * the refusal costs 16 ms.
  */
 int
@@ -220,21 +123,140 @@ dnet_put_veth(struct dnet_batch *batch, uint32_t index, const char *name, uint32
     return finish(&writer);
 }
 
+/* Returns where a message of `size` bytes holds a namespace that is still to be filled in, or 0. */
+static size_t
+namespace_offset(const uint8_t *message, size_t size)
+{
+    const struct nlmsghdr *header = (const struct nlmsghdr *)message;
+    const struct nlattr *first = (const struct nlattr *)(message + NAMESPACE_OFFSET - NLA_HDRLEN);
+    uint32_t open = UINT32_MAX;
+    size_t offset = 0;
+
+    if (header->nlmsg_type != RTM_NEWLINK && header->nlmsg_type != RTM_SETLINK)
+        return 0;
+    if (size >= PEER_NAMESPACE_OFFSET + sizeof open && !memcmp(message + KIND_OFFSET, "veth", sizeof "veth"))
+        offset = PEER_NAMESPACE_OFFSET;
+    else if (size >= NAMESPACE_OFFSET + sizeof open && first->nla_type == IFLA_NET_NS_FD)
+        offset = NAMESPACE_OFFSET;
+    return offset && !memcmp(message + offset, &open, sizeof open) ? offset : 0;
+}
+
 void
-dnet_set_peer_namespace(uint8_t *data, size_t length, int netns_fd)
+dnet_set_namespace(uint8_t *data, size_t length, int netns_fd)
 {
     for (size_t at = 0; length - at >= NLMSG_HDRLEN;) {
         const struct nlmsghdr *header = (const struct nlmsghdr *)(data + at);
-        size_t size = NLMSG_ALIGN(header->nlmsg_len);
+        size_t size = NLMSG_ALIGN(header->nlmsg_len), offset;
         uint32_t value = (uint32_t)netns_fd;
 
         if (size < NLMSG_HDRLEN || size > length - at)
             return;
-        if (header->nlmsg_type == RTM_NEWLINK && size >= PEER_NAMESPACE_OFFSET + sizeof value &&
-            !memcmp(data + at + KIND_OFFSET, "veth", sizeof "veth"))
-            memcpy(data + at + PEER_NAMESPACE_OFFSET, &value, sizeof value);
+        offset = namespace_offset(data + at, size);
+        if (offset)
+            memcpy(data + at + offset, &value, sizeof value);
         at += size;
     }
+}
+
+/*
+ * A macvlan on the host's device `parent`, down, born inside a sandbox whose namespace dnet_set_namespace fills in.
+ * `mode` is one of MACVLAN_MODE_*.
+ */
+int
+dnet_put_macvlan(struct dnet_batch *batch, uint32_t index, const char *name, uint32_t parent, uint32_t mode,
+                 const uint8_t *mac, uint32_t mtu)
+{
+    struct writer writer;
+    size_t info, data;
+
+    if (bad_name(name))
+        return -EINVAL;
+    begin_link(&writer, batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, index);
+    put_u32(&writer, IFLA_NET_NS_FD, UINT32_MAX);
+    put_u32(&writer, IFLA_LINK, parent);
+    info = open_nest(&writer, IFLA_LINKINFO);
+    put_text(&writer, IFLA_INFO_KIND, "macvlan");
+    data = open_nest(&writer, IFLA_INFO_DATA);
+    put_u32(&writer, IFLA_MACVLAN_MODE, mode);
+    close_nest(&writer, data);
+    close_nest(&writer, info);
+    put_identity(&writer, name, mac, mtu);
+    return finish(&writer);
+}
+
+/* A dummy, down: an interface that leads nowhere. */
+int
+dnet_put_dummy(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu)
+{
+    struct writer writer;
+    size_t info;
+
+    if (bad_name(name))
+        return -EINVAL;
+    begin_link(&writer, batch, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, index);
+    info = open_nest(&writer, IFLA_LINKINFO);
+    put_text(&writer, IFLA_INFO_KIND, "dummy");
+    close_nest(&writer, info);
+    put_identity(&writer, name, mac, mtu);
+    return finish(&writer);
+}
+
+/*
+ * Moves a device into another namespace, under another name and index, in one step: no moment in which it has the
+ * one and not the other. It arrives down, without addresses. `netns_fd` -1: into the sandbox that
+ * dnet_set_namespace fills in.
+ */
+int
+dnet_put_move(struct dnet_batch *batch, uint32_t index, int netns_fd, const char *name, uint32_t new_index)
+{
+    struct writer writer;
+
+    if (bad_name(name))
+        return -EINVAL;
+    begin_link(&writer, batch, RTM_SETLINK, 0, index);
+    put_u32(&writer, IFLA_NET_NS_FD, (uint32_t)netns_fd);
+    put_text(&writer, IFLA_IFNAME, name);
+    put_u32(&writer, IFLA_NEW_IFINDEX, new_index);
+    return finish(&writer);
+}
+
+/*
+ * Sets a device's name, which has to be down for that, its MAC address and MTU; NULL and 0 leave what is there. A MAC
+ * address that is set again, although it is the same, tells the neighbours: with arp_notify the kernel sends a
+ * gratuitous ARP (NETDEV_CHANGEADDR).
+ */
+int
+dnet_put_identity(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu)
+{
+    struct writer writer;
+
+    if (name && bad_name(name))
+        return -EINVAL;
+    begin_link(&writer, batch, RTM_SETLINK, 0, index);
+    if (name)
+        put_text(&writer, IFLA_IFNAME, name);
+    if (mac)
+        put(&writer, IFLA_ADDRESS, mac, MAC_BYTES);
+    if (mtu)
+        put_u32(&writer, IFLA_MTU, mtu);
+    return finish(&writer);
+}
+
+/*
+ * Asks for one device, by its index or, with 0, by its name. Whatever the answer, the kernel first lets a change of
+ * the carrier take effect (linkwatch_sync_dev, Linux 6.8): a bridge port forwards and a device sends from then on.
+ */
+int
+dnet_put_ask(struct dnet_batch *batch, uint32_t index, const char *name)
+{
+    struct writer writer;
+
+    if (!index && bad_name(name))
+        return -EINVAL;
+    begin_link(&writer, batch, RTM_GETLINK, 0, index);
+    if (!index)
+        put_text(&writer, IFLA_IFNAME, name);
+    return finish(&writer);
 }
 
 /*
@@ -282,9 +304,8 @@ dnet_put_bridge_port(struct dnet_batch *batch, uint32_t index, int hairpin, int 
     return finish(&writer);
 }
 
-/* Lets packets to and from 127.0.0.0/8 pass through a device (net.ipv4.conf.DEVICE.route_localnet). */
-int
-dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index)
+static int
+put_inet_setting(struct dnet_batch *batch, uint32_t index, uint16_t setting)
 {
     struct writer writer;
     size_t families, inet, settings;
@@ -293,11 +314,25 @@ dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index)
     families = open_nest(&writer, IFLA_AF_SPEC);
     inet = open_nest(&writer, AF_INET);
     settings = open_nest(&writer, IFLA_INET_CONF);
-    put_u32(&writer, IPV4_DEVCONF_ROUTE_LOCALNET, 1);
+    put_u32(&writer, setting, 1);
     close_nest(&writer, settings);
     close_nest(&writer, inet);
     close_nest(&writer, families);
     return finish(&writer);
+}
+
+/* Lets packets to and from 127.0.0.0/8 pass through a device (net.ipv4.conf.DEVICE.route_localnet). */
+int
+dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index)
+{
+    return put_inet_setting(batch, index, IPV4_DEVCONF_ROUTE_LOCALNET);
+}
+
+/* Has the kernel send a gratuitous ARP whenever the device comes up or its MAC address is set (arp_notify). */
+int
+dnet_put_arp_notify(struct dnet_batch *batch, uint32_t index)
+{
+    return put_inet_setting(batch, index, IPV4_DEVCONF_ARP_NOTIFY);
 }
 
 int
@@ -322,6 +357,77 @@ dnet_put_group(struct dnet_batch *batch, uint32_t index, uint32_t group)
     return finish(&writer);
 }
 
+/* A bridge filters VLANs from now on, and puts no port into one by itself; or it filters them no longer. */
+int
+dnet_put_bridge_filtering(struct dnet_batch *batch, int is_new, uint32_t index)
+{
+    struct writer writer;
+    uint16_t no_vlan = 0;
+    size_t info, data;
+
+    begin_link(&writer, batch, RTM_NEWLINK, 0, index);
+    info = open_nest(&writer, IFLA_LINKINFO);
+    put_text(&writer, IFLA_INFO_KIND, "bridge");
+    data = open_nest(&writer, IFLA_INFO_DATA);
+    put(&writer, IFLA_BR_VLAN_DEFAULT_PVID, &no_vlan, sizeof no_vlan);
+    put_u8(&writer, IFLA_BR_VLAN_FILTERING, (uint8_t) !!is_new);
+    close_nest(&writer, data);
+    close_nest(&writer, info);
+    return finish(&writer);
+}
+
+static void
+put_vlan_info(struct writer *writer, uint16_t vid, uint16_t flags)
+{
+    struct bridge_vlan_info info = {.flags = flags, .vid = vid};
+
+    put(writer, IFLA_BRIDGE_VLAN_INFO, &info, sizeof info);
+}
+
+/* Adds VLANs to a filtering bridge's port, or to the bridge's own device, or removes them: `ranges` are pairs of first
+ * and last VID, tagged; `untagged` is the VID of untagged frames, or 0. */
+int
+dnet_put_bridge_vlans(struct dnet_batch *batch, int is_new, uint32_t index, int is_bridge, const uint16_t *ranges,
+                      uint32_t range_count, uint16_t untagged)
+{
+    struct writer writer;
+    struct ifinfomsg *link = begin_link(&writer, batch, is_new ? RTM_SETLINK : RTM_DELLINK, 0, index);
+    uint16_t flags = BRIDGE_FLAGS_SELF;
+    size_t spec;
+
+    if (link)
+        link->ifi_family = AF_BRIDGE;
+    spec = open_nest(&writer, IFLA_AF_SPEC);
+    if (is_bridge)
+        put(&writer, IFLA_BRIDGE_FLAGS, &flags, sizeof flags);
+    flags = is_bridge ? BRIDGE_VLAN_INFO_BRENTRY : 0;
+    for (uint32_t i = 0; i < range_count; i++) {
+        uint16_t first = ranges[2 * i], last = ranges[2 * i + 1];
+
+        if (first == last) {
+            put_vlan_info(&writer, first, flags);
+            continue;
+        }
+        put_vlan_info(&writer, first, flags | BRIDGE_VLAN_INFO_RANGE_BEGIN);
+        put_vlan_info(&writer, last, flags | BRIDGE_VLAN_INFO_RANGE_END);
+    }
+    if (untagged)
+        put_vlan_info(&writer, untagged, flags | BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED);
+    close_nest(&writer, spec);
+    return finish(&writer);
+}
+
+/* Makes a device a port of a bridge. */
+int
+dnet_put_master(struct dnet_batch *batch, uint32_t index, uint32_t master)
+{
+    struct writer writer;
+
+    begin_link(&writer, batch, RTM_SETLINK, 0, index);
+    put_u32(&writer, IFLA_MASTER, master);
+    return finish(&writer);
+}
+
 /* Deletes every device of a group: 0.5 ms each, where one by one each waits 17 ms for readers (RCU). */
 int
 dnet_put_delete_group(struct dnet_batch *batch, uint32_t group)
@@ -342,106 +448,94 @@ dnet_put_delete(struct dnet_batch *batch, uint32_t index)
     return finish(&writer);
 }
 
-/* Adds or removes an address. An IPv6 one is used at once, without duplicate address detection: the allocator
- * has already made it unique. */
+/* An entry of a bridge's forwarding table: the MAC is at this port, and stays there whoever else sends from it. */
 int
-dnet_put_address(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *address,
-                 uint8_t prefix_length)
+dnet_put_mac_entry(struct dnet_batch *batch, uint32_t index, const uint8_t *mac)
 {
     struct writer writer;
-    struct ifaddrmsg *body;
-    size_t size = family_bytes(family);
-    uint8_t broadcast[4];
+    struct ndmsg *body = begin(&writer, batch, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, sizeof *body);
 
-    if (!size || prefix_length > size * 8)
-        return -EINVAL;
-    body =
-        begin(&writer, batch, is_new ? RTM_NEWADDR : RTM_DELADDR, is_new ? NLM_F_CREATE | NLM_F_EXCL : 0, sizeof *body);
     if (body) {
-        body->ifa_family = (uint8_t)family;
-        body->ifa_prefixlen = prefix_length;
-        body->ifa_index = index;
-        if (family == AF_INET6)
-            body->ifa_flags = IFA_F_NODAD;
+        body->ndm_family = AF_BRIDGE;
+        body->ndm_ifindex = (int)index;
+        body->ndm_state = NUD_NOARP;
+        body->ndm_flags = NTF_MASTER | NTF_STICKY;
     }
-    put(&writer, IFA_LOCAL, address, size);
-    put(&writer, IFA_ADDRESS, address, size);
-    if (family == AF_INET && prefix_length < 31) {
-        uint32_t host = UINT32_MAX >> prefix_length;
-
-        for (size_t i = 0; i < sizeof broadcast; i++)
-            broadcast[i] = address[i] | (uint8_t)(host >> (24 - 8 * i));
-        put(&writer, IFA_BROADCAST, broadcast, sizeof broadcast);
-    }
+    put(&writer, NDA_LLADDR, mac, MAC_BYTES);
     return finish(&writer);
 }
 
-/* Adds or removes a unicast route of the main table; `gateway` NULL: directly connected. */
+/* Adds or removes a device's tc hooks, which do what is in two blocks of filters that other devices share. With
+ * somebody else's hooks on the device already: -EEXIST; removed are whosever are there. */
 int
-dnet_put_route(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *destination,
-               uint8_t prefix_length, const uint8_t *gateway)
+dnet_put_clsact(struct dnet_batch *batch, int is_new, uint32_t index, uint32_t ingress_block, uint32_t egress_block)
 {
     struct writer writer;
-    struct rtmsg *body;
-    size_t size = family_bytes(family);
+    struct tcmsg *body = begin(&writer, batch, is_new ? RTM_NEWQDISC : RTM_DELQDISC,
+                               is_new ? NLM_F_CREATE | NLM_F_EXCL : 0, sizeof *body);
 
-    if (!size || prefix_length > size * 8)
-        return -EINVAL;
-    body = begin(&writer, batch, is_new ? RTM_NEWROUTE : RTM_DELROUTE, is_new ? NLM_F_CREATE | NLM_F_EXCL : 0,
-                 sizeof *body);
     if (body) {
-        body->rtm_family = (uint8_t)family;
-        body->rtm_dst_len = prefix_length;
-        body->rtm_table = RT_TABLE_MAIN;
-        body->rtm_protocol = RTPROT_BOOT;
-        body->rtm_scope = gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
-        body->rtm_type = RTN_UNICAST;
+        body->tcm_ifindex = (int)index;
+        body->tcm_handle = TC_H_MAKE(TC_H_CLSACT, 0);
+        body->tcm_parent = TC_H_CLSACT;
     }
-    if (prefix_length)
-        put(&writer, RTA_DST, destination, size);
-    if (gateway)
-        put(&writer, RTA_GATEWAY, gateway, size);
-    put_u32(&writer, RTA_OIF, index);
+    put_text(&writer, TCA_KIND, "clsact");
+    put_u32(&writer, TCA_INGRESS_BLOCK, ingress_block);
+    put_u32(&writer, TCA_EGRESS_BLOCK, egress_block);
     return finish(&writer);
 }
 
-/*
- * A route `local ::1` through a device, behind the loopback's own in preference (its metric is the index, so that
- * several do not clash). Routing of an incoming packet for ::1 is strict about the interface; with this, the reply
- * to a translated connection that began at ::1 is delivered. Nothing else gets that far: packets that arrive
- * addressed to ::1 are dropped before translation.
- */
+/* A BPF program in a block, in place of the one that was there: at no moment is there none. A block exists as long
+ * as a device does that shares it. */
 int
-dnet_put_loopback_route(struct dnet_batch *batch, uint32_t index)
+dnet_put_program(struct dnet_batch *batch, uint32_t block, int program_fd, const char *name)
 {
-    static const uint8_t loopback[16] = {[15] = 1};
     struct writer writer;
-    struct rtmsg *body = begin(&writer, batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, sizeof *body);
+    struct tcmsg *body = begin(&writer, batch, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, sizeof *body);
+    size_t options;
 
     if (body) {
-        body->rtm_family = AF_INET6;
-        body->rtm_dst_len = 128;
-        body->rtm_table = RT_TABLE_LOCAL;
-        body->rtm_protocol = RTPROT_BOOT;
-        body->rtm_type = RTN_LOCAL;
+        body->tcm_ifindex = (int)TCM_IFINDEX_MAGIC_BLOCK;
+        body->tcm_block_index = block;
+        body->tcm_handle = 1;
+        body->tcm_info = TC_H_MAKE(1U << 16, htons(ETH_P_ALL)); /* the first in order, for every protocol */
     }
-    put(&writer, RTA_DST, loopback, sizeof loopback);
-    put_u32(&writer, RTA_OIF, index);
-    put_u32(&writer, RTA_PRIORITY, index);
+    put_text(&writer, TCA_KIND, "bpf");
+    options = open_nest(&writer, TCA_OPTIONS);
+    put_u32(&writer, TCA_BPF_FD, (uint32_t)program_fd);
+    put_text(&writer, TCA_BPF_NAME, name);
+    put_u32(&writer, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+    close_nest(&writer, options);
     return finish(&writer);
 }
 
-/* A dump request: RTM_GETLINK, RTM_GETADDR or RTM_GETROUTE of one family, or of all with AF_UNSPEC. */
+/* A message whose body is made elsewhere: what a dump has reported, to be sent again. */
+int
+dnet_put_message(struct dnet_batch *batch, uint16_t type, uint16_t flags, const uint8_t *body, size_t size)
+{
+    struct writer writer;
+    void *place;
+
+    if (size > UINT16_MAX)
+        return -EMSGSIZE;
+    place = begin(&writer, batch, type, flags, size);
+    if (place)
+        memcpy(place, body, size);
+    return finish(&writer);
+}
+
+/* A dump request: RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE or RTM_GETQDISC of one family, or of all with AF_UNSPEC. */
 int
 dnet_put_dump(struct dnet_batch *batch, int type, int family)
 {
     struct writer writer;
-    size_t size = type == RTM_GETROUTE  ? sizeof(struct rtmsg)
-                  : type == RTM_GETADDR ? sizeof(struct ifaddrmsg)
-                                        : sizeof(struct ifinfomsg);
+    size_t size = type == RTM_GETROUTE   ? sizeof(struct rtmsg)
+                  : type == RTM_GETADDR  ? sizeof(struct ifaddrmsg)
+                  : type == RTM_GETQDISC ? sizeof(struct tcmsg)
+                                         : sizeof(struct ifinfomsg);
     uint8_t *body = begin(&writer, batch, (uint16_t)type, NLM_F_DUMP, size);
 
     if (body)
-        body[0] = (uint8_t)family; /* the family is the first byte of all three */
+        body[0] = (uint8_t)family; /* the family is the first byte of all of them */
     return finish(&writer);
 }

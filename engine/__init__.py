@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dnet import vlan as vlan
-    from dnet.changes import Created
+    from dnet.attaching import Attached
+    from dnet.containers import Created
     from dnet.engine import Engine
     from dnet.errors import (
         Conflict,
@@ -27,38 +28,56 @@ if TYPE_CHECKING:
         KernelRefused,
         NeedsRoot,
         NotFound,
+        OvsError,
+        RuntimeFailed,
         StateError,
         Unsupported,
     )
-    from dnet.model import Container, ContainerSpec, Endpoint, Network, NetworkSpec
+    from dnet.model import Attachment, Container, Endpoint, Link, Network, StaticRoute
     from dnet.ports import PortMapping
+    from dnet.specs import ContainerSpec, EndpointSpec, NetworkSpec
+    from dnet.waiting import wait_for_interface
+    from dnet.wiring import AttachmentSpec
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attached",
+    "Attachment",
+    "AttachmentSpec",
     "Conflict",
     "Container",
     "ContainerSpec",
     "Created",
     "DnetError",
     "Endpoint",
+    "EndpointSpec",
     "Engine",
     "Exhausted",
     "InvalidRequest",
     "KernelRefused",
+    "Link",
     "NeedsRoot",
     "Network",
     "NetworkSpec",
     "NotFound",
+    "OvsError",
     "PortMapping",
+    "RuntimeFailed",
     "StateError",
+    "StaticRoute",
     "Unsupported",
     "open",
+    "wait_for_interface",
 ]
 
 _HOMES = {
-    "dnet.model": {"Container", "ContainerSpec", "Endpoint", "Network", "NetworkSpec"},
-    "dnet.changes": {"Created"},
+    "dnet.attaching": {"Attached"},
+    "dnet.wiring": {"AttachmentSpec"},
+    "dnet.waiting": {"wait_for_interface"},
+    "dnet.model": {"Attachment", "Container", "Endpoint", "Link", "Network", "StaticRoute"},
+    "dnet.specs": {"ContainerSpec", "EndpointSpec", "NetworkSpec"},
+    "dnet.containers": {"Created"},
     "dnet.engine": {"Engine"},
     "dnet.ports": {"PortMapping"},
 }

@@ -1,8 +1,11 @@
-"""Creates and deletes groups of objects. Rank 5, IO.
+"""Creates and deletes groups of objects. Rank 6, IO.
 
 Each group is the tuple of one network or of one sandbox with its endpoints. Backends work in the order files, nftables,
-connection tracking, kernel, so that a sandbox is never reachable without its rules. Deletion begins with the kernel,
-then come the rules, and connection tracking is last: as long as a rule stands, traffic makes new entries.
+connection tracking, VLAN map, kernel, so that a sandbox is never reachable without its rules, and no port without its
+VLANs. Bridges of Open vSwitch come before the kernel's objects, some of which are on their devices; ports come last,
+since a port is a device that exists. Deletion begins with those ports and the kernel, then come the rules, and
+connection tracking is last: as long as a rule
+stands, traffic makes new entries.
 
 Undoing is deleting: what is missing already is no failure, and what is not ours (another index under our name, a
 name that leads elsewhere) is left alone, so it does not matter how far a creation came.
@@ -12,29 +15,72 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from dnet import files, nat
+from dnet import absences, files, nat
 from dnet.background import Background
-from dnet.errors import DnetError, KernelRefused, Unsupported
+from dnet.bpf import Bpf
+from dnet.errors import DnetError, KernelRefused, NotFound, OvsError, Unsupported
 from dnet.kernel import Kernel, Progress
+from dnet.model import PortVlans
 from dnet.nft import Nft
-from dnet.objects import Flows, NftTable, Object
+from dnet.objects import (
+    Bridge,
+    BridgeFiltering,
+    BridgeVlans,
+    Flows,
+    JoinedSandbox,
+    MovedDevice,
+    NftTable,
+    NoBridgeFiltering,
+    NoBridgeVlans,
+    NoVlanFilter,
+    Object,
+    OvsBridge,
+    OvsPort,
+    Sandbox,
+    Veth,
+    VlanEntry,
+    VlanFilter,
+    VlanProgram,
+)
+
+if TYPE_CHECKING:
+    from dnet.openvswitch import OpenVSwitch
 
 Group = Sequence[Object]
 E = TypeVar("E", bound=BaseException)
+K = TypeVar("K", bound=Object)
 
 
 class Applier:
     """Objects in, objects out, through the backends it is given."""
 
-    def __init__(self, kernel: Kernel, nft: Nft, all_rules: Callable[[], Sequence[Object]]) -> None:
-        """Work through `kernel` and `nft`; `all_rules` tells what the table holds when all is well."""
+    def __init__(
+        self,
+        kernel: Kernel,
+        nft: Nft,
+        all_rules: Callable[[], Sequence[Object]],
+        bpf: Bpf | None = None,
+        all_vlans: Callable[[], Sequence[Object]] = tuple,
+        switch: Callable[[], OpenVSwitch] | None = None,
+    ) -> None:
+        """Work through `kernel`, `nft` and `bpf`; without the last, objects of VLANs cannot be created.
+
+        `all_rules` tells what the table holds when all is well, `all_vlans` which VlanEntry and VlanProgram objects
+        there are then. `switch` is called when there is something of Open vSwitch's.
+        """
         self._kernel = kernel
         self._nft = nft
         self._all_rules = all_rules
+        self._bpf = bpf
+        self._all_vlans = all_vlans
+        self._switch = switch
         # Groups whose nftables transaction was refused: nothing of it exists, and what has their keys is others'.
         self._refused: list[Group] = []
+        # Groups of which Open vSwitch has not been told yet, by identity.
+        self._untold: set[int] = set()
+        self._is_undoing = False
 
     def create(
         self, groups: Sequence[Group], *, keep_going: bool = False, on_progress: Progress | None = None
@@ -45,15 +91,21 @@ class Applier:
         groups that failed are removed.
         """
         self._nft.prepare()  # its descriptor has to be a low one
+        self._untold = {id(group) for group in groups}
+        if any(item.backend == "ovs" for group in groups for item in group):
+            self._open_switch().prepare()
         files.create(item for group in groups for item in group if item.backend == "files")
         try:
             self.create_rules([item for group in groups for item in group if item.backend == "nft"])
         except DnetError:
             self._refused = list(groups)
             raise
-        self._kernel.drop_flows(_flows(groups), is_new=True)
+        self._kernel.drop_flows(_of_kind(Flows, groups), is_new=True)
+        self.set_vlans(_of_kind(VlanEntry, groups))
+        self._create_bridges(groups)
         parts = [[item for item in group if item.backend == "kernel"] for group in groups]
         errors = self._kernel.create(parts, keep_going=keep_going, on_progress=on_progress)
+        self._join(groups, errors, keep_going=keep_going)
         failed = [group for group, error in zip(groups, errors, strict=False) if error]
         first = next(filter(None, errors), None)
         if first and not keep_going:
@@ -64,16 +116,48 @@ class Applier:
             raise _noted(first or error, error) from error
         return errors
 
+    def create_files(self, items: Sequence[Object]) -> None:
+        """Create files, directories and links."""
+        files.create(items)
+
+    def _open_switch(self) -> OpenVSwitch:
+        if self._switch is None:
+            raise TypeError("objects of Open vSwitch without a switch to make them on")
+        return self._switch()
+
+    def _create_bridges(self, groups: Sequence[Group]) -> None:
+        bridges = _of_kind(OvsBridge, groups)
+        if bridges:
+            self._untold.clear()
+            self._open_switch().create_bridges(bridges)
+
+    def _join(self, groups: Sequence[Group], errors: list[DnetError | None], *, keep_going: bool) -> None:
+        """Make the ports of the groups that have no error, in one transaction; what it refuses becomes their errors."""
+        owners = [
+            (position, item)
+            for position, group in enumerate(groups)
+            for item in group
+            if isinstance(item, OvsPort) and position < len(errors) and not errors[position]
+        ]
+        if not owners or (any(errors) and not keep_going):
+            return
+        self._untold.clear()
+        refused = self._open_switch().create_ports([item for _, item in owners], keep_going=keep_going)
+        for (position, _), error in zip(owners, refused, strict=True):
+            errors[position] = errors[position] or error
+
     def undo(self, cause: BaseException, groups: Sequence[Group], afterwards: Callable[[], None]) -> None:
         """Remove what a failed creation left, then call `afterwards`; further interrupts do not stop it.
 
         What goes wrong in that is noted on the cause and hides nothing; `afterwards` is not called then, so that what
         is left remains on record.
         """
+        self._uninterrupted(cause, lambda: self._delete(groups, None, is_rollback=True), afterwards)
 
+    def _uninterrupted(self, cause: BaseException, action: Callable[[], None], afterwards: Callable[[], None]) -> None:
         def work() -> None:
             try:
-                self._delete(groups, None, is_rollback=True)
+                action()
                 afterwards()
             except Exception as error:  # noqa: BLE001  whatever it is, the cause is what gets raised
                 _noted(cause, error)
@@ -91,13 +175,196 @@ class Applier:
     def _delete(self, groups: Sequence[Group], on_progress: Progress | None, *, is_rollback: bool) -> None:
         if not groups:
             return
+        told = [group for group in groups if id(group) not in self._untold]
+        self._untold = set()
+        ports, bridges = _of_kind(OvsPort, told), _of_kind(OvsBridge, told)
+        problems: list[OvsError] = []
+        if ports:
+            # Slower by far than the rest, so that this is the progress to tell.
+            report = None if on_progress is None else _at_most(len(groups), on_progress)
+            try:
+                self._open_switch().delete_ports(ports, report)
+            except OvsError as error:
+                if not is_rollback:
+                    raise
+                problems.append(error)  # the rest can be undone nevertheless
+            on_progress = None
         parts = [[item for item in group if item.backend == "kernel"] for group in groups]
         self._kernel.delete(parts, is_rollback=is_rollback, on_progress=on_progress)
+        if bridges:
+            self._open_switch().delete_bridges(bridges)
         made = [group for group in groups if not any(group is refused for refused in self._refused)]
         self._refused = []
         self.delete_rules([item for group in made for item in group if item.backend == "nft"])
-        self._kernel.drop_flows(_flows(groups), is_new=False)
+        self._kernel.drop_flows(_of_kind(Flows, groups), is_new=False)
+        self._forget_vlans([item for group in groups for item in group])
         files.delete([item for group in groups for item in group if item.backend == "files"])
+        if problems:
+            raise problems[0]
+
+    def change(
+        self,
+        before: Sequence[Group],
+        after: Sequence[Group],
+        *,
+        is_undoing: bool = False,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Turn groups of containers into others: delete the objects that only `before` has, create those of `after`.
+
+        Files are left alone. The first failure is raised; `change` the other way round takes back what was done. With
+        `is_undoing` nobody knows how far a change came, so what shall be there is deleted first as well.
+        """
+        kept = [set(old) & set(new) for old, new in zip(before, after, strict=True)]
+        gone = [[item for item in group if item not in same] for group, same in zip(before, kept, strict=True)]
+        made = [[item for item in group if item not in same] for group, same in zip(after, kept, strict=True)]
+        if is_undoing:
+            gone = [[*old, *new] for old, new in zip(gone, made, strict=True)]
+        self._nft.prepare()
+        if _of("ovs", made) and not is_undoing:
+            self._open_switch().prepare()
+        problems: list[OvsError] = []
+        moved = self._leave(gone, made, problems, is_undoing=is_undoing)
+        sandboxes = [joined(group) for group in after]
+        self._kernel.remove_inside([absences.of_change(*pair) for pair in zip(sandboxes, gone, strict=True)])
+        self._kernel.restore([item for group in gone for item in group if isinstance(item, MovedDevice)])
+        self._kernel.delete([[item for item in group if isinstance(item, Veth)] for group in gone])
+        self._delete_vlans(gone, made, after)
+        self._change_rules(_of("nft", gone), _of("nft", made))
+        self.set_vlans(_of_kind(VlanEntry, made))
+        old, new = _of_kind(Flows, gone), _of_kind(Flows, made)
+        left = {address for item in new for address in item.addresses}
+        dropped = tuple(address for item in old for address in item.addresses if address not in left)
+        self._kernel.drop_flows([Flows(dropped, ())] if dropped else [], is_new=False)
+        self._kernel.drop_flows(new, is_new=True)
+        parts = [
+            (*sandbox, *(item for item in group if item.backend == "kernel"))
+            for sandbox, group in zip(sandboxes, made, strict=True)
+            if any(item.backend == "kernel" for item in group)
+        ]
+        errors = self._kernel.create(parts, keep_going=self._is_undoing, on_progress=on_progress) if parts else []
+        for error in filter(None, errors):
+            # What a failed change did not come to take away is there already.
+            if not self._is_undoing or getattr(error, "errno", 0) != errno.EEXIST:
+                raise error
+        try:
+            self._enter(made, moved)
+        except OvsError as error:
+            problems.append(error)
+        if problems:
+            raise problems[0]
+
+    def _leave(
+        self, gone: Sequence[Group], made: Sequence[Group], problems: list[OvsError], *, is_undoing: bool
+    ) -> set[str]:
+        """Take out of Open vSwitch what gets no successor there, and return the names of the ports that stay.
+
+        When undoing, the rest is to be undone also where Open vSwitch is gone: that is noted in `problems`.
+        """
+        ports, bridges = _of_kind(OvsPort, gone), _of_kind(OvsBridge, gone)
+        veths = {item.device for item in _of_kind(Veth, gone)}
+        wanted = {item.port for item in _of_kind(OvsPort, made)} - veths
+        left = {item.bridge for item in _of_kind(OvsBridge, made)}
+        leaving = [item for item in ports if item.port not in wanted]
+        try:
+            if leaving:
+                self._open_switch().delete_ports(leaving)
+            if any(item.bridge not in left for item in bridges):
+                self._open_switch().delete_bridges([item for item in bridges if item.bridge not in left])
+        except OvsError as error:
+            if not is_undoing:
+                raise
+            problems.append(error)
+        return set() if is_undoing else wanted & {item.port for item in ports}
+
+    def _enter(self, made: Sequence[Group], moved: set[str]) -> None:
+        """Make bridges and ports; of those that are there already, `moved`, what differs is set at one stroke."""
+        bridges, ports = _of_kind(OvsBridge, made), _of_kind(OvsPort, made)
+        if bridges:
+            self._open_switch().create_bridges(bridges)
+        joining = [item for item in ports if item.port not in moved]
+        try:
+            if len(joining) < len(ports):
+                self._open_switch().set_vlans([item for item in ports if item.port in moved])
+        except NotFound:  # somebody has removed one
+            joining = ports
+        if joining:
+            self._open_switch().create_ports(joining)
+
+    def join(self, items: Sequence[Object]) -> None:
+        """Make devices that exist ports of their bridges, and these of Open vSwitch what they should be."""
+        others = [item for item in items if item.backend != "ovs"]
+        for error in self._kernel.create([others]) if others else ():
+            if error:
+                raise error
+        self._enter([items], set())
+
+    def undo_change(self, cause: BaseException, back: Callable[[], None], afterwards: Callable[[], None]) -> None:
+        """Take back a failed change by the one the other way round, then call `afterwards`; as `undo` does."""
+        self._is_undoing = True
+        try:
+            self._uninterrupted(cause, back, afterwards)
+        finally:
+            self._is_undoing = False
+
+    def change_rules(self, before: Sequence[Object], after: Sequence[Object]) -> None:
+        """Delete the nftables objects that only `before` has and create those of `after`, in one transaction."""
+        old, new = set(before), set(after)
+        self._change_rules([item for item in before if item not in new], [item for item in after if item not in old])
+
+    def _delete_vlans(self, gone: Sequence[Group], made: Sequence[Group], after: Sequence[Group]) -> None:
+        """Take devices that stay out of VLANs: their memberships and filters, then entries that get no successor."""
+        new = {item for group in made for item in group}
+        old = [item for group in gone for item in group if item not in new]
+        devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge))}
+        left = [item for item in old if getattr(item, "index", 0) in devices]
+        absent: list[Object] = [NoBridgeVlans.instead(item) for item in left if isinstance(item, BridgeVlans)]
+        absent += [NoBridgeFiltering.instead(item) for item in left if isinstance(item, BridgeFiltering)]
+        hooks = [item for item in left if isinstance(item, VlanFilter)]
+        # Hooks with other blocks are somebody else's.
+        filtered = self._kernel.filtered() if hooks else set()
+        absent += [NoVlanFilter.instead(item) for item in hooks if (item.index, *item.blocks) in filtered]
+        for error in self._kernel.create([absent]) if absent else ():
+            if error:
+                raise error
+        kept = {item.index for item in new if isinstance(item, VlanEntry)}
+        self._forget_vlans([item for item in old if not isinstance(item, VlanEntry) or item.index not in kept])
+
+    def _change_rules(self, gone: Sequence[Object], made: Sequence[Object]) -> None:
+        """Take elements out and put others in, in one transaction unless some are missing already."""
+        try:
+            self._nft.run([*nat.commands(gone, "delete"), *nat.commands(made, "add")], "change nftables")
+        except KernelRefused as error:
+            if error.errno != errno.ENOENT:
+                raise
+            self.create_rules(())
+            self.delete_rules(gone)
+            self.create_rules(made)
+
+    def set_vlans(self, entries: Sequence[VlanEntry]) -> None:
+        """Say what devices pass, in place of what they passed before; each device changes at one stroke.
+
+        Where the VLAN programs that work are not of this version, or have lost their map, they are replaced first.
+        """
+        if not entries:
+            return
+        if not self._bpf:
+            raise Unsupported(f"cannot create {entries[0]}: there is no directory for BPF pins", object=str(entries[0]))
+        is_in_place = self._bpf.prepare(lambda: _ports(self._all_vlans()))
+        self._kernel.use_programs(self._bpf.programs)
+        if not is_in_place:
+            self._kernel.replace_programs([item for item in self._all_vlans() if isinstance(item, VlanProgram)])
+            self._bpf.keep()
+        self._bpf.set_ports(_ports(entries))
+
+    def _forget_vlans(self, items: Sequence[Object]) -> None:
+        """Delete entries, and with the last bridge that has VLAN programs also their pins."""
+        if not self._bpf:
+            return
+        self._bpf.delete_ports(item.index for item in items if isinstance(item, VlanEntry))
+        programs = {item for item in items if isinstance(item, VlanProgram)}
+        if programs and programs.issuperset(item for item in self._all_vlans() if isinstance(item, VlanProgram)):
+            self._bpf.remove()
 
     def create_rules(self, rules: Sequence[Object]) -> None:
         """Add nftables objects in one transaction; those that exist already stay.
@@ -116,7 +383,7 @@ class Applier:
 
         The table goes last, and stays when another engine on this host has networks in it.
         """
-        elements = [item for item in rules if not isinstance(item, NftTable)]
+        elements = list(dict.fromkeys(item for item in rules if not isinstance(item, NftTable)))
         try:
             self._nft.run(nat.commands(elements, "delete"), "remove nftables elements")
         except Unsupported:
@@ -136,8 +403,26 @@ class Applier:
                 raise
 
 
-def _flows(groups: Sequence[Group]) -> list[Flows]:
-    return [item for group in groups for item in group if isinstance(item, Flows)]
+def joined(group: Group) -> tuple[JoinedSandbox, ...]:
+    """Return the sandbox of a container's group as one that is there already; a network's group has none."""
+    return tuple(JoinedSandbox.of(item) for item in group if isinstance(item, Sandbox))
+
+
+def _of(backend: str, groups: Sequence[Group]) -> list[Object]:
+    return list(dict.fromkeys(item for group in groups for item in group if item.backend == backend))
+
+
+def _of_kind(kind: type[K], groups: Sequence[Group]) -> list[K]:
+    return [item for group in groups for item in group if isinstance(item, kind)]
+
+
+def _ports(objects: Sequence[Object]) -> dict[int, PortVlans]:
+    return {item.index: item.vlans for item in objects if isinstance(item, VlanEntry)}
+
+
+def _at_most(limit: int, on_progress: Progress) -> Progress:
+    """Report no more than `limit`, of what there may be several in each."""
+    return lambda done: on_progress(min(done, limit))
 
 
 def _noted(cause: E, error: Exception) -> E:

@@ -1,6 +1,6 @@
-"""The engine: one object with all that a caller can do. Rank 8.
+"""The engine: one object with all that a caller can do. Rank 13.
 
-Reading goes straight to the store; writing to changes.py, which is loaded on the first write.
+Reading goes straight to the store; what writes is loaded on the first write.
 """
 
 from __future__ import annotations
@@ -10,23 +10,30 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
-from dnet.model import (
-    DEFAULT_NETWORK,
-    Container,
-    ContainerOptions,
-    ContainerSpec,
-    Network,
-    NetworkOptions,
-    NetworkSpec,
-)
+from dnet.errors import InvalidRequest
+from dnet.model import DEFAULT_NETWORK, MODE_FOREIGN, Container, Network, PortVlans, Process, StaticRoute
 from dnet.ports import PortMapping
+from dnet.specs import ContainerOptions, ContainerSpec, EndpointSpec, NetworkOptions, NetworkSpec
 from dnet.store import Store
 
 if TYPE_CHECKING:
-    from dnet.changes import Changes, Created, NatRow, Progress
+    from dnet.attaching import Attached, Attaching
+    from dnet.containers import Containers, Created
+    from dnet.doctor import Diagnosis
+    from dnet.foreign import Refreshed
     from dnet.kernel import Kernel
+    from dnet.logs import Entry
+    from dnet.networks import Networks
     from dnet.nft import Nft
     from dnet.objects import Object
+    from dnet.openvswitch import OpenVSwitch
+    from dnet.publishing import NatRow, Publishing
+    from dnet.reconcile import Finding
+    from dnet.routing import Routing, ShownRoute
+    from dnet.running import Running
+    from dnet.runtime import Runtime
+    from dnet.wiring import AttachmentSpec, AttachOptions, ToNetwork
+    from dnet.writer import Progress, Writer
 
 STATE_DIRECTORY = "/var/lib/dnet"
 RUN_DIRECTORY = "/run/dnet"
@@ -35,7 +42,8 @@ RUN_DIRECTORY = "/run/dnet"
 class Engine:
     """Networks and containers of one state directory, in the network namespace that it is first used in.
 
-    Safe to use from several processes at once; one Engine belongs to one thread. `kernel` and `nft` are for tests.
+    Safe to use from several processes at once; one Engine belongs to one thread. `kernel`, `nft` and `switch` are for
+    tests.
     """
 
     def __init__(
@@ -45,13 +53,17 @@ class Engine:
         on_notice: Callable[[str], None] = lambda _: None,
         kernel: Kernel | None = None,
         nft: Nft | None = None,
+        switch: OpenVSwitch | None = None,
     ) -> None:
         self._run_directory = os.path.abspath(run_dir)
-        self._store = Store(os.path.abspath(state_dir), self._run_directory)
+        self._state_directory = os.path.abspath(state_dir)
+        self._store = Store(self._state_directory, self._run_directory)
         self._on_notice = on_notice
         self._kernel = kernel
         self._nft = nft
-        self._loaded_changes: Changes | None = None
+        self._switch = switch
+        self._loaded_writer: Writer | None = None
+        self._loaded_runtime: Runtime | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -62,33 +74,90 @@ class Engine:
         self.close()
 
     @property
-    def _changes(self) -> Changes:
-        if self._loaded_changes is None:
-            from dnet.changes import Changes
+    def _writer(self) -> Writer:
+        if self._loaded_writer is None:
             from dnet.kernel import Kernel
             from dnet.nft import Nft
+            from dnet.writer import Writer
 
             kernel = self._kernel or Kernel(self._on_notice)
-            self._loaded_changes = Changes(
-                self._store, self._run_directory, self._on_notice, kernel, self._nft or Nft()
+            self._loaded_writer = Writer(
+                self._store,
+                self._run_directory,
+                self._on_notice,
+                kernel,
+                self._nft or Nft(),
+                self._runtime,
+                self._switch,
             )
-        return self._loaded_changes
+        return self._loaded_writer
+
+    @property
+    def _runtime(self) -> Runtime:
+        if self._loaded_runtime is None:
+            from dnet.runtime import Runtime
+
+            self._loaded_runtime = Runtime(self._state_directory, self._run_directory)
+        return self._loaded_runtime
+
+    @property
+    def _running(self) -> Running:
+        from dnet.running import Running
+
+        return Running(self._writer, self._runtime, self._state_directory)
+
+    def _with_statuses(self, containers: list[Container]) -> list[Container]:
+        if not any(item.process for item in containers):
+            return containers
+        from dnet.running import with_statuses
+
+        return with_statuses(containers, self._runtime)
+
+    @property
+    def _networks(self) -> Networks:
+        from dnet.networks import Networks
+
+        return Networks(self._writer)
+
+    @property
+    def _containers(self) -> Containers:
+        from dnet.containers import Containers
+
+        return Containers(self._writer)
+
+    @property
+    def _publishing(self) -> Publishing:
+        from dnet.publishing import Publishing
+
+        return Publishing(self._writer)
+
+    @property
+    def _attaching(self) -> Attaching:
+        from dnet.attaching import Attaching
+
+        return Attaching(self._writer)
+
+    @property
+    def _routing(self) -> Routing:
+        from dnet.routing import Routing
+
+        return Routing(self._writer)
 
     def close(self) -> None:
         """Close the database and the sockets. What was created stays."""
-        if self._loaded_changes is not None:
-            self._loaded_changes.close()
+        if self._loaded_writer is not None:
+            self._loaded_writer.close()
         self._store.close()
 
     # Looking
 
     def containers(self) -> list[Container]:
         """Return all containers, oldest first."""
-        return self._store.containers()
+        return self._with_statuses([item for item in self._store.containers() if item.mode != MODE_FOREIGN])
 
     def container(self, reference: str) -> Container:
         """Return the container of that name, id or unique id prefix."""
-        return self._store.container(reference)
+        return self._with_statuses([self._store.container(reference)])[0]
 
     def names(self, *, prefix: str | None = None) -> list[str]:
         """Return the names of all containers, or of those called PREFIX-1, PREFIX-2, ..."""
@@ -109,7 +178,7 @@ class Engine:
 
     def nat(self, network: str = "") -> list[NatRow]:
         """Return published ports and source address translation, with live counters; of one network, or of all."""
-        return self._changes.nat(network)
+        return self._publishing.rows(network)
 
     # Networks
 
@@ -120,24 +189,74 @@ class Engine:
         """
         if isinstance(spec, str):
             spec = NetworkSpec(name=spec, **options)
-        return self._changes.create_network(spec)
+        return self._networks.create(spec)
 
     def plan_network(self, spec: NetworkSpec) -> list[Object]:
         """Return what creating the network would create, in order, touching nothing."""
-        return self._changes.plan_network(spec)
+        return self._networks.plan(spec)
 
     def delete_networks(self, references: Sequence[str]) -> list[Network]:
         """Remove networks that no container is on; all of them, or none."""
-        return self._changes.delete_networks(references)
+        return self._networks.delete(references)
 
     def prune_networks(self) -> list[Network]:
         """Remove every network that no container is on."""
-        return self._changes.prune_networks()
+        return self._networks.prune()
+
+    def adopt(
+        self,
+        network: str,
+        interface: str,
+        *,
+        is_sure: bool = False,
+        ask: Callable[[str], bool] | None = None,
+        confirm_within_s: float = 0.0,
+        confirm: Callable[[float], bool] | None = None,
+    ) -> Network:
+        """Make an interface of the host's a port of a network's bridge; the bridge becomes what the interface was.
+
+        Its addresses, routes and MAC address move in one batch, all or nothing, and open connections go on. An
+        interface that is adopted already is left alone. One that carries a default route is moved only if the caller
+        `is_sure`, `ask` says yes to a question, or it is on trial: with `confirm_within_s`, a process of its own
+        gives it back when the time is over, or when this process ends, unless `confirm`, called with the seconds
+        when all is done, has returned True; then the network that is returned is without it.
+        """
+        trial = None
+        if confirm_within_s > 0:
+            if confirm is None:
+                raise InvalidRequest("without `confirm` nobody can confirm it", object=interface)
+            trial = ((self._state_directory, self._run_directory), confirm_within_s, confirm)
+        return self._networks.adopt(network, interface, is_sure=is_sure, ask=ask, trial=trial)
+
+    def plan_adoption(self, network: str, interface: str) -> list[Object]:
+        """Return what adopting an interface would do, in order, touching nothing."""
+        return self._networks.plan_adoption(network, interface)
+
+    def release(self, network: str, interface: str) -> Network:
+        """Give back an adopted interface all that it was; what has been added to the bridge since stays there."""
+        return self._networks.release(network, interface)
+
+    def plan_release(self, network: str, interface: str) -> list[Object]:
+        """Return what giving an interface back would do, in order, touching nothing."""
+        return self._networks.plan_release(network, interface)
+
+    def prepare(self) -> None:
+        """Load what changes need, and clear away what killed processes left; every change does that by itself."""
+        self._networks  # noqa: B018  imports the modules
+        self._writer.prepare()
+
+    def release_unconfirmed(self, interface: str) -> None:
+        """Give an interface back unless somebody has confirmed that it shall stay adopted."""
+        self._networks.release_unconfirmed(interface)
 
     # Containers
 
     def create(
-        self, name: str = "", *, network: str = DEFAULT_NETWORK, **options: Unpack[ContainerOptions]
+        self,
+        name: str = "",
+        *,
+        network: str | EndpointSpec | Iterable[str | EndpointSpec] = DEFAULT_NETWORK,
+        **options: Unpack[ContainerOptions],
     ) -> Container:
         """Create one container's network; `options` are ContainerSpec's fields, and unset ones are chosen."""
         spec = ContainerSpec(name=name, network=network, **options)
@@ -151,28 +270,152 @@ class Engine:
         `on_progress(done, total)` is called some twenty times a second; an exception from it, or Ctrl-C, takes
         everything back.
         """
-        return self._changes.create_many(list(specs), keep_going=keep_going, on_progress=on_progress)
+        return self._containers.create_many(list(specs), keep_going=keep_going, on_progress=on_progress)
 
     def plan(self, specs: Sequence[ContainerSpec]) -> list[Object]:
         """Return what `create_many` would create, in order, touching nothing."""
-        return self._changes.plan(specs)
+        return self._containers.plan(specs)
 
     def delete(self, reference: str) -> Container:
         """Remove one container."""
         return self.delete_many([reference])[0]
 
     def delete_many(
-        self, references: Iterable[str], *, is_missing_ok: bool = False, on_progress: Progress | None = None
+        self,
+        references: Iterable[str],
+        *,
+        is_missing_ok: bool = False,
+        is_forced: bool = False,
+        is_running_ok: bool = False,
+        on_progress: Progress | None = None,
     ) -> list[Container]:
         """Remove containers with all that belongs to them; returns when the kernel shows nothing of them.
 
-        None is removed when a name is unknown, unless `is_missing_ok`.
+        None is removed when a name is unknown, unless `is_missing_ok`, when the process of one runs, unless
+        `is_running_ok`, or when another container shares the sandbox of one; `is_forced` allows the last two.
         """
-        return self._changes.delete_many(list(references), is_missing_ok=is_missing_ok, on_progress=on_progress)
+        return self._containers.delete_many(
+            list(references),
+            is_missing_ok=is_missing_ok,
+            is_forced=is_forced,
+            is_running_ok=is_running_ok,
+            on_progress=on_progress,
+        )
+
+    def connect(
+        self, references: Iterable[str], network: str | EndpointSpec, *, on_progress: Progress | None = None
+    ) -> list[Container]:
+        """Join containers to one more network, all of them or none; the default route moves as Docker's would."""
+        end = EndpointSpec(network=network) if isinstance(network, str) else network
+        return self._containers.connect(list(references), end, on_progress)
+
+    def set_vlans(self, reference: str, vlans: PortVlans | None, network: str = "") -> Container:
+        """Change the VLANs of a container's port on a network, of its first unless one is named; at one stroke.
+
+        None gives the port those that the network gives by itself.
+        """
+        return self._containers.set_vlans(reference, network, vlans)
+
+    def disconnect(self, reference: str, network: str) -> Container:
+        """Take a container off a network."""
+        return self._containers.disconnect(reference, network)
+
+    # Processes
+
+    def run(self, spec: ContainerSpec) -> tuple[Container, int]:
+        """Create a container, run its process with the caller's standard files, and return its exit status.
+
+        The status is 128 + n after signal n. RuntimeFailed tells that the program is missing or cannot be executed.
+        """
+        return self._running.run(spec, is_detached=False)
+
+    def run_detached(self, spec: ContainerSpec) -> Container:
+        """Create a container and start its process, which goes on by itself."""
+        return self.container(self._running.run(spec, is_detached=True)[0].id)
+
+    def start(self, references: Iterable[str]) -> list[Container]:
+        """Start containers' processes again, detached."""
+        return self._running.start(list(references))
+
+    def stop(self, references: Iterable[str], timeout_s: float = 10.0) -> list[Container]:
+        """End containers' processes: SIGTERM, then SIGKILL after `timeout_s`; return when they are gone."""
+        return self._running.stop(list(references), timeout_s)
+
+    def execute(self, reference: str, process: Process) -> int:
+        """Run one more process in a running container with the caller's standard files; return its exit status."""
+        return self._running.execute(reference, process)
+
+    def logs(self, reference: str, *, is_followed: bool = False) -> Iterator[Entry]:
+        """Yield what a detached container's process wrote; when followed, until it ends."""
+        return self._running.logs(reference, is_followed=is_followed)
+
+    # Wiring by hand
+
+    def attach(
+        self,
+        target: str,
+        to: str | ToNetwork | AttachmentSpec = "",
+        **options: Unpack[AttachOptions],
+    ) -> Attached:
+        """Attach a container to a network, or with AttachmentSpec's fields as keywords to a device of the host's.
+
+        `target` is one of dnet's containers, one of Docker's or Podman's (name or id, perhaps with `docker:` or
+        `podman:` before it), `pid:N`, or a namespace's path. What is attached so already stays as it is. The default
+        route goes through the new interface when a gateway is given.
+        """
+        from dnet import wiring
+
+        if isinstance(to, str):
+            to = wiring.read(to, options)
+        return self.attach_many([target], to)[0]
+
+    def attach_many(
+        self, targets: Iterable[str], to: str | ToNetwork | AttachmentSpec, *, on_progress: Progress | None = None
+    ) -> list[Attached]:
+        """Attach containers in one pass, all of them or none; see `attach`."""
+        from dnet import wiring
+
+        wanted = wiring.to_network(to) if isinstance(to, str) else to
+        return self._attaching.attach(list(targets), wanted, on_progress=on_progress)
+
+    def detach(self, target: str, interface: str = "") -> Container:
+        """Take an interface off a container: the only one that was attached, unless it is named.
+
+        A default route, or a device of the host's, whose place it had taken is there again.
+        """
+        return self._attaching.detach(target, interface)
+
+    def attached(self) -> list[Container]:
+        """Return containers with interfaces attached to devices, and all of others that dnet is attached to."""
+        return [item for item in self._store.containers() if item.target or item.attachments]
+
+    def refresh_attachments(self) -> list[Refreshed]:
+        """Look at all that is attached: attach again what has been restarted, and forget what is gone for good."""
+        from dnet.foreign import Foreign
+
+        return Foreign(self._writer).refresh()
+
+    def add_route(self, target: str, route: str | StaticRoute) -> Container:
+        """Add a route to a container, in the words of ip-route(8): `10.2.0.0/16 via 10.1.0.9`; it is kept."""
+        return self._routing.add(target, _route(route))
+
+    def delete_route(self, target: str, route: str | StaticRoute) -> Container:
+        """Take away a route that `add_route` added; gateway, interface and metric may be left out."""
+        return self._routing.delete(target, _route(route, is_way_open=True))
+
+    def routes(self, target: str) -> list[ShownRoute]:
+        """Return the routes that are in a container."""
+        return self._routing.listed(target)
+
+    def pipework(self, words: Sequence[str]) -> int:
+        """Do what a command line of pipework's says; return its exit status."""
+        from dnet.plumbing import Plumbing
+
+        return Plumbing(self._writer).run(list(words))
 
     def rename(self, reference: str, name: str) -> Container:
         """Give a container another name. Its id, sandbox path and host name stay."""
-        return self._changes.rename(reference, name)
+        return self._containers.rename(reference, name)
 
     def refresh_resolvers(self) -> int:
         """Give every container the host's resolver as it is now, and return how many files were rewritten.
@@ -180,22 +423,53 @@ class Engine:
         Files are rewritten in place, so that running containers, into which they are mounted, see it at once. A
         file that somebody has edited is left alone.
         """
-        return self._changes.refresh_resolvers()
+        return self._containers.refresh_resolvers()
+
+    def reconcile(self, *, is_dry_run: bool = False) -> list[Finding]:
+        """Compare everything with the kernel and make again what is missing; after a reboot, that is all.
+
+        Returns what was missing, each with the error where it could not be made again; with `is_dry_run`, nothing is
+        touched.
+        """
+        from dnet.foreign import Foreign
+        from dnet.reconcile import Finding, Reconciliation
+
+        foreign = Foreign(self._writer)
+        if not is_dry_run:
+            self._writer.prepare()
+            foreign.find_devices()  # which may have other numbers since, and sandboxes are made with
+        findings = Reconciliation(self._writer).run(is_dry_run=is_dry_run)
+        return findings + [Finding(*item) for item in foreign.refresh(is_dry_run=is_dry_run)]
+
+    def doctor(self) -> list[Diagnosis]:
+        """Look at the host: what it lacks, what will run out, what is in the way; nothing is changed."""
+        from dnet.doctor import Doctor
+
+        return list(Doctor(self._writer).findings())
 
     def watch(self) -> Iterator[int]:
         """Keep containers' resolv.conf in step with the host's, for as long as the iterator is read.
 
-        Yields how many files were rewritten, at the start and after every change of the host's.
+        Yields how many files were rewritten, at the start and after every change of the host's. What is attached to
+        containers of others is attached again when they restart, and forgotten when they are removed; notices tell.
         """
-        return self._changes.watch()
+        from dnet.watching import Watching
+
+        return Watching(self._writer).run()
 
     def publish(self, reference: str, ports: Iterable[str]) -> Container:
         """Publish further ports of a container, in the grammar of `docker run -p`; all of them, or none."""
-        return self._changes.publish(reference, list(ports))
+        return self._publishing.publish(reference, list(ports))
 
     def unpublish(self, reference: str, ports: Iterable[PortMapping]) -> Container:
         """Take back published ports of a container. Open connections go on; new ones are refused."""
-        return self._changes.unpublish(reference, list(ports))
+        return self._publishing.unpublish(reference, list(ports))
+
+
+def _route(route: str | StaticRoute, *, is_way_open: bool = False) -> StaticRoute:
+    from dnet.wiring import parse_route
+
+    return parse_route(route.split(), is_way_open=is_way_open) if isinstance(route, str) else route
 
 
 def _is_numbered(name: str, prefix: str) -> bool:

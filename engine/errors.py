@@ -7,6 +7,8 @@ DnetError
   Exhausted                          no address, port or bridge port is left
   Unsupported                        this kernel or host lacks something
   KernelRefused    (OSError)         the kernel said no, in its words
+  OvsError                           Open vSwitch cannot be reached or said no, in its words
+  RuntimeFailed                      the OCI runtime said no, in its words
   StateError                         the database is damaged or from the future
   NeedsRoot        (PermissionError) the process lacks the privilege
 """
@@ -53,6 +55,18 @@ class KernelRefused(DnetError, OSError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self._arguments, {"hint": self.hint}
+
+
+class OvsError(DnetError):
+    """Open vSwitch (its database or ovs-vswitchd) cannot be reached, or refused something."""
+
+
+class RuntimeFailed(DnetError):
+    """The OCI runtime refused; `exit_code` is what a shell would exit with: 127 without, 126 with an unfit program."""
+
+    def __init__(self, sentence: str, *, object: str = "", hint: str = "", exit_code: int = 125) -> None:  # noqa: A002
+        super().__init__(sentence, object=object, hint=hint)
+        self.exit_code = exit_code
 
 
 class StateError(DnetError):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, ip_address
 
-from dnet.model import Container, IPAddress, Network
+from dnet.model import MODE_HOST, Container, IPAddress, IPInterface, Link, Network
 
+LOOPBACK = IPv4Address("127.0.0.1")
 HOST_GATEWAY = "host-gateway"
 FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")
 FALLBACK_SERVERS6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
@@ -32,40 +34,78 @@ def hostname(container: Container) -> str:
     return container.settings.hostname + "\n"
 
 
-def hosts(container: Container, networks: Iterable[Network]) -> str:
-    """Return the text of /etc/hosts: localhost, `--add-host`, then the container's own names at each address."""
+def hosts(container: Container, networks: Iterable[Network], linked: str = "") -> str:
+    """Return the text of /etc/hosts: localhost, `--add-host`, the container's own names at each address, links."""
     lines = [_LOCAL_HOSTS]
     gateways = [network.gateway for network in networks][:1]
-    for name, address in container.settings.extra_hosts:
-        if address != HOST_GATEWAY:
-            lines.append(f"{address}\t{name}\n")
-        lines += [f"{gateway}\t{name}\n" for gateway in gateways if address == HOST_GATEWAY]
+    lines += extra_hosts(container, gateways)
     own, domain = container.settings.hostname, container.settings.domainname
     full = f"{own}.{domain}" if domain else own
     short = full.partition(".")[0]
     names = full if short == full else f"{full} {short}"
     for end in container.endpoints:
         lines += [f"{address.ip}\t{names}\n" for address in (end.address, end.address6) if address]
-    return "".join(lines)
+    return "".join(lines) + linked
+
+
+def extra_hosts(container: Container, gateways: Sequence[IPAddress]) -> list[str]:
+    """Return the lines of `--add-host`; `gateways` are the host as the container sees it."""
+    lines = []
+    for name, address in container.settings.extra_hosts:
+        if address != HOST_GATEWAY:
+            lines.append(f"{address}\t{name}\n")
+        lines += [f"{gateway}\t{name}\n" for gateway in gateways if address == HOST_GATEWAY]
+    return lines
+
+
+def hosts_of_host(container: Container, host_text: str) -> str:
+    """Return the text of /etc/hosts in mode host: the host's own, and `--add-host`."""
+    end = "" if not host_text or host_text.endswith("\n") else "\n"
+    return host_text + end + "".join(extra_hosts(container, (LOOPBACK,)))
+
+
+def link_lines(link: Link, child: Container, addresses: Iterable[IPInterface | None]) -> str:
+    """Return what a link adds to its parent's hosts: `ADDRESS ALIAS HOSTNAME NAME` for each address of the child."""
+    names = " ".join(dict.fromkeys((link.alias, child.settings.hostname, child.name)))
+    return "".join(f"{address.ip}\t{names}\n" for address in addresses if address)
+
+
+def edited(text: str, before: str, after: str) -> str:
+    """Return a text with the lines that dnet no longer means gone, and new ones added; somebody else's are kept."""
+    if text == before:
+        return after
+    lines = text.splitlines()
+    old, new = before.splitlines(), after.splitlines()
+    for line in old:
+        if line not in new and line in lines:
+            lines.remove(line)
+    lines += [line for line in new if line not in old and line not in lines]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def resolv_conf(container: Container, host_text: str, systemd_text: str) -> str:
     """Return the text of /etc/resolv.conf, from the host's and the container's own settings.
 
-    Name servers on the host's loopback mean nothing in a container: where the host has no others, those behind
-    systemd-resolved (`systemd_text`) serve, or else public ones.
+    Those that DHCP told the container come before the host's.
+
+    Name servers on the host's loopback mean nothing in a container (mode host excepted): where the host has no others,
+    those behind systemd-resolved (`systemd_text`) serve, or else public ones.
     """
     has_ipv6 = any(end.address6 for end in container.endpoints)
     settings = container.settings
     source = host_text
-    servers = list(settings.dns)
-    if not servers:
+    leases = [item.lease for item in container.attachments if item.lease and item.lease["dns"]]
+    servers = list(settings.dns) or [server for lease in leases for server in lease["dns"]]
+    if not servers and container.mode == MODE_HOST:
+        servers = [words[1] for words in map(str.split, host_text.splitlines()) if words[:1] == ["nameserver"]]
+    elif not servers:
         servers = _usable(host_text, has_ipv6=has_ipv6)
         if not servers and systemd_text:
             source, servers = systemd_text, _usable(systemd_text, has_ipv6=has_ipv6)
         if not servers:
             servers = [*FALLBACK_SERVERS, *(FALLBACK_SERVERS6 if has_ipv6 else ())]
-    search = list(settings.dns_search) or _search(source)
+    told = [name for lease in leases for name in lease["search"] or filter(None, [lease["domain"]])]
+    search = list(settings.dns_search) or told or _search(source)
     options = list(settings.dns_options) or _options(source)
     lines = [_RESOLV_HEAD, *(f"nameserver {server}\n" for server in servers)]
     if search and search != ["."]:
@@ -86,6 +126,7 @@ def _checksum(body: str) -> str:
     return f"{zlib.crc32(body.encode()):08x}"
 
 
+@lru_cache(maxsize=16)
 def _usable(text: str, *, has_ipv6: bool) -> list[str]:
     """Return the name servers that a container can reach: none on loopback, IPv6 ones only with IPv6."""
     found = []
@@ -104,6 +145,7 @@ def _is_reachable(text: str, *, has_ipv6: bool) -> bool:
     return not address.is_loopback and (address.version == 4 or has_ipv6)  # noqa: PLR2004
 
 
+@lru_cache(maxsize=16)
 def _search(text: str) -> list[str]:
     """Return the search domains: those of the last line of `search` or `domain` (resolv.conf(5))."""
     found: Sequence[str] = ()
@@ -114,6 +156,7 @@ def _search(text: str) -> list[str]:
     return list(found)
 
 
+@lru_cache(maxsize=16)
 def _options(text: str) -> list[str]:
     """Return the words of all lines of options, which add up."""
     lines = [line.split() for line in text.splitlines()]

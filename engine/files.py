@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from dnet.errors import Conflict, KernelRefused
-from dnet.objects import Directory, File, Link, Object
+from dnet.objects import Directory, File, Object, Symlink
 
 
 def create(items: Iterable[Object]) -> None:
@@ -20,7 +20,7 @@ def create(items: Iterable[Object]) -> None:
                     os.chmod(item.path, 0o755)  # noqa: S103  whatever the umask: containers have other users than root
                 case File():
                     _write(item.path, item.text)
-                case Link():
+                case Symlink():
                     _link(item)
                 case _:
                     raise TypeError(item)
@@ -33,7 +33,7 @@ def delete(items: Sequence[Object]) -> None:
     for item in items:
         try:
             match item:
-                case Link():
+                case Symlink():
                     if os.path.islink(item.path) and os.readlink(item.path) == item.target:
                         os.unlink(item.path)
                 case Directory():
@@ -86,7 +86,7 @@ def _write(path: str, text: str) -> None:
         os.close(descriptor)
 
 
-def _link(item: Link) -> None:
+def _link(item: Symlink) -> None:
     with suppress(FileExistsError):
         os.symlink(item.target, item.path)
         return

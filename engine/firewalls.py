@@ -10,7 +10,6 @@ Rules that ask for more than device names decide nothing: what they let through 
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -104,10 +103,11 @@ def _fits(name: str, pattern: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
-def make_way(nft: Nft, networks: Sequence[Network], *, is_thorough: bool) -> list[str]:
+def make_way(nft: Nft, networks: Sequence[Network], *, is_thorough: bool, is_dry_run: bool = False) -> list[str]:
     """Let networks through Docker's rules; say which chains stop them still.
 
-    Only a thorough look reads the rules of chains whose policy is to accept: somebody's tables may be large.
+    Only a thorough look reads the rules of chains whose policy is to accept: somebody's tables may be large. A dry run
+    changes nothing.
     """
     chains = nft.json("list chains", "chain")
     docker = {(item["family"], item["table"]) for item in chains if item["name"] == DOCKER_CHAIN}
@@ -120,13 +120,31 @@ def make_way(nft: Nft, networks: Sequence[Network], *, is_thorough: bool) -> lis
         if not devices or (chain.policy != "drop" and not is_thorough):
             continue
         rules = Rules(nft, chain)
-        if (chain.family, chain.table) in docker and chain.policy == "drop":
+        if (chain.family, chain.table) in docker and chain.policy == "drop" and not is_dry_run:
             _accept_in_docker(nft, chain, rules, devices)
             continue
         stopped = [device for device in devices if _is_stopped(chain, rules, device)]
         if stopped:
             sentences.append(_sentence(chain, rules, stopped))
     return sentences + _legacy([network.device for network in networks])
+
+
+def naming(nft: Nft, device: str) -> list[str]:
+    """Return the chains of others' that have rules for a device by its name."""
+    found: dict[str, None] = {}
+    for rule in nft.json("list ruleset", "rule"):
+        place = f"{rule['family']} {rule['table']}"
+        if place != TABLE and any(_is_about(part, device) for part in rule["expr"]):
+            found[f"{place} {rule['chain']}"] = None
+    return list(found)
+
+
+def _is_about(part: Mapping[str, Any], device: str) -> bool:
+    left = part.get("match", {}).get("left")
+    key = left.get("meta", {}).get("key", "") if isinstance(left, dict) else ""
+    right = part.get("match", {}).get("right")
+    names = right.get("set", ()) if isinstance(right, dict) else [right]
+    return key in {"iif", "iifname", "oif", "oifname"} and device in names
 
 
 def _is_stopped(chain: Chain, rules: Rules, device: str) -> bool:
@@ -203,7 +221,12 @@ def _legacy(devices: Sequence[str]) -> list[str]:
         with open(LEGACY_TABLES_PATH, encoding="ascii") as file:
             if "filter" not in file.read().split():
                 return []
-        command = ["iptables-legacy", "-w", "-S", "FORWARD"]
+    except OSError:
+        return []
+    import subprocess
+
+    command = ["iptables-legacy", "-w", "-S", "FORWARD"]
+    try:
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return []

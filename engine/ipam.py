@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 
 from dnet.errors import Conflict, Exhausted, InvalidRequest
-from dnet.model import IPAddress, IPNetwork, Network, NetworkSpec
+from dnet.model import IPAddress, IPNetwork, Network
 from dnet.ports import PortMapping, Publish
+from dnet.specs import NetworkSpec
 
 PREFIX_LENGTH_MAX = {4: 30, 6: 126}  # room for a gateway and a container, network and broadcast address apart
 # This network, loopback, link-local, multicast, reserved (RFC 6890); for IPv6 also what embeds IPv4.
@@ -70,12 +71,20 @@ def check_subnet(subnet: IPNetwork, networks: Iterable[tuple[str, IPNetwork]], r
             raise Conflict(f"subnet {subnet} overlaps the host's route to {route}", object=str(subnet), hint=hint)
 
 
-def check_gateways(spec: NetworkSpec, subnet: IPv4Network, subnet6: IPv6Network | None) -> None:
-    """Raise unless all addresses of a network lie in its subnets and differ from each other."""
+def check_gateways(
+    spec: NetworkSpec,
+    subnet: IPv4Network,
+    subnet6: IPv6Network | None,
+    gateways: tuple[IPAddress | None, IPAddress | None] = (None, None),
+) -> None:
+    """Raise unless all addresses of a network lie in its subnets and differ from each other.
+
+    `gateways` are those that it has whatever is asked for.
+    """
     seen: dict[IPAddress, str] = {}
-    wanted: list[tuple[str, IPAddress]] = [("gateway", spec.gateway or subnet[1])]
+    wanted: list[tuple[str, IPAddress]] = [("gateway", gateways[0] or spec.gateway or subnet[1])]
     if subnet6:
-        wanted.append(("gateway", spec.gateway6 or subnet6[1]))
+        wanted.append(("gateway", gateways[1] or spec.gateway6 or subnet6[1]))
     wanted += [(f"aux-address {key}", address) for key, address in spec.aux_addresses.items()]
     for what, address in wanted:
         _check_host_address(address, subnet if address.version == IPV4_BYTES else subnet6, what)

@@ -1,4 +1,4 @@
-"""Creates and deletes kernel objects over netlink; the only module that touches the C extension. Rank 4, IO.
+"""Creates and deletes kernel objects through the C core. Rank 5, IO.
 
 A group is the tuple of objects of one network or of one sandbox with its endpoints. A group without a sandbox goes
 out on the host's socket; groups with one are built side by side by the C core, which makes namespaces on one
@@ -8,32 +8,61 @@ thread and links on another. Knows objects, nothing of networks or state.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import select
+import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from dnet import absences, observed, reports
 from dnet._core import ffi, lib
 from dnet.background import Background
-from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, StateError, Unsupported
+from dnet.errors import DnetError, KernelRefused, NeedsRoot, NotFound, StateError, Unsupported
 from dnet.model import IPAddress, IPNetwork
+from dnet.netlink import (
+    AF_UNSPEC,
+    DUMP_BYTES,
+    ENCODERS,
+    FORWARDING_PATHS,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETROUTE,
+    Sight,
+    dump,
+    dump_raw,
+    ends_segment,
+    entered,
+    identity,
+    mac_bytes,
+    new_batch,
+    refusal,
+    refused,
+)
 from dnet.objects import (
-    Address,
+    Addition,
+    AdvertisedRoute,
+    Announced,
     Bridge,
-    BridgePort,
     Device,
     Flows,
     Forwarding,
-    LocalRouting,
-    LoopbackRoute,
+    HostSandbox,
+    JoinedSandbox,
+    Message,
+    MovedDevice,
     Object,
-    Quiet,
-    Route,
+    Offloads,
+    ReturnedDevice,
     Sandbox,
-    Up,
+    Sysctl,
     Veth,
+    VlanProgram,
 )
 
 Progress = Callable[[int], None]
@@ -43,20 +72,24 @@ WATCHED_EVENTS = 0x8 | 0x80 | 0x100
 EVENT_BYTES = 1 << 16
 LINKS_MAX = 40  # the kernel's own limit (MAXSYMLINKS)
 
-AF_UNSPEC = 0
-FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
 NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
 NLM_F_REQUEST = 1
-RTM_GETADDR, RTM_GETROUTE = 22, 26
+RTM_GETQDISC = 38
+TCA_KIND, TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK = 1, 13, 14
+IFLA_MASTER, IFLA_LINKINFO, IFLA_INFO_DATA, IFLA_BR_VLAN_DEFAULT_PVID = 10, 18, 2, 39
+PROBE_INDEX = 1 << 19  # below all that the store gives out
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST = 1
 RT_TABLE_LOCAL = 255
 RTN_UNICAST = 1
+# What an absence or a putting back meets when it is made already, or what it is about has gone.
+GONE = {errno.ESRCH, errno.ENODEV, errno.EEXIST}
+ABSENT = {21: -errno.EADDRNOTAVAIL, 25: -errno.ESRCH}  # of an address (RTM_DELADDR), of a route (RTM_DELROUTE)
+SO_ALREADY = {errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.EEXIST, errno.ENODEV}
+NO_MESSAGES = (Forwarding, Sysctl, AdvertisedRoute)
+UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EINVAL}
 
-# Longest message: SETLINK with an alias of 255 bytes.
-MESSAGE_BYTES_MAX = 384
 TEXT_BYTES = 256
-DUMP_BYTES = 1 << 15
 # Calls longer than this many sandboxes run on a thread, so that the caller's can react to signals and report.
 SUPERVISED_FROM = 9
 PROGRESS_INTERVAL_S = 0.05
@@ -64,8 +97,12 @@ PROGRESS_INTERVAL_S = 0.05
 # for Ctrl-C to be heard.
 DELETE_TOGETHER = 256
 DELETE_GROUP_BASE = 1 << 30
-FORWARDING_PATHS = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
-IPV6_MTU_MIN = 1280  # RFC 8200, section 5
+BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
+SIOCADDRT = 0x890B
+# Flags of linux/route.h and linux/ipv6_route.h: up, by a gateway; as a default router, or a route, that is advertised.
+RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
+RTF_PREFERENCE_SHIFT = 27
+TICKS_PER_S = 100  # USER_HZ
 OWN_INDEX_MIN = 1 << 20  # the store gives out nothing below, the kernel next to nothing above
 ACCEPT_RA_DIRECTORY = "/proc/sys/net/ipv6/conf"
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
@@ -77,13 +114,18 @@ class Kernel:
     def __init__(self, on_notice: Callable[[str], None]) -> None:
         self._on_notice = on_notice
         self._sockets: dict[int, int] = {}
+        self._namespace_fd = -1
         # What was switched on here: a file and what it held before.
         self._switched: dict[str, str] = {}
+        self._programs: Mapping[str, int] = {}
 
     def close(self) -> None:
         """Close the sockets; a later call opens them again."""
         while self._sockets:
             os.close(self._sockets.popitem()[1])
+        if self._namespace_fd >= 0:
+            os.close(self._namespace_fd)
+            self._namespace_fd = -1
 
     # Looking
 
@@ -94,7 +136,113 @@ class Kernel:
     def is_device(self, index: int, name: str) -> bool:
         """Whether the host's device `index` exists and is called `name`."""
         buffer = ffi.new("char[16]")
-        return bool(lib.if_indextoname(index, buffer) != ffi.NULL and ffi.string(buffer) == name.encode())
+        return index > 0 and bool(lib.if_indextoname(index, buffer) != ffi.NULL and ffi.string(buffer) == name.encode())
+
+    def link(self, name: str) -> observed.Link | None:
+        """Return a device of the host, or None."""
+        found = self.links([name])
+        return found[0] if found else None
+
+    def links(self, names: Sequence[str]) -> list[observed.Link]:
+        """Return those of some devices of the host that exist, without a look at the others."""
+        found = []
+        for name in names:
+            batch, data = new_batch(1)
+            code = lib.dnet_put_ask(batch, 0, name.encode(errors="surrogateescape"))
+            request, buffer = ffi.buffer(data, batch.length)[:], ffi.new("uint8_t[]", DUMP_BYTES)
+            length = ffi.new("size_t *")
+            copy = ffi.new("uint8_t[]", request)
+            code = code or lib.dnet_ask(self.host_fd(), copy, len(request), buffer, DUMP_BYTES, length)
+            if code == -errno.ENODEV:
+                continue
+            if code:
+                raise refusal(f"look at {name}", -code, "")
+            found.append(observed.link(bytes(ffi.buffer(buffer, length[0]))))
+        return found
+
+    def look(self) -> Sight:
+        """Return what the host has; a look costs as much as it has."""
+        return Sight(self.host_fd())
+
+    @contextmanager
+    def looking_into(self, sandbox: Sandbox) -> Iterator[Sight]:
+        """Yield what a sandbox has; NotFound when there is none, or another one than is meant."""
+        with entered(sandbox) as (_, fd):
+            yield Sight(fd)
+
+    def report(self) -> reports.Report:
+        """Return all that the host has, as the kernel reports it."""
+        links = [reports.link(message) for message in self._dump(RTM_GETLINK, AF_UNSPEC)]
+        addresses = [reports.address(message) for message in self._dump(RTM_GETADDR, AF_UNSPEC)]
+        routes = [reports.route(message) for message in self._dump(RTM_GETROUTE, AF_UNSPEC)]
+        return reports.Report(links, addresses, [item for item in routes if item.version])
+
+    def sysctls(self, device: str, keys: Sequence[str]) -> dict[str, str]:
+        """Return those of net.ipv6.conf.DEVICE that there are."""
+        paths = {key: f"{ACCEPT_RA_DIRECTORY}/{device}/{key}" for key in keys}
+        return {key: _read(path) for key, path in paths.items() if os.path.exists(path)}
+
+    def boot_id(self) -> str:
+        """Return the id of the running system, another one after each boot."""
+        return _read(BOOT_ID_PATH)
+
+    def is_wireless(self, name: str) -> bool:
+        """Whether a device of the host is a wireless one."""
+        directory = f"/sys/class/net/{name}"
+        # /sys may be that of another network namespace.
+        is_ours = os.path.exists(f"{directory}/ifindex") and int(_read(f"{directory}/ifindex")) == self.device_index(
+            name
+        )
+        return is_ours and os.path.exists(f"{directory}/phy80211")
+
+    def masters(self) -> dict[int, int]:
+        """Return the host's devices, each with the index of the bridge or bond that it is a port of, or 0."""
+        found = {}
+        for message in self._dump(RTM_GETLINK, AF_UNSPEC):
+            master = dict(observed.attributes(message, 32)).get(IFLA_MASTER, b"\0\0\0\0")
+            found[_index_of(message)] = int.from_bytes(master, sys.byteorder)
+        return found
+
+    def filtered(self) -> set[tuple[int, int, int]]:
+        """Return the host's devices with tc hooks: their index, and their blocks of ingress and egress, 0 for none."""
+        found = set()
+        for message in self._dump(RTM_GETQDISC, AF_UNSPEC):
+            attributes = dict(observed.attributes(message, 36))
+            if attributes.get(TCA_KIND, b"").startswith(b"clsact"):
+                blocks = [attributes.get(key, b"\0\0\0\0") for key in (TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK)]
+                ingress, egress = (int.from_bytes(block, sys.byteorder) for block in blocks)
+                found.add((_index_of(message), ingress, egress))
+        return found
+
+    def has_bridge_vlans(self) -> bool:
+        """Whether bridges of this kernel can filter VLANs; a bridge that is made for the question tells.
+
+        It always has the attribute vlan_filtering, but that of the default VLAN only where it can (br_fill_info).
+        """
+        batch, _data = new_batch(1)
+        index, name = PROBE_INDEX + os.getpid() % PROBE_INDEX, f"dnet-{os.getpid() % PROBE_INDEX:x}"
+        lib.dnet_put_bridge(batch, index, name.encode(), ffi.NULL, 0)
+        codes, text = self._transact(batch)
+        if codes[0]:
+            raise refusal("make a bridge", -codes[0], text)
+        try:
+            messages = [item for item in self._dump(RTM_GETLINK, AF_UNSPEC) if _index_of(item) == index]
+            info = dict(observed.attributes(messages[0], 32)).get(IFLA_LINKINFO, b"")
+            return IFLA_BR_VLAN_DEFAULT_PVID in dict(
+                observed.attributes(dict(observed.attributes(info, 0)).get(IFLA_INFO_DATA, b""), 0)
+            )
+        finally:
+            batch, _data = new_batch(1)
+            lib.dnet_put_delete(batch, index)
+            self._transact(batch)
+
+    def has_offloads(self, device: str) -> bool:
+        """Whether frames may be handed to a device of the host's without checksums, and longer than its MTU."""
+        result = ffi.new("int *")
+        code = lib.dnet_has_offloads(self.host_fd(), device.encode(), result)
+        if code:
+            raise refusal(f"ask for the offloads of {device}", -code, "")
+        return bool(result[0])
 
     def routed_subnets(self) -> list[IPNetwork]:
         """Return the destinations of the host's unicast routes, default routes left out."""
@@ -103,7 +251,7 @@ class Kernel:
             length, table, kind = message[17], message[20], message[23]
             if not length or table == RT_TABLE_LOCAL or kind != RTN_UNICAST:
                 continue
-            for attribute, value in _attributes(message, 28):
+            for attribute, value in observed.attributes(message, 28):
                 if attribute == RTA_DST:
                     network = ip_network((value, length), strict=False)
                     if not network.is_link_local and not network.is_multicast:
@@ -114,7 +262,7 @@ class Kernel:
         """Return the addresses of the host's interfaces."""
         found = set()
         for message in self._dump(RTM_GETADDR, AF_UNSPEC):
-            attributes = dict(_attributes(message, 24))
+            attributes = dict(observed.attributes(message, 24))
             packed = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
             if packed:
                 found.add(ip_address(packed))
@@ -138,7 +286,7 @@ class Kernel:
             raise StateError(f"cannot make directory {path}: {error.strerror}", object=path) from error
         code = lib.dnet_pin_directory(path.encode())
         if code:
-            raise _refusal(f"mount a tmpfs on {path}", -code, "")
+            raise refusal(f"mount a tmpfs on {path}", -code, "")
 
     def prepare_shared_directory(self, path: str) -> None:
         """Make `path` exist; in a mount namespace of our own, as a tmpfs that others do not see."""
@@ -147,21 +295,33 @@ class Kernel:
         else:
             self.prepare_directory(path)
 
-    def changes_of(self, paths: Sequence[str]) -> Iterator[None]:
+    def changes_of(
+        self,
+        paths: Sequence[str],
+        others: Callable[[], Sequence[int]] = tuple,
+        pause_s: Callable[[], float | None] | None = None,
+    ) -> Iterator[None]:
         """Yield once at the start, and then whenever one of the files may have changed; for ever.
 
         Watched are the files themselves, and every directory on the way to them through links, since editors and
-        resolvers replace files by renaming; of a directory that is missing, the one it will appear in.
+        resolvers replace files by renaming; of a directory that is missing, the one it will appear in. It is also a
+        change when one of the descriptors `others` can be read from, or `pause_s` is over; both are asked each time.
         """
-        fd = lib.inotify_init1(os.O_CLOEXEC)
+        fd = lib.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if fd < 0:
-            raise _refusal("watch files", ffi.errno, "")
+            raise refusal("watch files", ffi.errno, "")
         try:
             while True:
                 for place in {place for path in paths for place in _way_to(path)}:
                     lib.inotify_add_watch(fd, os.fsencode(place), WATCHED_EVENTS)
                 yield
-                os.read(fd, EVENT_BYTES)
+                poll = select.poll()
+                for descriptor in (fd, *others()):
+                    poll.register(descriptor, select.POLLIN)
+                pause = pause_s() if pause_s else None
+                poll.poll(None if pause is None else max(0, pause) * 1000)
+                with suppress(BlockingIOError):
+                    os.read(fd, EVENT_BYTES)
         finally:
             os.close(fd)
 
@@ -174,42 +334,146 @@ class Kernel:
 
         Nothing is undone here. Deleting the groups does that, however far they came.
         """
-        if groups and any(isinstance(item, Sandbox) for item in groups[0]):
-            return _Build(self, groups).run(keep_going=keep_going, on_progress=on_progress)
+        has_sandbox = [any(isinstance(item, Sandbox) for item in group) for group in groups]
         errors: list[DnetError | None] = []
-        for group in groups:
-            errors.append(self._create_on_host(group))
+        for group, is_built in zip(groups, has_sandbox, strict=True):
+            errors.append(None if is_built else self._create_on_host(group))
             if errors[-1] and not keep_going:
-                break
-        return errors
+                return errors
+        built = [group for group, is_built in zip(groups, has_sandbox, strict=True) if is_built]
+        if not built:
+            return errors
+        outcome = _Build(self, built).run(keep_going=keep_going, on_progress=on_progress)
+        for group, error in zip(built, outcome, strict=True):
+            if not error:
+                _advertise(group)
+        results = iter(outcome)
+        return [next(results) if is_built else error for error, is_built in zip(errors, has_sandbox, strict=True)]
 
     def _create_on_host(self, group: Sequence[Object]) -> DnetError | None:
+        return next(filter(None, self._send(group)), None)
+
+    def _send(self, group: Sequence[Object]) -> Iterator[DnetError | None]:
+        """Make objects of the host so, and yield how each went; what follows a failure in its batch is done as well."""
         start = 0
         while start < len(group):
             first = group[start]
-            if isinstance(first, Forwarding):
-                self.switch_forwarding(first.version)
+            if isinstance(first, NO_MESSAGES):
+                yield self._set(first)
                 start += 1
                 continue
             end = start
-            batch, _data = _new_batch(len(group) - start)
-            while end < len(group) and not isinstance(group[end], Forwarding):
+            bodies = sum(len(item.body) for item in group[start:] if isinstance(item, Message))
+            batch, _data = new_batch(len(group) - start, bodies)
+            while end < len(group) and not isinstance(group[end], NO_MESSAGES):
                 self.encode(group[end], batch)
                 end += 1
-                if _ends_segment(group[end - 1]):
+                if ends_segment(group[end - 1]):
                     break
             codes, text = self._transact(batch)
             for item, code in zip(group[start:end], codes, strict=True):
-                if code:
-                    return _refused(item, -code, text)
+                is_so = not code or (isinstance(item, Message) and code == ABSENT.get(item.kind))
+                yield None if is_so else refused(item, -code, text)
             start = end
+
+    def _set(self, item: Object) -> DnetError | None:
+        if isinstance(item, Forwarding):
+            self.switch_forwarding(item.version)
+            return None
+        try:
+            self.perform(item)
+        except OSError as error:
+            return KernelRefused(f"set {item}", error.errno or 0, str(error.strerror))
         return None
+
+    def perform(self, item: Object) -> None:
+        """Make so what no message can: write a file of /proc/sys, or call an ioctl; raises OSError."""
+        match item:
+            case Sysctl():
+                _write(f"{ACCEPT_RA_DIRECTORY}/{item.device}/{item.key}", item.value)
+            case AdvertisedRoute():
+                with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                    fcntl.ioctl(sock, SIOCADDRT, _advertised_route(item))
+            case _:
+                raise TypeError(item)
+
+    def put_back(self, items: Sequence[Object]) -> None:
+        """Make objects so, each by itself: what is so already is no failure, and a failure stops nothing behind it.
+
+        Raises the first failure, when all of them have been tried.
+        """
+        found = [error for error in self._send(items) if error and getattr(error, "errno", 0) not in SO_ALREADY]
+        if found:
+            raise found[0]
+
+    def remove_inside(self, groups: Sequence[Sequence[Object]]) -> None:
+        """Make the absences of each group, a sandbox with what shall not be in it; what is missing already is fine."""
+        wanted = [group for group in groups if len(group) > 1]  # beside the sandbox
+        for error in self.create(wanted, keep_going=True) if wanted else ():
+            # A route that is put back may have lost its way meanwhile: then it would be gone without dnet, too.
+            if error and not isinstance(error, NotFound) and getattr(error, "errno", 0) not in GONE | UNREACHABLE:
+                raise error
+
+    def restore(self, devices: Sequence[MovedDevice]) -> None:
+        """Give devices that are back on the host what they had there; those that have gone are left out."""
+        for item in devices:
+            name = item.device.encode()
+            index = self.device_index(item.device)
+            batch, _data = new_batch(len(item.before) + 1)
+            if index is None and lib.if_indextoname(item.peer_index, ffi.new("char[16]")) != ffi.NULL:
+                # It came back with the end of the namespace, under its name there or one that the kernel chose.
+                index = item.peer_index
+                lib.dnet_put_identity(batch, index, name, ffi.NULL, 0)
+            if index is None:
+                continue
+            for before in item.before:
+                self.encode(replace(before, index=index) if isinstance(before, Device) else before, batch)
+            codes, text = self._transact(batch)
+            for code in codes:
+                if code and -code not in GONE | UNREACHABLE:
+                    raise refusal(f"restore device {item.device}", -code, text)
 
     def encode(self, item: Object, batch: Any) -> None:
         """Append the one message that creates `item`."""
-        code = _ENCODERS[type(item)](item, batch)
+        if isinstance(item, Device) and item.device and not (item.index or item.sandbox):
+            item = replace(item, index=self._index_by_name(item))
+        match item:
+            case ReturnedDevice():
+                name = item.name.encode()
+                code = int(lib.dnet_put_move(batch, item.index, self._own_namespace(), name, item.host_index))
+            case VlanProgram():
+                name = f"dnet_vlan_{item.direction}".encode()
+                code = int(lib.dnet_put_program(batch, item.block, self._programs[item.direction], name))
+            case _:
+                code = ENCODERS[type(item)](item, batch)
         if code:
-            raise _refused(item, -code, "")
+            raise refused(item, -code, "")
+
+    def use_programs(self, programs: Mapping[str, int]) -> None:
+        """Take the descriptors of the programs that VlanProgram objects put in place, by direction."""
+        self._programs = programs
+
+    def replace_programs(self, items: Sequence[VlanProgram]) -> None:
+        """Put the programs in place of those that work now; bridges that do not exist, or filter nothing, are skipped.
+
+        At no moment is a bridge without one.
+        """
+        if not items:
+            return
+        batch, _data = new_batch(len(items))
+        for item in items:
+            self.encode(item, batch)
+        codes, text = self._transact(batch)
+        for item, code in zip(items, codes, strict=True):
+            # EINVAL is what the kernel says of a block that does not exist.
+            if code not in (0, -errno.EINVAL):
+                raise refused(item, -code, text)
+
+    def _index_by_name(self, item: Device) -> int:
+        index = self.device_index(item.device)
+        if index is None:
+            raise refused(item, errno.ENODEV, "")
+        return index
 
     def switch_forwarding(self, version: int) -> None:
         """Switch on forwarding of IP `version`, and say so, where it is off."""
@@ -266,7 +530,7 @@ class Kernel:
         flow_filter.udp_targets, flow_filter.udp_target_count = arrays[1], len(targets)
         code = lib.dnet_drop_flows(self._socket(NETLINK_NETFILTER), flow_filter, ffi.new("uint32_t *"))
         if code:
-            raise _refusal("drop connection tracking entries", -code, "")
+            raise refusal("drop connection tracking entries", -code, "")
 
     # Deleting
 
@@ -283,7 +547,11 @@ class Kernel:
         """
         items = [item for group in groups for item in group]
         self._delete_devices([item for item in items if isinstance(item, (Veth, Bridge))])
-        self._unpin([item for item in items if isinstance(item, Sandbox)], on_progress)
+        self.remove_inside([absences.of_group(group) for group in groups])
+        additions = [item for item in items if isinstance(item, Addition)]
+        self.put_back([one.removal for one in additions if self.is_device(one.item.index, one.item.device)])
+        self.restore([item for item in items if isinstance(item, MovedDevice)])
+        self._unpin([item for item in items if isinstance(item, Sandbox) and not item.owned], on_progress)
         if is_rollback and any(isinstance(item, Forwarding) for item in items):
             while self._switched:
                 _write(*self._switched.popitem())
@@ -293,10 +561,10 @@ class Kernel:
         control = ffi.new("struct dnet_control *")
         code = _supervise(lambda: lib.dnet_unpin(array, len(sandboxes), control), control, len(sandboxes), on_progress)
         if code:
-            raise _refusal("remove sandboxes", -code, "")
+            raise refusal("remove sandboxes", -code, "")
         for item, result in zip(sandboxes, array, strict=True):
             if result.error:
-                raise _refusal(f"remove {item}", -result.error, "")
+                raise refusal(f"remove {item}", -result.error, "")
 
     def _delete_devices(self, devices: Sequence[Device]) -> None:
         """Delete those that are still there: gathered into a group that the kernel deletes at one stroke.
@@ -316,7 +584,7 @@ class Kernel:
         _supervise(work, control, len(left), None)
 
     def _delete_together(self, devices: Sequence[Device]) -> None:
-        batch, _data = _new_batch(len(devices) + 1)
+        batch, _data = new_batch(len(devices) + 1)
         if len(devices) == 1:
             lib.dnet_put_delete(batch, devices[0].index)
         else:
@@ -327,7 +595,7 @@ class Kernel:
         codes, text = self._transact(batch)
         for index, code in enumerate(codes):
             if code not in (0, -errno.ENODEV):
-                raise _refusal(f"delete {devices[min(index, len(devices) - 1)]}", -code, text)
+                raise refusal(f"delete {devices[min(index, len(devices) - 1)]}", -code, text)
 
     # Talking
 
@@ -340,16 +608,21 @@ class Kernel:
             result = ffi.new("int *")
             code = lib.dnet_socket(-1, protocol, result)
             if code:
-                raise _refusal("open a netlink socket", -code, "")
+                raise refusal("open a netlink socket", -code, "")
             self._sockets[protocol] = int(result[0])
         return self._sockets[protocol]
+
+    def _own_namespace(self) -> int:
+        if self._namespace_fd < 0:
+            self._namespace_fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        return self._namespace_fd
 
     def _transact(self, batch: Any) -> tuple[list[int], str]:
         codes = ffi.new("int32_t[]", batch.count)
         text = ffi.new("char[]", TEXT_BYTES)
         code = lib.dnet_transact(self.host_fd(), batch.data, batch.length, batch.count, codes, text, TEXT_BYTES)
         if code:
-            raise _refusal("talk to the kernel over netlink", -code, "")
+            raise refusal("talk to the kernel over netlink", -code, "")
         return list(codes), _text(text)
 
     def dump_sockets(self, kind: int, body: bytes) -> Iterator[bytes]:
@@ -364,29 +637,10 @@ class Kernel:
 
     def _dump(self, kind: int, family: int) -> Iterator[bytes]:
         """Yield the messages of an rtnetlink dump, headers included."""
-        batch, data = _new_batch(1)
-        lib.dnet_put_dump(batch, kind, family)
-        yield from self._dump_raw(NETLINK_ROUTE, bytes(ffi.buffer(data, batch.length)))
+        return dump(self.host_fd(), kind, family)
 
     def _dump_raw(self, protocol: int, request: bytes) -> Iterator[bytes]:
-        fd, data = self._socket(protocol), ffi.new("uint8_t[]", request)
-        capacity = DUMP_BYTES
-        length = ffi.new("size_t *")
-        while True:
-            buffer = ffi.new("uint8_t[]", capacity)
-            code = lib.dnet_dump(fd, data, len(request), buffer, capacity, length)
-            if code == -errno.ENOBUFS:
-                capacity *= 4
-            elif code != -errno.EAGAIN:
-                break
-        if code:
-            raise _refusal("read the kernel's tables", -code, "")
-        view = bytes(ffi.buffer(buffer, length[0]))
-        offset = 0
-        while offset < len(view):
-            (size,) = struct.unpack_from("=I", view, offset)
-            yield view[offset : offset + size]
-            offset += (size + 3) & ~3
+        return dump_raw(self._socket(protocol), request)
 
 
 class _Build:
@@ -397,39 +651,45 @@ class _Build:
         self._groups = groups
         self._sandboxes = [next(item for item in group if isinstance(item, Sandbox)) for group in groups]
         self._array, self._alive = _sandbox_array(self._sandboxes)
+        self._offloads: dict[str, bool] = {}  # by the bridge's name
         # For each group, the positions in it of the objects of each segment.
         self._positions: list[list[list[int]]] = []
-        batch, self._data = _new_batch(sum(map(len, groups)))
+        batch, self._data = new_batch(sum(map(len, groups)))
         for index, group in enumerate(groups):
             self._encode_group(index, group, batch)
 
     def _encode_group(self, index: int, group: Sequence[Object], batch: Any) -> None:
-        segments: list[tuple[bool, int, int]] = []  # inside, first byte, messages
+        segments: list[tuple[tuple[bool, bool], int]] = []  # inside and of names, first byte
         positions: list[list[int]] = []
         is_open = False
         for position, item in enumerate(group):
-            if isinstance(item, Sandbox):
+            if isinstance(item, Sandbox) or (isinstance(item, Offloads) and self._takes_incomplete(item.switch)):
                 continue
-            inside = isinstance(item, Device) and bool(item.sandbox)
-            if not is_open or segments[-1][0] != inside:
-                segments.append((inside, batch.length, 0))
+            kind = (isinstance(item, Device) and bool(item.sandbox), isinstance(item, Offloads))
+            if not is_open or segments[-1][0] != kind:
+                segments.append((kind, batch.length))
                 positions.append([])
             self._kernel.encode(item, batch)
             positions[-1].append(position)
-            is_open = not _ends_segment(item)
+            is_open = not ends_segment(item)
         self._positions.append(positions)
         array = ffi.new("struct dnet_segment[]", len(segments))
-        ends = [start for _, start, _ in segments[1:]] + [batch.length]
-        for target, (inside, start, _), end, members in zip(array, segments, ends, positions, strict=True):
+        ends = [*(start for _, start in segments), batch.length][1:]
+        for target, (kind, start), end, members in zip(array, segments, ends, positions, strict=True):
             target.data = self._data + start
             target.length = end - start
             target.count = len(members)
-            target.inside = inside
+            target.inside, target.is_names = kind
         self._alive.append(array)
         sandbox = self._array[index]
-        sandbox.make = 1
+        sandbox.make = _MAKE[type(self._sandboxes[index])]
         sandbox.segments = array
         sandbox.segment_count = len(segments)
+
+    def _takes_incomplete(self, switch: str) -> bool:
+        if switch not in self._offloads:
+            self._offloads[switch] = self._kernel.has_offloads(switch)
+        return self._offloads[switch]
 
     def run(self, *, keep_going: bool, on_progress: Progress | None) -> list[DnetError | None]:
         """Build, and return an error or None for each group; those not reached have None."""
@@ -439,97 +699,33 @@ class _Build:
         call = lambda: lib.dnet_build(fd, self._array, count, keep_going, control, text, TEXT_BYTES)  # noqa: E731
         code = _supervise(call, control, count, on_progress)
         if code:
-            raise _refusal("build sandboxes", -code, "")
+            raise refusal("build sandboxes", -code, "")
         words = _text(text)
         return [self._error(index, words) if self._array[index].error else None for index in range(count)]
 
     def _error(self, index: int, text: str) -> DnetError:
         sandbox = self._array[index]
         if sandbox.failed_segment < 0:
-            return _refused(self._sandboxes[index], -sandbox.error, text)
+            return refused(self._sandboxes[index], -sandbox.error, text)
         position = self._positions[index][sandbox.failed_segment][sandbox.failed_message]
-        return _refused(self._groups[index][position], -sandbox.error, text)
+        return refused(self._groups[index][position], -sandbox.error, text)
 
 
-def _ends_segment(item: Object) -> bool:
-    """Whether what follows must wait until `item` is known to exist, since it goes by the index chosen for it.
-
-    Were it sent along and `item` refused because somebody has that index, it would hit somebody's device.
-    """
-    return isinstance(item, (Bridge, Veth))
-
-
-def _put_bridge(item: Bridge, batch: Any) -> int:
-    return int(lib.dnet_put_bridge(batch, item.index, item.device.encode(), _mac(item.mac), item.mtu))
-
-
-def _put_veth(item: Veth, batch: Any) -> int:
-    peer = item.peer.encode()
-    return int(
-        lib.dnet_put_veth(
-            batch,
-            item.index,
-            item.device.encode(),
-            item.master_index,
-            item.peer_index,
-            peer,
-            _mac(item.peer_mac),
-            item.mtu,
-        )
-    )
-
-
-def _put_quiet(item: Quiet, batch: Any) -> int:
-    has_ipv6 = _host_has_ipv6() and not 0 < item.mtu < IPV6_MTU_MIN
-    return int(lib.dnet_put_quiet(batch, item.index, item.alias.encode() if item.alias else ffi.NULL, has_ipv6))
-
-
-def _put_up(item: Up, batch: Any) -> int:
-    return int(lib.dnet_put_up(batch, item.index))
-
-
-def _put_address(item: Address, batch: Any) -> int:
-    interface = item.interface
-    family, prefix = FAMILIES[interface.version], interface.network.prefixlen
-    return int(lib.dnet_put_address(batch, 1, item.index, family, interface.packed, prefix))
-
-
-def _put_route(item: Route, batch: Any) -> int:
-    gateway = item.gateway.packed if item.gateway else ffi.NULL
-    destination = item.destination
-    family, packed = FAMILIES[destination.version], destination.network_address.packed
-    return int(lib.dnet_put_route(batch, 1, item.index, family, packed, destination.prefixlen, gateway))
-
-
-def _put_bridge_port(item: BridgePort, batch: Any) -> int:
-    return int(lib.dnet_put_bridge_port(batch, item.index, item.hairpin, item.isolated))
-
-
-def _put_loopback_route(item: LoopbackRoute, batch: Any) -> int:
-    return int(lib.dnet_put_loopback_route(batch, item.index))
-
-
-def _put_local_routing(item: LocalRouting, batch: Any) -> int:
-    return int(lib.dnet_put_route_localnet(batch, item.index))
-
-
-_ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
-    Bridge: _put_bridge,
-    Veth: _put_veth,
-    Quiet: _put_quiet,
-    Up: _put_up,
-    Address: _put_address,
-    Route: _put_route,
-    BridgePort: _put_bridge_port,
-    LocalRouting: _put_local_routing,
-    LoopbackRoute: _put_loopback_route,
+_MAKE: dict[type[Object], int] = {
+    Sandbox: lib.DNET_MAKE,
+    HostSandbox: lib.DNET_PIN_OWN,
+    JoinedSandbox: lib.DNET_ENTER,
 }
 
 
-@cache
-def _host_has_ipv6() -> bool:
-    """Whether the kernel has IPv6 (it may be built or booted without)."""
-    return os.path.exists(FORWARDING_PATHS[6])
+def _advertised_route(item: AdvertisedRoute) -> bytes:
+    """Return a struct in6_rtmsg of linux/ipv6_route.h."""
+    flags = RTF_GATEWAY | (RTF_DEFAULT if item.destination.prefixlen == 0 else RTF_ROUTEINFO)
+    flags |= item.preference << RTF_PREFERENCE_SHIFT
+    flags |= 0 if item.expires_s is None else RTF_EXPIRES
+    ticks = (item.expires_s or 0) * TICKS_PER_S
+    numbers = struct.pack("@IHHILIi", 0, item.destination.prefixlen, 0, item.metric, ticks, flags, item.index)
+    return item.destination.network_address.packed + bytes(16) + item.gateway.packed + numbers
 
 
 def _mapped(address: IPAddress) -> bytes:
@@ -568,20 +764,18 @@ def _write(path: str, value: str) -> None:
         file.write(value)
 
 
-def _mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
-
-
 def _text(buffer: Any) -> str:
     return bytes(ffi.string(buffer)).decode(errors="replace")
 
 
-def _new_batch(messages: int) -> tuple[Any, Any]:
-    """Return a batch with room for so many messages, and the memory it writes to."""
-    capacity = messages * MESSAGE_BYTES_MAX
-    data = ffi.new("uint8_t[]", capacity)
-    batch = ffi.new("struct dnet_batch *", {"data": data, "capacity": capacity})
-    return batch, data
+def _advertise(group: Sequence[Object]) -> None:
+    """Tell neighbours about IPv6 addresses. Nobody is worse off for not being told, so that a failure is none."""
+    for item in group:
+        if isinstance(item, Announced) and item.addresses6:
+            sandbox = next(other for other in group if isinstance(other, Sandbox))
+            addresses = b"".join(address.packed for address in item.addresses6)
+            with suppress(DnetError), entered(sandbox) as (namespace, _):
+                lib.dnet_advertise(namespace, item.index, mac_bytes(item.mac), addresses, len(item.addresses6))
 
 
 def _sandbox_array(sandboxes: Sequence[Sandbox]) -> tuple[Any, list[Any]]:
@@ -593,6 +787,7 @@ def _sandbox_array(sandboxes: Sequence[Sandbox]) -> tuple[Any, list[Any]]:
         name = ffi.new("char[]", os.fsencode(item.name_path)) if item.name_path else ffi.NULL
         target.pin = pin
         target.name = name
+        target.inode, target.cookie = identity(item)
         alive += (pin, name)
     return array, alive
 
@@ -619,37 +814,6 @@ def _supervise(call: Callable[[], int], control: Any, count: int, on_progress: P
     return work.result()
 
 
-def _attributes(message: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    while offset + 4 <= len(message):
-        size, kind = struct.unpack_from("=HH", message, offset)
-        if size < 4:  # noqa: PLR2004  a header's own length
-            return
-        yield kind & 0x3FFF, message[offset + 4 : offset + size]
-        offset += (size + 3) & ~3
-
-
-def _refused(item: Object, code: int, text: str) -> DnetError:
-    """Build the error of an object that the kernel refused."""
-    what = f"create {item}"
-    if code == errno.EEXIST and isinstance(item, (Bridge, Veth, Sandbox)):
-        return Conflict(
-            f"cannot {what}: it exists already, and is not dnet's",
-            object=str(item),
-            hint="remove or rename it",
-        )
-    if code == errno.EXFULL:
-        return Exhausted(f"cannot {what}: the bridge has no port left (the kernel's limit is 1,023)", object=str(item))
-    return _refusal(what, code, text)
-
-
-def _refusal(what: str, code: int, text: str) -> DnetError:
-    if code == errno.EOPNOTSUPP:
-        reason = text or os.strerror(code)
-        return Unsupported(
-            f"cannot {what}: {reason}",
-            object=what,
-            hint="this kernel lacks the feature; `dnet doctor` lists them",
-        )
-    if code == errno.EPERM:
-        return NeedsRoot(f"cannot {what}: {os.strerror(code)}", object=what, hint="run it as root, with sudo say")
-    return KernelRefused(what, code, f"{os.strerror(code)} ({text})" if text else os.strerror(code))
+def _index_of(message: bytes) -> int:
+    """Return ifi_index of a message about a link."""
+    return int.from_bytes(message[20:24], sys.byteorder)

@@ -1,4 +1,4 @@
-"""The values a caller hands in and gets back: specifications, networks, containers, endpoints. Rank 2, pure.
+"""The values a caller gets back: networks, containers, endpoints, links; and checks of what is handed in. Rank 2, pure.
 
 All are frozen. Addresses are `ipaddress` values; MACs are lower-case text; times are seconds since the epoch.
 """
@@ -6,26 +6,26 @@ All are frozen. Addresses are `ipaddress` values; MACs are lower-case text; time
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from dnet.errors import InvalidRequest
-from dnet.ports import PortMapping, Publish, parse_expose, parse_publish
+from dnet.ports import PortMapping
+from dnet.values import Value, frozen
 
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
 N = TypeVar("N", IPv4Network, IPv6Network)
-Item = TypeVar("Item")
 
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 NAME_CHARACTERS_MAX = 128
 MAC_PATTERN = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest, and the largest an IPv4 packet can fill
 
-NUMBER_DIGITS_MAX = 9
+VID_MAX = 4094  # IEEE 802.1Q-2018, table 9-2: 0 is no VLAN, 4095 is reserved
 HOSTNAME_PATTERN = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?\Z")
 DOMAIN_CHARACTERS_MAX = 253  # RFC 1035, without the root's dot
 HOSTNAME_CHARACTERS_MAX = 64
@@ -33,7 +33,10 @@ HOSTNAME_CHARACTERS_MAX = 64
 DEFAULT_NETWORK = "bridge"
 DEFAULT_DEVICE = "dnet0"
 MODE_NONE = "none"
-RESERVED_NETWORK_NAMES = frozenset({"host", "none", "container", "default"})
+MODE_HOST = "host"
+MODE_CONTAINER = "container:"
+MODE_FOREIGN = "foreign"  # a container that somebody else made and keeps
+INTERFACE_PATTERN = re.compile(r"[!-$&-.0-9;-~]{1,15}\Z")  # dev_valid_name() and IFNAMSIZ; a % it would fill in
 
 
 def check_name(name: str, what: str) -> str:
@@ -44,6 +47,14 @@ def check_name(name: str, what: str) -> str:
             object=name,
             hint=f"use letters, digits, '_', '.', '-', first a letter or digit, at most {NAME_CHARACTERS_MAX} in all",
         )
+    return name
+
+
+def check_interface(name: str) -> str:
+    """Return the name of a network interface if the kernel allows it, and it is not the loopback's."""
+    if not INTERFACE_PATTERN.match(name) or name in {".", "..", "lo", "all", "default"}:
+        hint = "use at most 15 ASCII characters, without '/', ':', '%' and spaces"
+        raise InvalidRequest(f"invalid interface name {name!r}", object=name, hint=hint)
     return name
 
 
@@ -123,8 +134,8 @@ def _read_subnet(text: str, what: str, kind: type[N], example: str) -> N:
     return network
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+@frozen(kw_only=True)
+class Settings(Value):
     """What the three files of a container are made from, besides its network.
 
     `dns`, `dns_search` and `dns_options` are empty where the host's resolv.conf is followed; `extra_hosts` holds
@@ -175,240 +186,93 @@ def parse_extra_host(text: str) -> tuple[str, str]:
     return check_domain(name), str(parse_any_address(address.strip("[]"), f"address of --add-host {name}"))
 
 
-class ContainerOptions(TypedDict, total=False):
-    """ContainerSpec's fields as keywords of Engine.create, name and network apart."""
+@frozen(kw_only=True)
+class PortVlans(Value):
+    """The VLANs of a bridge's port, as IEEE 802.1Q has them.
 
-    ip: str | IPv4Address | None
-    ip6: str | IPv6Address | None
-    mac: str
-    mtu: int
-    publish: Iterable[str | Publish]
-    publish_all: bool
-    expose: Iterable[str | int]
-    hostname: str
-    domainname: str
-    dns: Iterable[str]
-    dns_search: Iterable[str]
-    dns_options: Iterable[str]
-    add_hosts: Iterable[str]
-    labels: Mapping[str, str] | None
-
-
-class NetworkOptions(TypedDict, total=False):
-    """NetworkSpec's fields as keywords of Engine.create_network, the name apart."""
-
-    driver: str
-    subnet: str | IPv4Network | None
-    gateway: str | IPv4Address | None
-    ip_range: str | IPv4Network | None
-    ipv6: bool
-    subnet6: str | IPv6Network | None
-    gateway6: str | IPv6Address | None
-    aux_addresses: Mapping[str, str | IPAddress] | None
-    internal: bool
-    icc: bool
-    masquerade: bool
-    host_binding: str | IPAddress | None
-    mtu: int
-    labels: Mapping[str, str] | None
-    options: Mapping[str, str] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSpec:
-    """What is asked of one container. Unset fields are chosen by the engine; text is read and checked here.
-
-    `publish` takes Docker's `-p` grammar, `expose` that of `--expose`; `publish_all` publishes what is exposed.
+    An access port is in the one VLAN `access`: frames come and leave untagged. A trunk is in many and their frames
+    are tagged; `trunk` holds ranges (first, last), ascending and apart. What comes untagged belongs to its `native`
+    VLAN, whose frames leave untagged, too; that is one of the trunk's. A port of neither kind passes nothing. 0 means
+    none.
     """
 
-    name: str = ""
-    network: str = DEFAULT_NETWORK
-    ip: IPv4Address | None = None
-    ip6: IPv6Address | None = None
-    mac: str = ""
-    mtu: int = 0
-    publish: tuple[Publish, ...] = ()
-    publish_all: bool = False
-    expose: tuple[tuple[int, str], ...] = ()
-    settings: Settings = field(default_factory=lambda: Settings(hostname=""))
-    labels: Mapping[str, str] = field(default_factory=dict)
+    access: int = 0
+    trunk: tuple[tuple[int, int], ...] = ()
+    native: int = 0
 
-    def __init__(
-        self,
-        *,
-        name: str = "",
-        network: str = DEFAULT_NETWORK,
-        ip: str | IPv4Address | None = None,
-        ip6: str | IPv6Address | None = None,
-        mac: str = "",
-        mtu: int = 0,
-        publish: Iterable[str | Publish] = (),
-        publish_all: bool = False,
-        expose: Iterable[str | int] = (),
-        hostname: str = "",
-        domainname: str = "",
-        dns: Iterable[str] = (),
-        dns_search: Iterable[str] = (),
-        dns_options: Iterable[str] = (),
-        add_hosts: Iterable[str] = (),
-        labels: Mapping[str, str] | None = None,
-    ) -> None:
-        if network == "host" or network.startswith("container:"):
-            hint = "create makes networks; use bridge, none, or a network's name"
-            raise InvalidRequest(f"mode {network} has no network of its own to make", object=network, hint=hint)
-        if network == MODE_NONE and (ip or ip6 or mac):
-            raise InvalidRequest("a container of mode none has no interface to give an address to", object=network)
-        _set(
-            self,
-            name=check_name(name, "container") if name else "",
-            network=check_name(network, "network"),
-            ip=parse_address(str(ip), "address") if ip else None,
-            ip6=parse_address6(str(ip6), "IPv6 address") if ip6 else None,
-            mac=check_mac(mac) if mac else "",
-            mtu=check_mtu(mtu),
-            publish=tuple(parse_publish(item) if isinstance(item, str) else item for item in _listed(publish)),
-            publish_all=publish_all,
-            expose=tuple(pair for item in _listed(expose) for pair in parse_expose(str(item))),
-            settings=Settings(
-                hostname=check_hostname(hostname) if hostname else "",
-                domainname=check_domain(domainname) if domainname else "",
-                dns=tuple(str(parse_any_address(item, "DNS server")) for item in _listed(dns)),
-                dns_search=tuple(item if item == "." else check_domain(item) for item in _listed(dns_search)),
-                dns_options=tuple(check_word(item, "resolver option") for item in _listed(dns_options)),
-                extra_hosts=tuple(parse_extra_host(item) for item in _listed(add_hosts)),
-            ),
-            labels=dict(labels or {}),
+    @property
+    def untagged(self) -> int:
+        """The VLAN of untagged frames, or 0."""
+        return self.access or self.native
+
+    @property
+    def tagged(self) -> Iterator[int]:
+        """The VLANs whose tagged frames the port takes, ascending."""
+        return (vid for first, last in self.trunk for vid in range(first, last + 1))
+
+    @property
+    def trunk_text(self) -> str:
+        """The trunk as people write it; empty for a port that is none."""
+        return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in self.trunk)
+
+    def __str__(self) -> str:
+        if self.access:
+            return f"VLAN {self.access}"
+        native = f" native {self.native}" if self.native else ""
+        return f"trunk {self.trunk_text}{native}" if self.trunk else "no VLAN"
+
+
+@frozen(kw_only=True)
+class Process(Value):
+    """What a container runs, as `docker run` describes it. Made by `check_process`.
+
+    `user` is `user[:group]`, names or numbers of the container's own. `rootfs` is the directory that is its root, or
+    empty: then it sees the host's files and writes to a layer of its own. In the foreground, standard input is the
+    caller's only with `is_interactive`; `removes_itself` is for whoever removes the container afterwards.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str = ""
+    user: str = ""
+    rootfs: str = ""
+    is_read_only: bool = False
+    has_terminal: bool = False
+    is_interactive: bool = False
+    removes_itself: bool = False
+
+
+@frozen(kw_only=True)
+class Status(Value):
+    """How a container's process is: `created` (never started), `running` (`pid`) or `exited` (`exit_code`).
+
+    `exit_code` is 128 + n after signal n, and None where nobody was there to see the end, as after a power failure.
+    """
+
+    state: str
+    pid: int = 0
+    exit_code: int | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"exited ({'unknown' if self.exit_code is None else self.exit_code})"
+            if self.state == "exited"
+            else self.state
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSpec:
-    """What is asked of a network; `mtu` 0 is the kernel's default. Text is read and checked here."""
-
-    name: str
-    driver: str = "bridge"
-    subnet: IPv4Network | None = None
-    gateway: IPv4Address | None = None
-    ip_range: IPv4Network | None = None
-    ipv6: bool = False
-    subnet6: IPv6Network | None = None
-    gateway6: IPv6Address | None = None
-    aux_addresses: Mapping[str, IPAddress] = field(default_factory=dict)
-    internal: bool = False
-    icc: bool = True
-    masquerade: bool = True
-    host_binding: IPAddress | None = None
-    snat: IPv4Address | None = None
-    snat6: IPv6Address | None = None
-    mtu: int = 0
-    labels: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        driver: str = "bridge",
-        subnet: str | IPv4Network | None = None,
-        gateway: str | IPv4Address | None = None,
-        ip_range: str | IPv4Network | None = None,
-        ipv6: bool = False,
-        subnet6: str | IPv6Network | None = None,
-        gateway6: str | IPv6Address | None = None,
-        aux_addresses: Mapping[str, str | IPAddress] | None = None,
-        internal: bool = False,
-        icc: bool = True,
-        masquerade: bool = True,
-        host_binding: str | IPAddress | None = None,
-        mtu: int = 0,
-        labels: Mapping[str, str] | None = None,
-        options: Mapping[str, str] | None = None,
-    ) -> None:
-        if name in RESERVED_NETWORK_NAMES:
-            raise InvalidRequest(
-                f"network name {name} is a mode of containers", object=name, hint="choose another name"
-            )
-        if not subnet and (gateway or ip_range or aux_addresses):
-            raise InvalidRequest("gateway, ip-range and aux-address need a subnet", object=name, hint="add --subnet")
-        if gateway6 and not subnet6:
-            raise InvalidRequest("an IPv6 gateway needs an IPv6 subnet", object=name, hint="add one with --subnet")
-        fields: dict[str, Any] = {
-            "name": check_name(name, "network"),
-            "driver": driver,
-            "subnet": parse_subnet(str(subnet)) if subnet else None,
-            "gateway": parse_address(str(gateway), "gateway") if gateway else None,
-            "ip_range": parse_subnet(str(ip_range), "ip-range") if ip_range else None,
-            "ipv6": ipv6 or bool(subnet6),
-            "subnet6": parse_subnet6(str(subnet6)) if subnet6 else None,
-            "gateway6": parse_address6(str(gateway6), "gateway") if gateway6 else None,
-            "aux_addresses": {
-                key: parse_any_address(str(value), f"aux-address {key}") for key, value in (aux_addresses or {}).items()
-            },
-            "internal": internal,
-            "icc": icc,
-            "masquerade": masquerade,
-            "host_binding": parse_any_address(str(host_binding), "host binding") if host_binding else None,
-            "snat": None,
-            "snat6": None,
-            "mtu": mtu,
-            "labels": dict(labels or {}),
-            "options": dict(options or {}),
-        }
-        fields |= read_options(options or {})
-        check_mtu(fields["mtu"])
-        _set(self, **fields)
-
-
-def read_options(options: Mapping[str, str]) -> dict[str, Any]:
-    """Read driver options by their Docker names into fields of NetworkSpec."""
-    fields: dict[str, Any] = {}
-    for key, value in options.items():
-        if key not in _OPTIONS:
-            hint = f"known: {', '.join(sorted(_OPTIONS))}"
-            raise InvalidRequest(f"there is no network option {key!r}", object=key, hint=hint)
-        name, read = _OPTIONS[key]
-        fields[name] = read(value, f"option {key}")
-    return fields
-
-
-def _read_number(text: str, what: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or len(text) > NUMBER_DIGITS_MAX:
-        raise InvalidRequest(f"{what} is not a number that could be meant: {text!r}", object=text)
-    return int(text)
-
-
-def _read_boolean(text: str, what: str) -> bool:
-    if text.lower() not in {"true", "false", "1", "0"}:
-        raise InvalidRequest(f"{what} is neither true nor false: {text!r}", object=text)
-    return text.lower() in {"true", "1"}
-
-
-_OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
-    "com.docker.network.driver.mtu": ("mtu", _read_number),
-    "com.docker.network.bridge.enable_ip_masquerade": ("masquerade", _read_boolean),
-    "com.docker.network.bridge.enable_icc": ("icc", _read_boolean),
-    "com.docker.network.bridge.host_binding_ipv4": ("host_binding", parse_any_address),
-    "com.docker.network.host_ipv4": ("snat", parse_address),
-    "com.docker.network.host_ipv6": ("snat6", parse_address6),
-}
-
-
-def _listed(items: Iterable[Item] | str) -> Iterable[Item | str]:
-    """Return the items; a text alone is one item, not its letters."""
-    return [items] if isinstance(items, str) else items
-
-
-def _set(target: object, **fields: object) -> None:
-    """Fill a frozen value from its own __init__."""
-    for key, value in fields.items():
-        object.__setattr__(target, key, value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
+@frozen(kw_only=True)
+class Network(Value):
     """Endpoints that can reach each other. `device` is the bridge, `device_index` its ifindex.
 
-    `snat` and `snat6`, when set, replace masquerading's choice of the source address.
+    `snat` and `snat6`, when set, replace masquerading's choice of the source address. `vlan` is the VLAN of the
+    gateway, and of endpoints that ask for none; 0 where the network knows no VLANs, which `vlan_backend` keeps apart:
+    `bpf`, `bridge` or `ovs`.
+
+    A bridge that `owns_device` is False of was there before the network, and stays; what in `found` was there too is
+    not dnet's to remove: `gateway`, `gateway6`, `link_local`, `route_localnet`, `loopback_route`; `device_mac` is its
+    MAC address, which would otherwise follow those of its ports. `uplinks` are interfaces of the host's that have
+    become ports of the bridge.
     """
 
     id: str
@@ -432,11 +296,31 @@ class Network:
     labels: Mapping[str, str]
     options: Mapping[str, str]
     created: float
+    vlan: int = 0
+    vlan_backend: str = ""
+    owns_device: bool = True
+    device_mac: str = ""
+    found: tuple[str, ...] = ()
+    uplinks: tuple[str, ...] = ()
+
+    @property
+    def is_enclosed(self) -> bool:
+        """Whether nobody but the network's containers is on the bridge."""
+        return self.owns_device and not self.uplinks
+
+    @property
+    def has_own_subnets(self) -> bool:
+        """Whether nobody but the network's containers, and its gateway, is in the subnets."""
+        return self.is_enclosed and not self.found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """What joins one sandbox to one network. `host_interface` is the veth's end on the host."""
+@frozen(kw_only=True)
+class Endpoint(Value):
+    """What joins one sandbox to one network. `host_interface` is the veth's end on the host.
+
+    Of a container's endpoints, one at most has a gateway of each family, through which the default route goes and on
+    which ports are published.
+    """
 
     id: str
     network_id: str
@@ -449,14 +333,115 @@ class Endpoint:
     mac: str
     host_interface: str
     host_index: int
+    aliases: tuple[str, ...] = ()
+    gateway_priority: int = 0
+    vlans: PortVlans | None = None
+
+    def vlans_on(self, network: Network) -> PortVlans | None:
+        """Return the VLANs of the endpoint's port: those asked for, else the network's; None without VLANs."""
+        return (self.vlans or PortVlans(access=network.vlan)) if network.vlan else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
+@frozen
+class Link(Value):
+    """Docker's link: `parent` reaches `child`, both containers' names, under the name `alias`."""
+
+    parent: str
+    child: str
+    alias: str
+
+    def __str__(self) -> str:
+        return f"{self.parent}/{self.alias}"
+
+
+@frozen(kw_only=True)
+class KernelRoute(Value):
+    """A route that is not dnet's, as the kernel told it: through which device, in words, and as it came, in hex."""
+
+    version: int
+    device: str
+    index: int
+    text: str
+    message: str
+
+
+@frozen(kw_only=True)
+class Attachment(Value):
+    """An interface of a container that belongs to no network of dnet's.
+
+    `kind` says what it is: `bridge`, the inner end of a veth whose other end, `host_interface`, is a port of the
+    host's bridge `device`; `macvlan` on the host's interface `device`, in one of the modes of macvlan; `direct`, that
+    interface itself, `before` being what it had on the host; `dummy`, one that leads nowhere. `device_index` is 0
+    while the host has no such device: then nothing of the attachment exists.
+
+    `gateways` are those asked for, one of each family at most; `defaults` the versions of IP whose default route goes
+    through it now. `lease` is what DHCP granted, as leases.Lease has it.
+    """
+
+    id: str
+    kind: str
+    device: str
+    device_index: int
+    interface: str
+    host_index: int
+    host_interface: str
+    addresses: tuple[IPInterface, ...]
+    gateways: tuple[IPAddress, ...]
+    mac: str
+    mtu: int
+    macvlan_mode: str = ""
+    is_dhcp: bool = False
+    hostname: str = ""
+    gateway_priority: int = 0
+    defaults: tuple[int, ...] = ()
+    before: Mapping[str, Any] = field(default_factory=dict)
+    lease: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ways(self) -> tuple[IPAddress, ...]:
+        """The gateways that a default route may go to: those asked for, and of IPv4 else what DHCP named."""
+        if not self.lease or any(way.version == 4 for way in self.gateways):  # noqa: PLR2004
+            return self.gateways
+        # Classless routes, where there are any, are all the routes there are: RFC 3442.
+        routes = self.lease["classless_routes"]
+        named = [way for network, way in routes if network == "0.0.0.0/0" and way] if routes else self.lease["routers"]
+        return (*self.gateways, *map(IPv4Address, named[:1]))
+
+
+@frozen
+class StaticRoute(Value):
+    """A route of a container that the user asked for.
+
+    Without an `interface` it goes where its gateway is; metric 0 is the kernel's own choice. `index` is that of an
+    interface that is not dnet's, 0 for others.
+    """
+
+    destination: IPNetwork
+    gateway: IPAddress | None
+    interface: str = ""
+    metric: int = 0
+    index: int = 0
+
+    def __str__(self) -> str:
+        words = ["default" if self.destination.prefixlen == 0 else str(self.destination)]
+        words += [f"via {self.gateway}"] if self.gateway else []
+        words += [f"dev {self.interface}"] if self.interface else []
+        words += [f"metric {self.metric}"] if self.metric else []
+        return " ".join(words)
+
+
+@frozen(kw_only=True)
+class Container(Value):
     """What the user names: a sandbox and its endpoints. `sandbox` is the path its namespace is pinned at.
 
     `files` is the directory of its hosts, hostname and resolv.conf; `exposed` holds (port, protocol) pairs, those of
-    published ports included.
+    published ports included. In mode `container:ID`, `shares` is the id of the container whose sandbox and files it
+    has. `links` are those to other containers, `linked_by` those of others to it. `status` is `created`, `running` or
+    `exited (3)`; `pid` is that of the process while it runs, `exit_code` how it ended, if that is known.
+
+    `routes` are those that the user asked for, `displaced` default routes of others that dnet's are in the place of. A
+    container of mode `foreign` is somebody else's: dnet only attaches to it. It is called what its target is
+    (`docker:web`), `target` are the fields of targets.Target, and it has no files.
     """
 
     id: str
@@ -473,3 +458,13 @@ class Container:
     exposed: tuple[tuple[int, str], ...]
     ports: tuple[PortMapping, ...]
     endpoints: tuple[Endpoint, ...]
+    shares: str = ""
+    links: tuple[Link, ...] = ()
+    linked_by: tuple[Link, ...] = ()
+    process: Process | None = None
+    pid: int = 0
+    exit_code: int | None = None
+    attachments: tuple[Attachment, ...] = ()
+    routes: tuple[StaticRoute, ...] = ()
+    displaced: tuple[KernelRoute, ...] = ()
+    target: Mapping[str, Any] = field(default_factory=dict)

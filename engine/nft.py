@@ -137,8 +137,13 @@ class Nft:
 
     def has_table(self, table: str) -> bool:
         """Whether a table such as `inet dnet` exists and has chains."""
-        # By its chains: for `list tables` libnftables 1.0.6 reads all elements of all tables (60 ms at 10,000).
-        return any(f"{item['family']} {item['table']}" == table for item in self.json("list chains", "chain"))
+        return bool(self.chains(table))
+
+    def chains(self, table: str) -> set[str]:
+        """Return the names of a table's chains; none when there is no such table."""
+        # For `list tables` libnftables 1.0.6 reads all elements of all tables (60 ms at 10,000).
+        found = self.json("list chains", "chain")
+        return {item["name"] for item in found if f"{item['family']} {item['table']}" == table}
 
 
 def _element(item: Any) -> Element:

@@ -7,35 +7,39 @@ touched, only looked at.
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, ip_interface
+from itertools import count
+from typing import Any
 
-from dnet import hostports, ipam, names
+from dnet import bridges, hostports, ipam, names, nat
+from dnet.bridges import Taken
 from dnet.drivers import bridge
 from dnet.errors import Conflict, Exhausted, InvalidRequest, Unsupported
 from dnet.kernel import Kernel
 from dnet.model import (
     DEFAULT_DEVICE,
     DEFAULT_NETWORK,
-    MODE_NONE,
+    MODE_CONTAINER,
+    MODE_HOST,
     Container,
-    ContainerSpec,
     Endpoint,
     IPAddress,
     IPNetwork,
+    Link,
     Network,
-    NetworkSpec,
 )
 from dnet.ports import PortMapping, Publish
-from dnet.rows import veth_name
+from dnet.rows import veth_name, with_gateways
+from dnet.specs import DRIVERS, ContainerSpec, EndpointSpec, NetworkSpec
 from dnet.store import Store
 
 RESOLV_CONF = "/etc/resolv.conf"
 NAME_ATTEMPTS_MAX = 1000
+DEFAULT_VLAN = 1  # as on every switch
 _LAST_PORT = "last_automatic_port"
 
 
@@ -66,37 +70,50 @@ def _nameservers() -> list[IPNetwork]:
     return found
 
 
-def network(store: Store, kernel: Kernel, spec: NetworkSpec, busy: Sequence[IPNetwork], owner: str) -> Network:
-    """Insert the network that `spec` describes, in phase `creating`; inside a transaction."""
-    if spec.driver != "bridge":
-        raise Unsupported(f"there is no network driver {spec.driver!r}", object=spec.driver, hint="use bridge")
+def check_driver(spec: NetworkSpec) -> None:
+    """Raise unless there is such a driver."""
+    if spec.driver not in DRIVERS:
+        hint = f"use {' or '.join(DRIVERS)}"
+        raise Unsupported(f"there is no network driver {spec.driver!r}", object=spec.driver, hint=hint)
+
+
+def network(
+    store: Store, kernel: Kernel, spec: NetworkSpec, busy: Sequence[IPNetwork], owner: str, taken: Taken | None = None
+) -> Network:
+    """Insert the network that `spec` describes, in phase `creating`; inside a transaction.
+
+    `taken` is what it has because of what there is; without, a Linux bridge is looked for.
+    """
     if store.network_phase(spec.name):
         hint = "remove it first, or choose another name"
         raise Conflict(f"network {spec.name} exists already", object=spec.name, hint=hint)
     identity = new_id()
+    device = spec.bridge or (DEFAULT_DEVICE if spec.name == DEFAULT_NETWORK else f"br-{identity[:12]}")
+    if taken is None:
+        index, taken = _device(store, kernel, spec, device)
+    else:
+        index = 0  # the kernel's own choice, which nothing goes by
+        _check_device(store, kernel, device, taken)
     others = store.reserved_subnets()
-    subnet = spec.subnet or ipam.free_subnet([*busy, *(other for _, other in others)])
-    subnet6 = spec.subnet6 or (ipam.unique_local_subnet(identity) if spec.ipv6 else None)
-    own = {other for _, other in others}
+    subnet = taken.subnet or spec.subnet or ipam.free_subnet([*busy, *(other for _, other in others)])
+    subnet6 = taken.subnet6 or spec.subnet6 or (ipam.unique_local_subnet(identity) if spec.ipv6 else None)
+    own = {other for _, other in others} | {net for net in (taken.subnet, taken.subnet6) if net}
     routes = [route for route in busy if route not in own and route.prefixlen < route.max_prefixlen]
-    for given in (spec.subnet, spec.subnet6):
-        if given:
-            ipam.check_subnet(given, others, routes)
-    ipam.check_gateways(spec, subnet, subnet6)
+    for net, is_chosen in ((subnet, spec.subnet or taken.subnet), (subnet6, spec.subnet6 or taken.subnet6)):
+        if net and is_chosen:
+            ipam.check_subnet(net, others, routes)
+    ipam.check_gateways(spec, subnet, subnet6, (taken.gateway, taken.gateway6))
     _check_host_addresses(kernel, spec)
-    device = DEFAULT_DEVICE if spec.name == DEFAULT_NETWORK else f"br-{identity[:12]}"
-    if kernel.device_index(device):
-        hint = f"remove it with `ip link delete {device}` if nothing needs it"
-        raise Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
+    vlan = taken.vlan or spec.vlan or (DEFAULT_VLAN if spec.vlan_backend else 0)
     made = Network(
         id=identity,
         name=spec.name,
         driver=spec.driver,
         subnet=subnet,
-        gateway=spec.gateway or subnet[1],
+        gateway=taken.gateway or spec.gateway or subnet[1],
         ip_range=spec.ip_range,
         subnet6=subnet6,
-        gateway6=(spec.gateway6 or subnet6[1]) if subnet6 else None,
+        gateway6=(taken.gateway6 or spec.gateway6 or subnet6[1]) if subnet6 else None,
         aux_addresses=spec.aux_addresses,
         internal=spec.internal,
         icc=spec.icc,
@@ -104,15 +121,89 @@ def network(store: Store, kernel: Kernel, spec: NetworkSpec, busy: Sequence[IPNe
         host_binding=spec.host_binding,
         snat=spec.snat,
         snat6=spec.snat6,
-        mtu=spec.mtu,
+        mtu=spec.mtu or taken.mtu,
         device=device,
-        device_index=store.take_indexes(1)[0],
+        device_index=index or store.take_indexes(1)[0],
         labels=spec.labels,
-        options=spec.options,
+        options=taken.options,
         created=time.time(),
+        vlan=vlan,
+        vlan_backend=vlan_backend(kernel, spec.driver, spec.vlan_backend) if vlan else "",
+        owns_device=taken.owns_device,
+        device_mac=taken.mac,
+        found=taken.found,
     )
     store.insert_network(made, owner)
     return made
+
+
+def _device(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tuple[int, Taken]:
+    """Return the index of the bridge if it is the user's own, else 0, and what the network takes from what there is."""
+    index = kernel.device_index(device)
+    if index and not spec.bridge:
+        hint = f"remove it with `ip link delete {device}` if nothing needs it"
+        raise Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
+    _check_unheld(store, device)
+    if index:
+        return index, _observed(kernel, spec, index)
+    spec.check_subnets()
+    return 0, _of_host(kernel, spec)
+
+
+def _observed(kernel: Kernel, spec: NetworkSpec, index: int) -> Taken:
+    report = kernel.report()
+    return bridges.take(spec, next(item for item in report.links if item.index == index), report)
+
+
+def _of_host(kernel: Kernel, spec: NetworkSpec) -> Taken:
+    """Return the subnets of which the host has the gateway's address already, on an interface to be adopted."""
+    taken: dict[str, Any] = {}
+    found = []
+    hosts = {item.interface for item in kernel.report().addresses} if spec.gateway or spec.gateway6 else set()
+    for suffix, subnet, gateway in (("", spec.subnet, spec.gateway), ("6", spec.subnet6, spec.gateway6)):
+        if subnet and gateway and ip_interface((gateway, subnet.prefixlen)) in hosts:
+            taken |= {f"subnet{suffix}": subnet, f"gateway{suffix}": gateway}
+            found.append(f"gateway{suffix}")
+    return Taken(**taken, found=tuple(found), options=spec.options)
+
+
+def _check_device(store: Store, kernel: Kernel, device: str, taken: Taken) -> None:
+    """Raise when another network has the device, or it is somebody's and shall be made."""
+    _check_unheld(store, device)
+    if taken.owns_device and kernel.device_index(device):
+        hint = f"remove it with `ip link delete {device}` if nothing needs it"
+        raise Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
+
+
+def _check_unheld(store: Store, device: str) -> None:
+    holder = store.network_on(device)
+    if holder:
+        hint = f"put containers on that network, or remove it with `dnet network rm {holder}`"
+        raise Conflict(f"bridge {device} is that of network {holder} already", object=device, hint=hint)
+
+
+def vlan_backend(kernel: Kernel, driver: str, wanted: str) -> str:
+    """Return what keeps a network's VLANs apart: the bridge itself where the kernel can, else programs at its ports."""
+    able = {"ovs"} if driver == "ovs" else {"bpf", "bridge"}
+    if wanted and wanted not in able:
+        raise InvalidRequest(
+            f"networks of driver {driver} cannot keep VLANs apart by {wanted}",
+            object=wanted,
+            hint=f"leave vlan_backend out, or choose {' or '.join(sorted(able))}",
+        )
+    if driver == "ovs":
+        return "ovs"
+    if wanted == "bpf":
+        return wanted
+    if kernel.has_bridge_vlans():
+        return "bridge"
+    if wanted:
+        raise Unsupported(
+            "this kernel's bridges do not filter VLANs",
+            object=wanted,
+            hint="it lacks CONFIG_BRIDGE_VLAN_FILTERING; use vlan_backend=bpf, or leave it out",
+        )
+    return "bpf"
 
 
 def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:
@@ -124,8 +215,8 @@ def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:
             raise InvalidRequest(f"no interface of the host has address {address}", object=str(address))
 
 
-class Containers:
-    """One reservation of containers, inside one transaction."""
+class Reservation:
+    """One reservation of containers or endpoints, inside one transaction."""
 
     def __init__(self, store: Store, kernel: Kernel, run_directory: str, places: Mapping[str, str]) -> None:
         """Reserve in `store`; `places` are where a container's name is a link: directory -> what it leads into."""
@@ -138,49 +229,125 @@ class Containers:
         # Links under wanted names that lead to containers of ours which are gone, to be removed before they are used.
         self.stale_names: list[str] = []
 
-    def reserve(self, specs: Sequence[ContainerSpec], networks: Mapping[str, Network], owner: str) -> list[Container]:
-        """Insert containers in phase `creating`; `networks` holds those that the specs name, by that name."""
-        chosen = self._choose_names([spec.name for spec in specs])
+    def reserve(self, specs: Sequence[ContainerSpec], owner: str) -> list[Container]:
+        """Insert containers in phase `creating`."""
+        networks = networks_of(self._store, [end for spec in specs for end in spec.endpoints])
         by_id = {net.id: net for net in networks.values()}
-        members = {
-            identity: [spec for spec in specs if spec.network in networks and networks[spec.network].id == identity]
-            for identity in by_id
-        }
-        addresses = {identity: self._choose_addresses(by_id[identity], members[identity]) for identity in by_id}
-        indexes = iter(self._store.take_indexes(sum(spec.network != MODE_NONE for spec in specs)))
+        chosen = self._choose_names([spec.name for spec in specs])
+        ends = self._choose_endpoints([spec.endpoints for spec in specs], networks)
         ports = self.host_ports() if any(spec.publish or spec.publish_all for spec in specs) else None
-        containers = []
+        links = self._links(dict(zip(chosen, specs, strict=True)), dict(zip(chosen, ends, strict=True)))
+        linked_by = self._store.links_to(chosen)
+        for link in (link for members in links.values() for link in members):
+            linked_by.setdefault(link.child, []).append(link)
+        containers: dict[str, Container] = {}
         now = time.time()
-        for name, spec in zip(chosen, specs, strict=True):
-            ends: tuple[Endpoint, ...] = ()
-            if spec.network != MODE_NONE:
-                net = networks[spec.network]
-                ends = (_endpoint(net, spec, next(addresses[net.id]), next(indexes)),)
+        for name, spec, own in zip(chosen, specs, ends, strict=True):
             identity = new_id()
-            containers.append(
-                Container(
-                    id=identity,
-                    name=name,
-                    mode=networks[spec.network].name if ends else spec.network,
-                    sandbox=f"{self._run_directory}/netns/{identity[:12]}",
-                    files=f"{self._run_directory}/etc/{identity[:12]}",
-                    settings=spec.settings
-                    if spec.settings.hostname
-                    else replace(spec.settings, hostname=identity[:12]),
-                    created=now,
-                    status="created",
-                    mtu=spec.mtu,
-                    labels=spec.labels,
-                    publish_all=spec.publish_all,
-                    exposed=exposed_by(spec),
-                    ports=self._publish(name, spec, networks[spec.network], ports) if ends and ports else (),
-                    endpoints=ends,
-                )
+            shared = self._shared(spec, containers)
+            settings = shared.settings if shared else spec.settings
+            place = shared.id if shared else identity
+            made = Container(
+                id=identity,
+                name=name,
+                mode=f"{MODE_CONTAINER}{shared.id}" if shared else networks[spec.mode].name if own else spec.mode,
+                sandbox=f"{self._run_directory}/netns/{place[:12]}",
+                files=f"{self._run_directory}/etc/{place[:12]}",
+                settings=settings
+                if settings.hostname
+                else replace(settings, hostname=os.uname().nodename if spec.mode == MODE_HOST else identity[:12]),
+                created=now,
+                status="created",
+                mtu=spec.mtu,
+                labels=spec.labels,
+                publish_all=spec.publish_all,
+                exposed=exposed_by(spec),
+                ports=(),
+                endpoints=with_gateways(own, by_id),
+                shares=place if shared else "",
+                links=links.get(name, ()),
+                linked_by=tuple(linked_by.get(name, ())),
+                process=spec.process,
             )
+            if own and ports:
+                made = replace(made, ports=self._publish(made, spec, by_id, ports))
+            containers[name] = made
         if ports and ports.last_automatic:
             self._store.set_setting(_LAST_PORT, ports.last_automatic)
-        self._store.insert_containers(containers, owner)
-        return containers
+        made_now = list(containers.values())
+        self._store.insert_containers(made_now, owner)
+        return made_now
+
+    def join(
+        self,
+        members: Sequence[Container],
+        wanted: EndpointSpec,
+        network: Network,
+        present: Mapping[str, Collection[str]] | None = None,
+    ) -> list[tuple[Container, Endpoint]]:
+        """Choose an endpoint on one more network for each of some containers; nothing is inserted.
+
+        `present` are names of further interfaces that are in the containers, by the containers' ids.
+        """
+        for item in members:
+            for end in item.endpoints:
+                if end.network_id == network.id:
+                    hint = f"`dnet network disconnect {network.name} {item.name}` takes it off"
+                    sentence = f"container {item.name} is on network {network.name} already"
+                    raise Conflict(sentence, object=item.name, hint=hint)
+        used = [
+            {end.interface for end in item.endpoints}
+            | {wire.interface for wire in item.attachments}
+            | set((present or {}).get(item.id, ()))
+            for item in members
+        ]
+        for item, names_used in zip(members, used, strict=True):
+            if wanted.interface in names_used:
+                sentence = f"container {item.name} has an interface {wanted.interface} already"
+                raise Conflict(sentence, object=item.name, hint="choose another name")
+        ends = self._choose_endpoints([(wanted,)] * len(members), {wanted.network: network}, used)
+        return [(item, end) for item, (end,) in zip(members, ends, strict=True)]
+
+    def _shared(self, spec: ContainerSpec, others: Mapping[str, Container]) -> Container | None:
+        """Return the container whose sandbox a specification is to share; a sharer's is that of its own."""
+        if not spec.shares:
+            return None
+        found = others.get(spec.shares) or self._store.container(spec.shares)
+        return self._store.container(found.shares) if found.shares else found
+
+    # Links
+
+    def _links(
+        self, specs: Mapping[str, ContainerSpec], ends: Mapping[str, Sequence[Endpoint]]
+    ) -> dict[str, tuple[Link, ...]]:
+        """Return the links of each container, checked: the other one exists, and is on a network of this one's."""
+        found: dict[str, tuple[Link, ...]] = {}
+        known: dict[str, tuple[str, set[str]]] = {}
+        for parent, spec in specs.items():
+            links = []
+            for reference, alias in spec.links:
+                if reference not in known:
+                    known[reference] = self._linkable(reference, ends)
+                child, networks = known[reference]
+                if child == parent:
+                    raise InvalidRequest(f"container {parent} cannot be linked to itself", object=parent)
+                if networks.isdisjoint(end.network_id for end in ends[parent]):
+                    raise InvalidRequest(
+                        f"containers {parent} and {child} are on no network together",
+                        object=child,
+                        hint=f"put {parent} on a network of {child}'s with --network",
+                    )
+                links.append(Link(parent, child, alias))
+            if links:
+                found[parent] = tuple(links)
+        return found
+
+    def _linkable(self, reference: str, ends: Mapping[str, Sequence[Endpoint]]) -> tuple[str, set[str]]:
+        """Return the name of the container that a link means, and the ids of its networks."""
+        if reference in ends:
+            return reference, {end.network_id for end in ends[reference]}
+        child = self._store.container(reference)
+        return child.name, {end.network_id for end in child.endpoints}
 
     # Names
 
@@ -211,7 +378,7 @@ class Containers:
 
     def _random_name(self, taken: set[str]) -> str:
         for attempt in range(NAME_ATTEMPTS_MAX):
-            name = names.readable(random.randrange(names.COUNT * (1 + attempt)))  # noqa: S311
+            name = names.readable(int.from_bytes(os.urandom(4)) % (names.COUNT * (1 + attempt)))
             is_free = name not in taken and not self._store.held_names([name])
             if is_free and not any(os.path.lexists(os.path.join(directory, name)) for directory in self._places):
                 return name
@@ -228,13 +395,44 @@ class Containers:
 
     # Addresses
 
+    def _choose_endpoints(
+        self,
+        wanted: Sequence[Sequence[EndpointSpec]],
+        networks: Mapping[str, Network],
+        used: Sequence[set[str]] | None = None,
+    ) -> list[list[Endpoint]]:
+        """Return the endpoints of each container; `networks` are by the references, `used` names of interfaces."""
+        by_network: dict[str, list[EndpointSpec]] = {}
+        for specs in wanted:
+            for spec in specs:
+                by_network.setdefault(networks[spec.network].id, []).append(spec)
+        known = {net.id: net for net in networks.values()}
+        addresses = {identity: self._choose_addresses(known[identity], by_network[identity]) for identity in by_network}
+        indexes = iter(self._store.take_indexes(sum(map(len, wanted))))
+        chosen = []
+        for position, specs in enumerate(wanted):
+            names_used = set(used[position]) if used else set()
+            names_used |= {spec.interface for spec in specs if spec.interface}
+            ends = []
+            for spec in specs:
+                net = networks[spec.network]
+                interface = spec.interface or next(name for name in _interfaces() if name not in names_used)
+                names_used.add(interface)
+                ends.append(_endpoint(net, spec, interface, next(addresses[net.id]), next(indexes)))
+            if len({end.network_id for end in ends}) < len(ends):
+                raise InvalidRequest("a container joins a network once", object=specs[0].network)
+            if len({end.interface for end in ends}) < len(ends):
+                raise InvalidRequest("two interfaces have the same name", object=specs[0].interface)
+            chosen.append(ends)
+        return chosen
+
     def _choose_addresses(
-        self, net: Network, members: Sequence[ContainerSpec]
+        self, net: Network, members: Sequence[EndpointSpec]
     ) -> Iterator[tuple[IPv4Address, IPv6Address | None]]:
-        """Return the addresses of the specs on one network, in their order: those asked for, else the lowest free."""
+        """Return the addresses of endpoints of one network, in their order: those asked for, else the lowest free."""
         taken = self._store.taken_addresses(net.id)
         room = bridge.PORTS_MAX - len(taken)
-        if len(members) > room:
+        if net.driver == "bridge" and len(members) > room:
             raise Exhausted(
                 f"{len(members)} containers do not fit on network {net.name}: its bridge has {room} "
                 f"of {bridge.PORTS_MAX} ports left",
@@ -285,7 +483,9 @@ class Containers:
             held.setdefault(address, inode)
         return held
 
-    def _publish(self, name: str, spec: ContainerSpec, net: Network, ports: ipam.HostPorts) -> tuple[PortMapping, ...]:
+    def _publish(
+        self, container: Container, spec: ContainerSpec, networks: Mapping[str, Network], ports: ipam.HostPorts
+    ) -> tuple[PortMapping, ...]:
         wanted = list(spec.publish)
         if spec.publish_all:
             explicit = {(port, item.protocol) for item in spec.publish for port in item.container_ports}
@@ -294,26 +494,31 @@ class Containers:
                 for port, protocol in exposed_by(spec)
                 if (port, protocol) not in explicit
             ]
-        return publish(name, net, wanted, ports)
+        return publish(container, networks, wanted, ports)
 
 
-def publish(name: str, net: Network, wanted: Sequence[Publish], ports: ipam.HostPorts) -> tuple[PortMapping, ...]:
+def publish(
+    container: Container, networks: Mapping[str, Network], wanted: Sequence[Publish], ports: ipam.HostPorts
+) -> tuple[PortMapping, ...]:
     """Return the mappings of a container's `-p`s; each of them one for every address it is bound to."""
     found: list[PortMapping] = []
     for item in wanted:
-        found += ports.assign(name, item, _bindings(net, item))
+        found += ports.assign(container.name, item, _bindings(container, networks, item))
     return tuple(sorted(found, key=PortMapping.order))
 
 
-def _bindings(net: Network, item: Publish) -> list[IPAddress]:
-    """Return the host addresses that a `-p` is bound to; without one, all of each family that the network has."""
-    address = item.host_ip or net.host_binding
+def _bindings(container: Container, networks: Mapping[str, Network], item: Publish) -> list[IPAddress]:
+    """Return the host addresses that a `-p` is bound to; without one, all of each family that the container has."""
+    outlet, outlet6 = nat.outlet(container, 4), nat.outlet(container, 6)
+    binding = networks[outlet.network_id].host_binding if outlet else None
+    address = item.host_ip or binding
     if address is None:
-        return [ipam.ANY[4], *([ipam.ANY[6]] if net.subnet6 else [])]
-    if address.version == 6 and net.subnet6 is None:  # noqa: PLR2004
+        return [ipam.ANY[4], *([ipam.ANY[6]] if outlet6 else [])]
+    if address.version == 6 and outlet6 is None:  # noqa: PLR2004
+        name = outlet.network if outlet else "none"
         hint = "make the network with --ipv6, or publish on an IPv4 address"
         raise InvalidRequest(
-            f"port cannot be published on {address}: network {net.name} has no IPv6", object=str(address), hint=hint
+            f"port cannot be published on {address}: network {name} has no IPv6", object=str(address), hint=hint
         )
     return [address]
 
@@ -324,8 +529,16 @@ def exposed_by(spec: ContainerSpec) -> tuple[tuple[int, str], ...]:
     return tuple(sorted(pairs | set(spec.expose)))
 
 
+def _interfaces() -> Iterator[str]:
+    return (f"eth{number}" for number in count())
+
+
 def _endpoint(
-    net: Network, spec: ContainerSpec, addresses: tuple[IPv4Address, IPv6Address | None], host_index: int
+    net: Network,
+    spec: EndpointSpec,
+    interface: str,
+    addresses: tuple[IPv4Address, IPv6Address | None],
+    host_index: int,
 ) -> Endpoint:
     address, address6 = addresses
     has_gateway = not net.internal
@@ -333,7 +546,7 @@ def _endpoint(
         id=new_id(),
         network_id=net.id,
         network=net.name,
-        interface="eth0",
+        interface=interface,
         address=IPv4Interface((address, net.subnet.prefixlen)),
         gateway=net.gateway if has_gateway else None,
         address6=IPv6Interface((address6, net.subnet6.prefixlen)) if address6 and net.subnet6 else None,
@@ -341,9 +554,12 @@ def _endpoint(
         mac=spec.mac or ipam.mac_of(address),
         host_index=host_index,
         host_interface=veth_name(host_index),
+        aliases=spec.aliases,
+        gateway_priority=spec.gateway_priority,
+        vlans=spec.vlans,
     )
 
 
-def networks_of(store: Store, specs: Sequence[ContainerSpec]) -> dict[str, Network]:
-    """Return the networks that specs name, by the name or id they use."""
-    return {reference: store.network(reference) for reference in {spec.network for spec in specs} - {MODE_NONE}}
+def networks_of(store: Store, ends: Iterable[EndpointSpec]) -> dict[str, Network]:
+    """Return the networks that endpoints are wanted on, by the name or id they use."""
+    return {reference: store.network(reference) for reference in {end.network for end in ends}}

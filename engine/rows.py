@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
-from typing import Any, Protocol
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from typing import Any, NamedTuple, Protocol
 
-from dnet.model import Container, Endpoint, IPAddress, Network, Settings
+from dnet.model import (
+    MODE_CONTAINER,
+    MODE_FOREIGN,
+    Attachment,
+    Container,
+    Endpoint,
+    IPAddress,
+    KernelRoute,
+    Link,
+    Network,
+    PortVlans,
+    Process,
+    Settings,
+    StaticRoute,
+)
 from dnet.ports import PortMapping
 
 
@@ -27,7 +52,21 @@ def _labels(text: str) -> Mapping[str, str]:
     return dict(json.loads(text)) if text != "{}" else {}
 
 
-def network(row: Row) -> Network:
+class Adoption(NamedTuple):
+    """An interface that is, or is being made, a port of a network's bridge; `snapshot` is uplink's.
+
+    The phase `trial` is that of one which goes back unless somebody confirms it, `restoring` that of one which is
+    being made again, and remembered whether it succeeds or not.
+    """
+
+    interface: str
+    network_id: str
+    snapshot: str
+    phase: str
+    owner: str
+
+
+def network(row: Row, uplinks: Iterable[str] = ()) -> Network:
     """Return the network of a row."""
     return Network(
         id=row["id"],
@@ -51,6 +90,12 @@ def network(row: Row) -> Network:
         labels=_labels(row["labels"]),
         options=_labels(row["options"]),
         created=float(row["created"]),
+        vlan=row["vlan"],
+        vlan_backend=row["vlan_backend"],
+        owns_device=bool(row["owns_device"]),
+        device_mac=row["device_mac"],
+        found=tuple(json.loads(row["found"])) if row["found"] != "[]" else (),
+        uplinks=tuple(uplinks),
     )
 
 
@@ -70,16 +115,143 @@ def _endpoint(row: Row, network: Network) -> Endpoint:
         mac=row["mac"],
         host_index=row["host_index"],
         host_interface=veth_name(row["host_index"]),
+        aliases=tuple(json.loads(row["aliases"])) if row["aliases"] != "[]" else (),
+        gateway_priority=row["gateway_priority"],
+        vlans=_vlans(row["vlans"]) if row["vlans"] else None,
+    )
+
+
+def _vlans(text: str) -> PortVlans:
+    fields = json.loads(text)
+    return PortVlans(
+        access=fields["access"],
+        trunk=tuple((first, last) for first, last in fields["trunk"]),
+        native=fields["native"],
+    )
+
+
+def order(interface: str) -> tuple[int, str]:
+    """Return a key that sorts a container's interfaces: eth2 before eth10."""
+    number = interface.lstrip("abcdefghijklmnopqrstuvwxyz")
+    return (int(number), interface) if number.isdecimal() else (1 << 31, interface)
+
+
+def with_gateways(ends: Sequence[Endpoint], networks: Mapping[str, Network]) -> tuple[Endpoint, ...]:
+    """Return a container's endpoints with the gateways of those that the default routes go through.
+
+    As Docker chooses (libnetwork's Sandbox.getGatewayEndpoint): the highest priority, then networks of both
+    families, then the first name; for each family by itself, and never an internal network. `networks` are by id.
+    """
+    if len(ends) == 1 and (ends[0].gateway or networks[ends[0].network_id].internal):
+        return tuple(ends)
+    able = [end for end in ends if not networks[end.network_id].internal]
+    able.sort(key=lambda end: (-end.gateway_priority, end.address6 is None, end.network))
+    first = next((end.id for end in able), "")
+    first6 = next((end.id for end in able if end.address6), "")
+    return tuple(
+        replace(
+            end,
+            gateway=networks[end.network_id].gateway if end.id == first else None,
+            gateway6=networks[end.network_id].gateway6 if end.id == first6 else None,
+        )
+        for end in sorted(ends, key=lambda end: order(end.interface))
+    )
+
+
+def with_defaults(container: Container, networks: Mapping[str, Network]) -> Container:
+    """Return a container with the default route of each family given to one of its interfaces at most.
+
+    Attachments that ask for it are chosen from before endpoints of the same priority. Into a foreign container only
+    what asks for it by a priority above 0 brings a default route.
+    """
+    is_foreign = container.mode == MODE_FOREIGN
+    ends = with_gateways(container.endpoints, networks) if container.endpoints else ()
+    if not container.attachments and not is_foreign:
+        return container if ends == container.endpoints else replace(container, endpoints=ends)
+    won: dict[int, str] = {}
+    for version in (4, 6):
+        able = [item for item in container.attachments if any(way.version == version for way in item.ways)]
+        first = max(able, key=lambda item: item.gateway_priority, default=None)
+        rivals = [end for end in ends if (end.gateway if version == 4 else end.gateway6)]  # noqa: PLR2004
+        if first and all(end.gateway_priority <= first.gateway_priority for end in rivals):
+            won[version] = first.id
+    kept = [_without_gateways(end, won, is_foreign=is_foreign) for end in ends]
+    wired = [
+        replace(item, defaults=tuple(version for version, identity in won.items() if identity == item.id))
+        for item in sorted(container.attachments, key=lambda item: order(item.interface))
+    ]
+    return replace(container, endpoints=tuple(kept), attachments=tuple(wired))
+
+
+def _without_gateways(end: Endpoint, versions: Collection[int], *, is_foreign: bool) -> Endpoint:
+    """Return an endpoint without the gateways of families whose default route goes another way."""
+    unasked = is_foreign and end.gateway_priority <= 0
+    if end.gateway and (unasked or 4 in versions):  # noqa: PLR2004
+        end = replace(end, gateway=None)
+    if end.gateway6 and (unasked or 6 in versions):  # noqa: PLR2004
+        end = replace(end, gateway6=None)
+    return end
+
+
+def attachment(row: Row) -> Attachment:
+    """Return the attachment of a row."""
+    fields = json.loads(row["details"])
+    return Attachment(
+        id=row["id"],
+        device=row["device"],
+        interface=row["interface"],
+        host_index=row["host_index"],
+        **fields
+        | {
+            "addresses": tuple(map(ip_interface, fields["addresses"])),
+            "gateways": tuple(map(ip_address, fields["gateways"])),
+        },
+    )
+
+
+def attachment_details(item: Attachment) -> str:
+    """Return what an attachment's row has besides its other columns."""
+    names = [
+        name
+        for name in Attachment.__dataclass_fields__
+        if name not in {"id", "device", "interface", "host_index", "defaults"}
+    ]
+    fields = {name: getattr(item, name) for name in names}
+    fields |= {name: list(map(str, fields[name])) for name in ("addresses", "gateways")}
+    return json.dumps(fields)
+
+
+def static_route(row: Row) -> StaticRoute:
+    """Return the route of a row."""
+    return StaticRoute(
+        ip_network(row["destination"]),
+        ip_address(row["gateway"]) if row["gateway"] else None,
+        row["interface"],
+        row["metric"],
+        row["device_index"],
     )
 
 
 def containers(
     rows: Iterable[Row],
     ports: Iterable[Row],
+    links: Iterable[Row],
     networks: Mapping[str, Network],
     run_directory: str,
+    attachments: Iterable[Row] = (),
+    routes: Iterable[Row] = (),
 ) -> list[Container]:
-    """Gather joined rows, one per endpoint, and the published ports into containers."""
+    """Gather joined rows, one per endpoint, and those of all that a container has besides into containers.
+
+    A link's row has `parent`, `child` and `alias`, as `container_id` the end of it that it is for, and for their order
+    the parent's `number` and its `position` among the parent's.
+    """
+    wired: dict[str, list[Attachment]] = {}
+    for row in attachments:
+        wired.setdefault(row["container_id"], []).append(attachment(row))
+    ways: dict[str, list[StaticRoute]] = {}
+    for row in routes:
+        ways.setdefault(row["container_id"], []).append(static_route(row))
     endpoints: dict[str, list[Endpoint]] = {}
     heads: dict[str, Row] = {}
     for row in rows:
@@ -91,13 +263,16 @@ def containers(
     for row in ports:
         mapping = PortMapping(_host_ip(row["host_ip"]), row["host_port"], row["container_port"], row["protocol"])
         published.setdefault(row["container_id"], []).append(mapping)
-    return [
+    ends_of_links: dict[str, list[Link]] = {}
+    for row in sorted(links, key=lambda row: (row["number"], row["position"])):
+        ends_of_links.setdefault(row["container_id"], []).append(Link(row["parent"], row["child"], row["alias"]))
+    made = [
         Container(
             id=identity,
             name=row["name"],
             mode=row["mode"],
-            sandbox=f"{run_directory}/netns/{identity[:12]}",
-            files=f"{run_directory}/etc/{identity[:12]}",
+            sandbox=f"{run_directory}/netns/{(_shares(row) or identity)[:12]}",
+            files=f"{run_directory}/etc/{(_shares(row) or identity)[:12]}",
             settings=_settings(row["settings"]),
             created=float(row["created"]),
             status="created",
@@ -106,10 +281,41 @@ def containers(
             publish_all=bool(row["publish_all"]),
             exposed=tuple((port, protocol) for port, protocol in json.loads(row["exposed"])),
             ports=tuple(sorted(published.get(identity, ()), key=PortMapping.order)),
-            endpoints=tuple(sorted(endpoints[identity], key=lambda end: end.interface)),
+            endpoints=tuple(endpoints[identity]),
+            shares=_shares(row),
+            process=_process(row["process"]) if row["process"] else None,
+            links=tuple(link for link in ends_of_links.get(identity, ()) if link.parent == row["name"]),
+            linked_by=tuple(link for link in ends_of_links.get(identity, ()) if link.child == row["name"]),
+            attachments=tuple(wired.get(identity, ())),
+            routes=tuple(ways.get(identity, ())),
+            displaced=_displaced(row["displaced"]),
+            target=_labels(row["target"] or "{}"),
         )
         for identity, row in heads.items()
     ]
+    return [with_defaults(_at_target(item), networks) for item in made]
+
+
+def _at_target(container: Container) -> Container:
+    if container.mode != MODE_FOREIGN:
+        return container
+    return replace(container, sandbox=container.target["path"], files="")
+
+
+def _displaced(text: str) -> tuple[KernelRoute, ...]:
+    return tuple(KernelRoute(**fields) for fields in json.loads(text)) if text != "[]" else ()
+
+
+def _process(text: str) -> Process:
+    fields = json.loads(text)
+    fields["args"] = tuple(fields["args"])
+    fields["env"] = tuple((key, value) for key, value in fields["env"])
+    return Process(**fields)
+
+
+def _shares(row: Row) -> str:
+    """Return the id of the container whose sandbox this one has, also after that one has been removed by force."""
+    return str(row["mode"]).removeprefix(MODE_CONTAINER) if row["mode"].startswith(MODE_CONTAINER) else ""
 
 
 def _settings(text: str) -> Settings:

@@ -25,10 +25,23 @@ from typing import Any, TextIO, TypeVar
 
 from dnet import rows
 from dnet.errors import Conflict, InvalidRequest, NeedsRoot, NotFound, StateError
-from dnet.model import Container, IPAddress, IPNetwork, Network
+from dnet.model import (
+    MODE_CONTAINER,
+    MODE_FOREIGN,
+    Attachment,
+    Container,
+    Endpoint,
+    IPAddress,
+    IPNetwork,
+    Link,
+    Network,
+    PortVlans,
+    StaticRoute,
+)
 from dnet.ports import PortMapping
+from dnet.rows import Adoption
+from dnet.schema import SCHEMA_VERSION, SCHEMAS
 
-SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
 BUSY_TURN_S = 0.1
 _UNNAMED = "new-"  # an owner's file that is not locked yet
@@ -39,43 +52,23 @@ INDEX_BITS = 20
 PARAMETERS_MAX = 500
 T = TypeVar("T", Container, Network)
 
-_SCHEMA = """
-CREATE TABLE setting (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE network (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, driver TEXT NOT NULL, subnet TEXT NOT NULL,
-    gateway TEXT NOT NULL, ip_range TEXT NOT NULL, subnet6 TEXT NOT NULL, gateway6 TEXT NOT NULL,
-    aux_addresses TEXT NOT NULL, internal INTEGER NOT NULL, icc INTEGER NOT NULL, masquerade INTEGER NOT NULL,
-    host_binding TEXT NOT NULL, snat TEXT NOT NULL, snat6 TEXT NOT NULL, mtu INTEGER NOT NULL,
-    device TEXT NOT NULL UNIQUE, device_index INTEGER NOT NULL UNIQUE, labels TEXT NOT NULL, options TEXT NOT NULL,
-    created REAL NOT NULL, phase TEXT NOT NULL, owner TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE container (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, mode TEXT NOT NULL,
-    mtu INTEGER NOT NULL, publish_all INTEGER NOT NULL, exposed TEXT NOT NULL, settings TEXT NOT NULL,
-    labels TEXT NOT NULL, created REAL NOT NULL, phase TEXT NOT NULL, owner TEXT NOT NULL
-);
-CREATE TABLE endpoint (
-    id TEXT PRIMARY KEY, container_id TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE,
-    network_id TEXT NOT NULL REFERENCES network(id), interface TEXT NOT NULL, address INTEGER NOT NULL,
-    address6 TEXT, mac TEXT NOT NULL, host_index INTEGER NOT NULL UNIQUE,
-    UNIQUE (network_id, address), UNIQUE (network_id, address6), UNIQUE (container_id, interface)
-) WITHOUT ROWID;
-CREATE TABLE port_mapping (
-    protocol TEXT NOT NULL, host_port INTEGER NOT NULL, host_ip TEXT NOT NULL,
-    container_id TEXT NOT NULL REFERENCES container(id) ON DELETE CASCADE, container_port INTEGER NOT NULL,
-    PRIMARY KEY (protocol, host_port, host_ip)
-) WITHOUT ROWID;
-CREATE INDEX port_of_container ON port_mapping(container_id);
-CREATE INDEX endpoint_of_container ON endpoint(container_id);
-CREATE INDEX container_unready ON container(owner) WHERE phase <> 'ready';
-CREATE INDEX network_unready ON network(owner) WHERE phase <> 'ready';
-"""
 
 _CONTAINERS = """
-SELECT c.*, e.id AS endpoint_id, e.network_id, e.interface, e.address, e.address6, e.mac, e.host_index
+SELECT c.*, e.id AS endpoint_id, e.network_id, e.interface, e.address, e.address6, e.mac, e.host_index, e.aliases,
+    e.gateway_priority, e.vlans
 FROM container c LEFT JOIN endpoint e ON e.container_id = c.id
 """
+_READY = "WHERE c.phase IN ('ready', 'changing')"
+_OWN = f"{_READY} AND c.mode <> '{MODE_FOREIGN}'"
 _PORTS = "SELECT p.* FROM port_mapping p JOIN container c ON c.id = p.container_id"
+_ATTACHMENTS = "SELECT a.* FROM attachment a JOIN container c ON c.id = a.container_id"
+_ROUTES = "SELECT r.* FROM route r JOIN container c ON c.id = r.container_id"
+_LINKS = (
+    """SELECT c.id AS container_id, c.name AS parent, l.alias, l.child, c.number, l.position
+    FROM container c JOIN link l ON l.parent_id = c.id""",
+    """SELECT c.id AS container_id, p.name AS parent, l.alias, l.child, p.number, l.position
+    FROM container c JOIN link l ON l.child = c.name JOIN container p ON p.id = l.parent_id""",
+)
 
 
 class Store:
@@ -110,6 +103,11 @@ class Store:
             self._connection.row_factory = sqlite3.Row
             self._prepare()
 
+    @property
+    def operations(self) -> str:
+        """The directory in which each process that changes something has a file, which it closes at the end."""
+        return os.path.join(self._directory, "operations")
+
     def close(self) -> None:
         """Close the database, and let go of what this process owned."""
         self._connection.close()
@@ -139,15 +137,17 @@ class Store:
         execute = self._connection.execute
         execute("PRAGMA journal_mode = WAL")
         with self.write():
-            if execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
-                for statement in _SCHEMA.split(";"):
+            (version,) = execute("PRAGMA user_version").fetchone()
+            for schema in SCHEMAS[version:]:
+                for statement in schema.split(";"):
                     execute(statement)
+            if not version:
                 base = int.from_bytes(os.urandom(4)) % ((1 << (31 - INDEX_BITS)) - 2) + 1
                 execute(
                     "INSERT INTO setting VALUES ('index_base', ?), ('next_index', 0)",
                     (base << INDEX_BITS,),
                 )
-                execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -216,6 +216,18 @@ class Store:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    @contextmanager
+    def mending_lock(self) -> Iterator[None]:
+        """Hold the lock under which what is attached is made again, so that one process at a time does."""
+        with open(os.path.join(self._directory, "mending.lock"), "w", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def is_busy(self, container_id: str) -> bool:
+        """Whether another process is working on a container."""
+        found = self._query("SELECT owner FROM container WHERE id = ? AND phase <> 'ready'", (container_id,))
+        return bool(found) and self._is_alive(found[0][0])
+
     def new_owner(self) -> str:
         """Return the name under which one change reserves rows: that of this process, and a number.
 
@@ -232,16 +244,18 @@ class Store:
             # Locked before it has its name: unlocked under it, it would be taken for a dead process's.
             name = os.urandom(8).hex()
             path = self._owner_path(f"{_UNNAMED}{name}")
-            file = open(path, "w", encoding="ascii")  # noqa: SIM115  held until `close`
+            file = None
             try:
+                file = open(path, "w", encoding="ascii")  # noqa: SIM115  held until `close`
                 fcntl.flock(file, fcntl.LOCK_EX)
                 os.rename(path, self._owner_path(name))
                 self._owner_file, self._owner_name, self._owner_process = file, name, os.getpid()
             finally:
-                if self._owner_file is not file:
+                if file is None or self._owner_file is not file:
                     with suppress(FileNotFoundError):
                         os.unlink(path)
-                    file.close()
+                    if file:
+                        file.close()
         return self._owner_name
 
     def _owner_path(self, owner: str) -> str:
@@ -276,7 +290,7 @@ class Store:
         networks: list[Network] = []
         for owner in owners:
             containers += self._containers("WHERE c.phase IN ('creating', 'deleting') AND c.owner = ?", (owner,))
-            changing += self._containers("WHERE c.phase = 'changing' AND c.owner = ?", (owner,))
+            changing += self._containers("WHERE c.phase = 'changing' AND c.owner = ?", (owner,), is_whole=True)
             networks += self._networks("WHERE phase <> 'ready' AND owner = ?", (owner,))
         return containers, changing, networks
 
@@ -291,7 +305,9 @@ class Store:
             index = base + (number & mask)
             number += 1
             if not self._query(
-                "SELECT 1 FROM endpoint WHERE host_index = ?1 UNION SELECT 1 FROM network WHERE device_index = ?1",
+                "SELECT 1 FROM endpoint WHERE host_index = ?1 UNION SELECT 1 FROM network WHERE device_index = ?1 "
+                "UNION SELECT 1 FROM attachment WHERE host_index = ?1 "
+                "UNION SELECT 1 FROM made_bridge WHERE device_index = ?1",
                 (index,),
             ):
                 found.append(index)
@@ -331,6 +347,11 @@ class Store:
             (reference,),
         )
 
+    def network_on(self, device: str) -> str:
+        """Return the name of the network, ready or not, whose bridge a device is."""
+        found = self._query("SELECT name FROM network WHERE device = ?", (device,))
+        return str(found[0][0]) if found else ""
+
     def reserved_subnets(self) -> list[tuple[str, IPNetwork]]:
         """Return name and subnet of every network, ready or not; one of two families comes twice."""
         found = self._query("SELECT name, subnet, subnet6 FROM network")
@@ -347,8 +368,11 @@ class Store:
 
     def _networks(self, where: str, parameters: Sequence[Any] = ()) -> list[Network]:
         found = self._query(f"SELECT * FROM network {where}", parameters)
+        uplinks: dict[str, list[str]] = {}
+        for row in self._query("SELECT network_id, interface FROM adoption ORDER BY interface"):
+            uplinks.setdefault(row[0], []).append(row[1])
         with self._decoding():
-            return [rows.network(row) for row in found]
+            return [rows.network(row, uplinks.get(row["id"], ())) for row in found]
 
     def insert_network(self, network: Network, owner: str) -> None:
         """Insert a network in phase `creating`; inside a transaction."""
@@ -376,8 +400,61 @@ class Store:
             network.created,
             "creating",
             owner,
+            network.vlan,
+            network.vlan_backend,
+            network.owns_device,
+            network.device_mac,
+            json.dumps(network.found),
         )
         self._connection.execute(f"INSERT INTO network VALUES ({', '.join('?' * len(values))})", values)
+
+    def set_device(self, network: Network) -> None:
+        """Replace the index of a network's device, and what was found on it; inside a transaction.
+
+        After a reboot the index may be the old one of another bridge of the user's, which is not known by it any more.
+        """
+        execute = self._connection.execute
+        (lowest,) = execute("SELECT min(0, min(device_index)) - 1 FROM network").fetchone()
+        execute(
+            "UPDATE network SET device_index = ? WHERE device_index = ? AND id <> ?",
+            (lowest, network.device_index, network.id),
+        )
+        execute(
+            "UPDATE network SET device_index = ?, device_mac = ?, found = ? WHERE id = ?",
+            (network.device_index, network.device_mac, json.dumps(network.found), network.id),
+        )
+
+    # Interfaces that are ports of a network's bridge
+
+    def adoptions(self, network_ids: Collection[str] | None = None) -> list[Adoption]:
+        """Return the adopted interfaces, in whatever phase; of all networks, or of some."""
+        found = [Adoption(*row) for row in self._query("SELECT * FROM adoption ORDER BY interface")]
+        return [item for item in found if network_ids is None or item.network_id in network_ids]
+
+    def adoption(self, interface: str) -> Adoption | None:
+        """Return what is remembered of an interface."""
+        return next((item for item in self.adoptions() if item.interface == interface), None)
+
+    def put_adoption(self, item: Adoption) -> None:
+        """Insert or replace what is remembered of an interface; inside a transaction."""
+        self._connection.execute("INSERT OR REPLACE INTO adoption VALUES (?, ?, ?, ?, ?)", item)
+
+    def move_adoption(self, interface: str, phases: Sequence[str], phase: str, owner: str = "") -> bool:
+        """Give an adoption another phase if it is in one of some; return whether it was. Inside a transaction."""
+        marks = ",".join("?" * len(phases))
+        done = self._connection.execute(
+            f"UPDATE adoption SET phase = ?, owner = ? WHERE interface = ? AND phase IN ({marks})",
+            (phase, owner, interface, *phases),
+        )
+        return done.rowcount > 0
+
+    def delete_adoption(self, interface: str) -> None:
+        """Forget an adopted interface; inside a transaction."""
+        self._connection.execute("DELETE FROM adoption WHERE interface = ?", (interface,))
+
+    def abandoned_adoptions(self) -> list[Adoption]:
+        """Return those that an owner who died left half done."""
+        return [item for item in self.adoptions() if item.phase != "ready" and not self._is_alive(item.owner)]
 
     def taken_addresses(self, network_id: str) -> set[int]:
         """Return the IPv4 addresses of a network's endpoints, as integers; there are as many as endpoints."""
@@ -413,7 +490,7 @@ class Store:
 
     def containers(self) -> list[Container]:
         """Return the containers that are ready, in the order of their creation."""
-        return self._containers("WHERE c.phase IN ('ready', 'changing') ORDER BY c.number")
+        return self._containers(f"{_READY} ORDER BY c.number")
 
     def member_names(self, network_id: str) -> list[str]:
         """Return the names of the containers with an endpoint on a network, in whatever phase."""
@@ -431,40 +508,59 @@ class Store:
             (network_id,),
         )
 
+    def named_containers(self, names: Iterable[str]) -> list[Container]:
+        """Return those of some containers that are ready, by their names."""
+        return [
+            item
+            for chunk, marks in _chunks(names)
+            for item in self._containers(f"{_READY} AND c.name IN ({marks})", chunk)
+        ]
+
     def find_containers(self, reference: str) -> list[Container]:
-        """Return the ready container of that name or id, or those whose id begins so; a name comes first."""
-        exact = self._containers("WHERE c.phase IN ('ready', 'changing') AND c.name = ?", (reference,))
+        """Return the ready container of that name or id, or those whose id begins so; a name comes first.
+
+        Foreign ones have other names; see `foreign_containers`.
+        """
+        exact = self._containers(f"{_OWN} AND c.name = ?", (reference,))
         if exact or not reference or set(reference) - set("0123456789abcdef"):
             return exact
-        return self._containers(
-            "WHERE c.phase IN ('ready', 'changing') AND c.id >= ? AND c.id < ?", (reference, reference + "g")
-        )
+        return self._containers(f"{_OWN} AND c.id >= ? AND c.id < ?", (reference, reference + "g"))
+
+    def foreign_containers(self) -> list[Container]:
+        """Return somebody else's containers that something is attached to."""
+        return self._containers(f"{_READY} AND c.mode = '{MODE_FOREIGN}' ORDER BY c.number")
+
+    def reread(self, container_id: str) -> Container:
+        """Return a container, own or foreign, as it is now."""
+        return _only(self._containers(f"{_READY} AND c.id = ?", (container_id,)), container_id, "container")
 
     def held_names(self, names: Collection[str]) -> dict[str, str]:
         """Return which of `names` are taken, each with its holder's id."""
         held: dict[str, str] = {}
-        wanted = list(names)
-        for start in range(0, len(wanted), PARAMETERS_MAX):
-            chunk = wanted[start : start + PARAMETERS_MAX]
-            marks = ",".join("?" * len(chunk))
+        for chunk, marks in _chunks(names):
             held.update(
                 (row[0], row[1])
                 for row in self._query(f"SELECT name, id FROM container WHERE name IN ({marks})", chunk)
             )
         return held
 
-    def _containers(self, where: str, parameters: Sequence[Any] = ()) -> list[Container]:
-        found = self._query(f"{_CONTAINERS} {where}", parameters)
+    def _containers(self, where: str, parameters: Sequence[Any] = (), *, is_whole: bool = False) -> list[Container]:
+        """Return containers with what they have that is ready, or with all that there is of them."""
+        phases = {name: "" if is_whole else f" AND {name}.phase = 'ready'" for name in "ear"}
+        found = self._query(f"{_CONTAINERS}{phases['e']} {where}", parameters)
         ports = self._query(f"{_PORTS} {where}", parameters)
+        links = [row for half in _LINKS for row in self._query(f"{half} {where}", parameters)]
+        attachments = self._query(f"{_ATTACHMENTS}{phases['a']} {where}", parameters)
+        routes = self._query(f"{_ROUTES}{phases['r']} {where}", parameters)
         networks = self.networks_by_id()
         with self._decoding():
-            return rows.containers(found, ports, networks, self._run_directory)
+            return rows.containers(found, ports, links, networks, self._run_directory, attachments, routes)
 
     def insert_containers(self, containers: Iterable[Container], owner: str) -> None:
         """Insert containers and their endpoints in phase `creating`; inside a transaction."""
         members = list(containers)
         self._connection.executemany(
-            "INSERT INTO container VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?)",
+            "INSERT INTO container VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'creating', ?, ?, ?, '[]')",
             [
                 (
                     item.id,
@@ -477,30 +573,143 @@ class Store:
                     json.dumps(dict(item.labels)),
                     item.created,
                     owner,
+                    json.dumps(asdict(item.process)) if item.process else "",
+                    json.dumps(dict(item.target)) if item.target else "",
                 )
                 for item in members
             ],
         )
+        self.insert_endpoints([(item.id, end) for item in members for end in item.endpoints], "ready")
         self._connection.executemany(
-            "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO link VALUES (?, ?, ?, ?)",
+            [
+                (item.id, link.alias, link.child, position)
+                for item in members
+                for position, link in enumerate(item.links)
+            ],
+        )
+        for item in members:
+            if item.ports:
+                self.insert_ports(item.id, item.ports)
+
+    def insert_endpoints(self, endpoints: Iterable[tuple[str, Endpoint]], phase: str) -> None:
+        """Insert endpoints, each with the id of its container; inside a transaction."""
+        self._connection.executemany(
+            "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     end.id,
-                    item.id,
+                    container_id,
                     end.network_id,
                     end.interface,
                     int(end.address.ip),
                     str(end.address6.ip) if end.address6 else None,
                     end.mac,
                     end.host_index,
+                    json.dumps(end.aliases),
+                    end.gateway_priority,
+                    phase,
+                    _vlans_text(end.vlans),
                 )
-                for item in members
-                for end in item.endpoints
+                for container_id, end in endpoints
             ],
         )
-        for item in members:
-            if item.ports:
-                self.insert_ports(item.id, item.ports)
+
+    def set_vlans(self, endpoint_id: str, vlans: PortVlans | None) -> None:
+        """Change the VLANs of an endpoint; inside a transaction."""
+        sql = "UPDATE endpoint SET vlans = ? WHERE id = ?"
+        self._connection.execute(sql, (_vlans_text(vlans), endpoint_id))
+
+    def set_network_vlan(self, network: Network) -> None:
+        """Change the VLAN of a network and what keeps its VLANs apart; inside a transaction."""
+        sql = "UPDATE network SET vlan = ?, vlan_backend = ? WHERE id = ?"
+        self._connection.execute(sql, (network.vlan, network.vlan_backend, network.id))
+
+    def set_endpoint_phase(self, identities: Iterable[str], phase: str, table: str = "endpoint") -> None:
+        """Mark endpoints of containers that are changing as `ready`, or to be removed; inside a transaction.
+
+        With `table` "attachment", attachments.
+        """
+        self._connection.executemany(
+            f"UPDATE {table} SET phase = ? WHERE id = ?", [(phase, identity) for identity in identities]
+        )
+
+    def insert_attachments(self, attachments: Iterable[tuple[str, Attachment]]) -> None:
+        """Insert attachments in phase `creating`, each with the id of its container; inside a transaction."""
+        self._connection.executemany(
+            "INSERT INTO attachment VALUES (?, ?, ?, ?, ?, ?, 'creating')",
+            [
+                (item.id, container_id, item.interface, item.device, item.host_index, rows.attachment_details(item))
+                for container_id, item in attachments
+            ],
+        )
+
+    def set_attachment(self, item: Attachment) -> None:
+        """Change what is known of an attachment; inside a transaction."""
+        sql = "UPDATE attachment SET details = ? WHERE id = ?"
+        self._connection.execute(sql, (rows.attachment_details(item), item.id))
+
+    def users_of(self, device: str) -> dict[str, str]:
+        """Return the ids of attachments to a device of the host, in whatever phase, each with its container's name."""
+        sql = "SELECT a.id, c.name FROM attachment a JOIN container c ON c.id = a.container_id WHERE a.device = ?"
+        return {row[0]: row[1] for row in self._query(sql, (device,))}
+
+    def made_bridges(self) -> dict[str, int]:
+        """Return the bridges that dnet made for attachments, each with its index."""
+        return {row[0]: row[1] for row in self._query("SELECT device, device_index FROM made_bridge")}
+
+    def insert_made_bridge(self, device: str, index: int) -> None:
+        """Remember a bridge as one that dnet makes; inside a transaction."""
+        self._connection.execute("INSERT OR REPLACE INTO made_bridge VALUES (?, ?)", (device, index))
+
+    def forget_made_bridge(self, device: str) -> None:
+        """Forget that dnet made a bridge."""
+        with self.write():
+            self._connection.execute("DELETE FROM made_bridge WHERE device = ?", (device,))
+
+    def insert_routes(self, container_id: str, routes: Iterable[StaticRoute], phase: str) -> None:
+        """Insert routes of a container; inside a transaction."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO route VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    container_id,
+                    str(item.destination),
+                    item.metric,
+                    str(item.gateway or ""),
+                    item.interface,
+                    item.index,
+                    phase,
+                )
+                for item in routes
+            ],
+        )
+
+    def delete_routes(self, container_id: str, routes: Iterable[StaticRoute]) -> None:
+        """Delete routes of a container; inside a transaction."""
+        self._connection.executemany(
+            "DELETE FROM route WHERE container_id = ? AND destination = ? AND metric = ?",
+            [(container_id, str(item.destination), item.metric) for item in routes],
+        )
+
+    def set_target(self, container: Container) -> None:
+        """Change what a foreign container is called and where its namespace is; inside a transaction."""
+        sql = "UPDATE container SET name = ?, target = ? WHERE id = ?"
+        self._connection.execute(sql, (container.name, json.dumps(dict(container.target)), container.id))
+
+    def set_displaced(self, container: Container) -> None:
+        """Change the default routes that a container's own are in the place of; inside a transaction."""
+        text = json.dumps([asdict(item) for item in container.displaced])
+        self._connection.execute("UPDATE container SET displaced = ? WHERE id = ?", (text, container.id))
+
+    def forget_unused_targets(self) -> None:
+        """Forget foreign containers that nothing is attached to and nobody works on; inside a transaction."""
+        self._connection.execute(
+            f"DELETE FROM container WHERE mode = '{MODE_FOREIGN}' AND phase = 'ready' AND NOT EXISTS "
+            "(SELECT 1 FROM endpoint e WHERE e.container_id = container.id) AND NOT EXISTS "
+            "(SELECT 1 FROM attachment a WHERE a.container_id = container.id) AND NOT EXISTS "
+            "(SELECT 1 FROM route r WHERE r.container_id = container.id)"
+        )
 
     def insert_ports(self, container_id: str, ports: Iterable[PortMapping]) -> None:
         """Insert published ports of a container; inside a transaction."""
@@ -521,8 +730,41 @@ class Store:
         self._connection.execute("UPDATE container SET exposed = ? WHERE id = ?", (json.dumps(exposed), container_id))
 
     def rename(self, container_id: str, name: str) -> None:
-        """Change a container's name; inside a transaction."""
+        """Change a container's name, in the links to it too; inside a transaction."""
+        self._connection.execute(
+            "UPDATE link SET child = ?1 WHERE child = (SELECT name FROM container WHERE id = ?2)", (name, container_id)
+        )
         self._connection.execute("UPDATE container SET name = ? WHERE id = ?", (name, container_id))
+
+    def sharers(self, container_id: str) -> list[str]:
+        """Return the names of the containers that share a container's sandbox."""
+        mode = f"{MODE_CONTAINER}{container_id}"
+        sql = "SELECT name FROM container WHERE mode = ? AND mode LIKE 'container:%' ORDER BY name"
+        found = self._query(sql, (mode,))
+        return [str(row[0]) for row in found]
+
+    def parents(self, names: Collection[str]) -> list[Container]:
+        """Return the ready containers with links to containers of these names."""
+        found: dict[str, Container] = {}
+        for chunk, marks in _chunks(names):
+            where = f"{_READY} AND c.id IN (SELECT parent_id FROM link WHERE child IN ({marks}))"
+            found |= {item.id: item for item in self._containers(where, chunk)}
+        return list(found.values())
+
+    def links_to(self, names: Collection[str]) -> dict[str, list[Link]]:
+        """Return the links of ready containers to containers of these names, by name."""
+        if not self.has_links():
+            return {}
+        found: dict[str, list[Link]] = {}
+        for item in self.parents(names):
+            for link in item.links:
+                if link.child in names:
+                    found.setdefault(link.child, []).append(link)
+        return found
+
+    def has_links(self) -> bool:
+        """Whether any container is linked to another."""
+        return bool(self._query("SELECT 1 FROM link LIMIT 1"))
 
     # Phases
 
@@ -531,8 +773,17 @@ class Store:
         sql = "SELECT 1 FROM container WHERE owner = ?1 UNION SELECT 1 FROM network WHERE owner = ?1"
         return bool(self._query(sql, (owner,)))
 
+    def check_settled(self, containers: Iterable[Container]) -> None:
+        """Raise when another process is changing one of some containers; inside a transaction."""
+        sql = "SELECT owner FROM container WHERE id = ? AND phase = 'changing'"
+        for item in containers:
+            for row in self._query(sql, (item.id,)):
+                if self._is_alive(row[0]):
+                    sentence = f"container {item.name} is being changed by another dnet process"
+                    raise Conflict(sentence, object=item.name, hint="try again when that has ended")
+
     def set_changing(self, container_id: str, owner: str) -> None:
-        """Mark a container whose published ports are being changed; inside a transaction."""
+        """Mark a container whose published ports or endpoints are being changed; inside a transaction."""
         self._update("container", f"phase = 'changing', owner = '{owner}'", [container_id])
 
     def set_ready(self, table: str, identities: Sequence[str]) -> None:
@@ -569,6 +820,18 @@ class Store:
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE owner = ? AND phase IN ('creating', 'deleting')", (owner,)
                 )
+
+
+def _vlans_text(vlans: PortVlans | None) -> str:
+    return json.dumps(asdict(vlans)) if vlans else ""
+
+
+def _chunks(values: Iterable[str]) -> Iterator[tuple[list[str], str]]:
+    """Yield the values in as many parts as a statement takes, each with its marks for `IN (...)`."""
+    listed = list(values)
+    for start in range(0, len(listed), PARAMETERS_MAX):
+        chunk = listed[start : start + PARAMETERS_MAX]
+        yield chunk, ",".join("?" * len(chunk))
 
 
 def _only(found: Sequence[T], reference: str, what: str) -> T:

@@ -1,4 +1,4 @@
-"""Fake hosts, the world around them, and faults on demand: a pytest plugin. Rank 9, IO.
+"""Fake hosts, the world around them, and faults on demand: a pytest plugin. Rank 14, IO.
 
     pytest_plugins = ("dnet.testing",)                      # in conftest.py
 
@@ -9,7 +9,8 @@
         assert answer["peer"] == outside.host_address
 
 A fake host is a fresh network and mount namespace, kept by a process that ends when the test process does; so
-nothing is left behind and the real host stays untouched. Without root the fixtures skip, and fail where CI=true.
+nothing is left behind and the real host stays untouched. What runs in its containers then is killed. Without root the
+fixtures skip, and fail where CI=true.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import ctypes
 import difflib
 import errno
 import functools
+import glob
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -323,6 +326,7 @@ class FakeHost(Namespace):
         environment = {"DNET_STATE_DIR": str(self.state_dir), "DNET_RUN_DIR": str(self.run_dir)}
         super().__init__("host", keeper.pid, f"/proc/{keeper.pid}/ns/net", environment)
         self._cleanup.callback(_end, keeper)
+        self._cleanup.callback(_end_containers, self.inside(self.run_dir / "runtime"))
 
     def dnet(self, *arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None) -> Result:
         """Run the command line that is installed beside the interpreter; AssertionError unless it exits with `code`."""
@@ -385,7 +389,7 @@ class FakeHost(Namespace):
         tables = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
         names = [str(self.state_dir), str(self.run_dir), "/run", "/etc/netns"]
         places = [name for name in names if os.path.exists(self.inside(name))]
-        unwanted = ("-path", "/run/.etc", "-prune", "-o", "-name", "state.db*")
+        unwanted = ("-path", "/run/.etc", "-prune", "-o", "-name", "state.db*", "-o", "-name", "*.lock")
         find = ("find", *places, "(", *unwanted, "-o", "-printf", "%p %y %l\\n", ")")
         return {
             "links": _steady(self.json("ip -d -j link")),
@@ -453,6 +457,12 @@ class FaultyKernel(Kernel):
         if item is self.refused:
             # nlmsg_type follows nlmsg_len (linux/netlink.h).
             batch.data[start + 4], batch.data[start + 5] = struct.pack("=H", ABSENT_TYPE)
+
+    def perform(self, item: Object) -> None:
+        """Make so what no message can, unless that is what shall fail."""
+        if item is self.refused:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        super().perform(item)
 
     def drop_flows(self, items: Sequence[Flows], *, is_new: bool) -> None:
         """Drop connection tracking entries, or refuse."""
@@ -605,6 +615,32 @@ def _end(process: subprocess.Popen[str]) -> None:
         if stream:
             with contextlib.suppress(OSError):
                 stream.close()
+
+
+def _end_containers(directory: str) -> None:
+    """Kill the processes of containers, first those that wait for them, and remove their control groups."""
+    for kind in ("keeper", "pid"):
+        for path in glob.glob(f"{directory}/*/{kind}"):
+            name = path.split("/")[-2]
+            with contextlib.suppress(OSError, ValueError):
+                _kill(int(Path(path).read_text(encoding="ascii")), name)
+    for path in glob.glob(f"{directory}/*/"):
+        for hierarchy in ("", "*/"):
+            for group in glob.glob(f"/sys/fs/cgroup/{hierarchy}dnet-{path.split('/')[-2]}"):
+                with contextlib.suppress(OSError):
+                    os.rmdir(group)
+
+
+def _kill(pid: int, name: str) -> None:
+    """Kill a process that is in the container's control group or has its name among its words; wait for its end."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        # Pids are used again.
+        if any(name in Path(f"/proc/{pid}/{file}").read_text(errors="replace") for file in ("cgroup", "cmdline")):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            select.select([descriptor], [], [], TIMEOUT_S)
+    finally:
+        os.close(descriptor)
 
 
 def _enter(*paths: str) -> None:

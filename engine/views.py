@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dnet.errors import InvalidRequest, NotFound
-from dnet.model import Container, Endpoint, Network
+from dnet.model import MODE_CONTAINER, Attachment, Container, Endpoint, Network, PortVlans
 from dnet.ports import PortMapping, parse_expose
 
 Document = dict[str, Any]
@@ -26,25 +26,37 @@ def timestamp(seconds: float) -> str:
 def container_document(container: Container) -> Document:
     """Return what `inspect` prints of a container, with Docker's field names."""
     first = container.endpoints[0] if container.endpoints else None
+    process = container.process
     return {
         "Id": container.id,
         "Name": container.name,
         "Created": timestamp(container.created),
-        "State": {"Status": container.status, "Pid": 0},
+        "State": {
+            "Status": container.status.partition(" ")[0],
+            "Running": container.status == "running",
+            "Pid": container.pid,
+            "ExitCode": container.exit_code or 0,
+        },
         "Config": {
             "Hostname": container.settings.hostname,
             "Domainname": container.settings.domainname,
-            "Env": [],
+            "Env": [f"{key}={value}" for key, value in process.env] if process else [],
+            "Cmd": list(process.args) if process else None,
+            "WorkingDir": process.workdir if process else "",
+            "User": process.user if process else "",
+            "Tty": bool(process and process.has_terminal),
             "ExposedPorts": {f"{port}/{protocol}": {} for port, protocol in container.exposed},
             "Labels": dict(container.labels),
         },
         "HostConfig": {
             "NetworkMode": container.mode,
-            "Links": [],
+            "Links": [f"/{link.child}:/{link}" for link in container.links],
             "PublishAllPorts": container.publish_all,
             "Dns": list(container.settings.dns),
             "DnsSearch": list(container.settings.dns_search),
             "DnsOptions": list(container.settings.dns_options),
+            "AutoRemove": bool(process and process.removes_itself),
+            "ReadonlyRootfs": bool(process and process.is_read_only),
             "ExtraHosts": [f"{name}:{address}" for name, address in container.settings.extra_hosts],
         },
         "HostsPath": f"{container.files}/hosts",
@@ -61,6 +73,7 @@ def container_document(container: Container) -> Document:
             "IPv6Gateway": str(first.gateway6 or "") if first else "",
             "Ports": ports_document(container),
             "Networks": {end.network: _endpoint_document(end) for end in container.endpoints},
+            "Attachments": [attached_document(container, item, is_new=None) for item in container.attachments],
         },
     }
 
@@ -110,10 +123,81 @@ def _endpoint_document(end: Endpoint) -> Document:
         "MacAddress": end.mac,
         "EndpointID": end.id,
         "NetworkID": end.network_id,
-        "Aliases": [],
+        "Aliases": list(end.aliases),
         "HostInterface": end.host_interface,
-        "Vlan": None,
+        "Vlan": vlan_document(end.vlans),
     }
+
+
+def vlan_document(vlans: PortVlans | None) -> int | Document | None:
+    """Return the VID of an access port, a trunk's parts, or None where nothing is asked for."""
+    if vlans is None or vlans.access:
+        return vlans.access if vlans else None
+    return {"Trunk": vlans.trunk_text, "Native": vlans.native or None}
+
+
+def vlan_rows(containers: Iterable[Container], networks: Iterable[Network]) -> list[Document]:
+    """Return the ports of networks with VLANs, and the VLANs of each."""
+    known = {net.id: net for net in networks}
+    rows = [
+        {
+            "container": "",
+            "network": net.name,
+            "interface": net.device,
+            "vlan": net.vlan,
+            "trunk": "",
+            "native": 0,
+            "backend": net.vlan_backend,
+        }
+        for net in known.values()
+        if net.vlan
+    ]
+    for item in containers:
+        for end in item.endpoints:
+            net = known[end.network_id]
+            vlans = end.vlans_on(net)
+            if vlans:
+                rows.append(
+                    {
+                        "container": item.name,
+                        "network": net.name,
+                        "interface": end.interface,
+                        "vlan": vlans.access,
+                        "trunk": vlans.trunk_text,
+                        "native": vlans.native,
+                        "backend": net.vlan_backend,
+                    }
+                )
+    return rows
+
+
+def attached_interfaces(container: Container) -> list[Attachment | Endpoint]:
+    """Return a container's interfaces that were attached by hand: all that another's container has of dnet's."""
+    return [*container.attachments, *(container.endpoints if container.target else ())]
+
+
+def attached_document(container: Container, item: Attachment | Endpoint, *, is_new: bool | None) -> Document:
+    """Return an interface that was attached to a container; `is_new` None leaves that out."""
+    if isinstance(item, Endpoint):
+        addresses = [str(address) for address in (item.address, item.address6) if address]
+        gateways = [str(gateway) for gateway in (item.gateway, item.gateway6) if gateway]
+        kind, device, mode = "network", item.network, ""
+    else:
+        addresses, gateways = [str(address) for address in item.addresses], [str(way) for way in item.ways]
+        addresses = ([item.lease["address"]] if item.lease else []) + addresses
+        kind, device, mode = item.kind, item.device, item.macvlan_mode
+    document: Document = {
+        "target": container.name,
+        "interface": item.interface,
+        "kind": kind,
+        "device": device,
+        "mode": mode,
+        "addresses": addresses,
+        "gateways": gateways,
+        "mac": item.mac,
+        "host_interface": item.host_interface,
+    }
+    return document if is_new is None else document | {"new": is_new}
 
 
 def network_document(network: Network, containers: Iterable[Container]) -> Document:
@@ -150,10 +234,13 @@ def network_document(network: Network, containers: Iterable[Container]) -> Docum
             "Config": configs,
         },
         "Internal": network.internal,
+        "Vlan": network.vlan or None,
+        "VlanBackend": network.vlan_backend or None,
         "Options": {"com.docker.network.bridge.name": network.device} | dict(network.options),
         "Labels": dict(network.labels),
         "Containers": members,
         "Segments": [{"Device": network.device, "Endpoints": len(members)}],
+        "Uplinks": list(network.uplinks),
     }
 
 
@@ -170,18 +257,25 @@ def brief_network(network: Network) -> Document:
     }
 
 
-def row(container: Container) -> tuple[str, ...]:
-    """Return one line of `ps`."""
+def row(container: Container, names: Mapping[str, str]) -> tuple[str, ...]:
+    """Return one line of `ps`; `names` are containers' names by id."""
     return (
         container.id[:12],
         container.name,
-        container.mode,
+        _mode(container, names),
         ", ".join(end.network for end in container.endpoints),
         ", ".join(str(end.address.ip) for end in container.endpoints),
         ", ".join(ports_column(container)),
         container.status,
-        "",
+        ", ".join(map(str, container.linked_by)),
     )
+
+
+def _mode(container: Container, names: Mapping[str, str]) -> str:
+    """Return the mode with the name of the container that it shares the sandbox of."""
+    if not container.mode.startswith(MODE_CONTAINER):
+        return container.mode
+    return MODE_CONTAINER + names.get(container.shares, container.mode.removeprefix(MODE_CONTAINER)[:12])
 
 
 def ports_column(container: Container) -> list[str]:
@@ -192,17 +286,17 @@ def ports_column(container: Container) -> list[str]:
     ]
 
 
-def row_document(container: Container) -> Document:
-    """Return one entry of `ps --json`."""
+def row_document(container: Container, names: Mapping[str, str]) -> Document:
+    """Return one entry of `ps --json`; `names` as for `row`."""
     return {
         "id": container.id,
         "name": container.name,
-        "mode": container.mode,
+        "mode": _mode(container, names),
         "networks": [end.network for end in container.endpoints],
         "ips": [str(end.address.ip) for end in container.endpoints],
         "ports": port_documents(container.ports),
         "status": container.status,
-        "links": [],
+        "links": [str(link) for link in container.linked_by],
         "created": timestamp(container.created),
         "labels": dict(container.labels),
     }
@@ -221,6 +315,25 @@ def bulk_document(container: Container) -> Document:
         "host_interface": first.host_interface if first else "",
         "ports": port_documents(container.ports),
     }
+
+
+def link_rows(containers: Iterable[Container]) -> list[Document]:
+    """Return the links between containers, each with the ports that it is about: the child's exposed ones."""
+    listed = list(containers)
+    by_name = {item.name: item for item in listed}
+    return [
+        {
+            "parent": link.parent,
+            "child": link.child,
+            "alias": link.alias,
+            "ports": [f"{port}/{protocol}" for port, protocol in by_name[link.child].exposed]
+            if link.child in by_name
+            else [],
+            "present": link.child in by_name,
+        }
+        for item in listed
+        for link in item.links
+    ]
 
 
 def check_template(template: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, Protocol
 
-from dnet import etcfiles, nat
-from dnet.drivers import bridge
-from dnet.model import Container, Network
-from dnet.objects import Directory, File, Link, NftTable, Object
+from dnet import etcfiles, interfaces, nat
+from dnet.drivers import attachment, bridge, ovs
+from dnet.model import MODE_FOREIGN, MODE_HOST, Container, Endpoint, Link, Network
+from dnet.objects import Directory, File, NftTable, Object, Symlink
 
 # Where `ip netns` looks for names (iproute2's NETNS_RUN_DIR).
 NAME_DIRECTORY = "/run/netns"
@@ -18,11 +18,34 @@ ETC_DIRECTORY = "/etc/netns"
 Group = tuple[Object, ...]
 
 
-class HostResolver(NamedTuple):
-    """The texts of the host's resolv.conf and of systemd-resolved's own."""
+class Driver(Protocol):
+    """What a driver tells of networks and endpoints: a module with these functions."""
+
+    def network(self, net: Network) -> Group:
+        """Return all that exists because a network does, the table itself apart."""
+
+    def endpoint(self, net: Network, container: Container, end: Endpoint) -> Group:
+        """Return all that exists because an endpoint does, its sandbox apart."""
+
+    def port(self, net: Network, end: Endpoint) -> Group:
+        """Return what makes an endpoint's host end, which exists, a port of the network's bridge."""
+
+    def vlans(self, net: Network) -> Iterable[Object]:
+        """Return what, apart from the bridge, keeps its VLANs apart."""
+
+    def port_vlans(self, net: Network, end: Endpoint) -> Iterable[Object]:
+        """Return what, apart from the port, says which VLANs it passes."""
+
+
+DRIVERS: Mapping[str, Driver] = {"bridge": bridge, "ovs": ovs}
+
+
+class HostFiles(NamedTuple):
+    """The texts of the host's resolv.conf, of systemd-resolved's own, and of the host's hosts."""
 
     resolv_conf: str
-    systemd: str
+    systemd: str = ""
+    hosts: str = ""
 
 
 def name_path(name: str) -> str:
@@ -32,26 +55,89 @@ def name_path(name: str) -> str:
 
 def network(net: Network, *, is_first: bool) -> Group:
     """Return the objects of a network; the first one brings the table, and the last one takes it along."""
-    return (*((NftTable(),) if is_first else ()), *bridge.network(net))
+    return (*((NftTable(),) if is_first else ()), *DRIVERS[net.driver].network(net))
 
 
-def container(item: Container, networks: Mapping[str, Network], resolver: HostResolver) -> Group:
-    """Return the objects of a container; `networks` are by id."""
-    rules: list[Object] = []
-    links = list(bridge.sandbox(item, name_path(item.name)))
-    members = [networks[end.network_id] for end in item.endpoints]
-    for position, (net, end) in enumerate(zip(members, item.endpoints, strict=True)):
-        if position == 0:
-            rules += nat.container_objects(item, net, end)
-        links += bridge.endpoint(net, item, end)
+def container(
+    item: Container, networks: Mapping[str, Network], host: HostFiles, peers: Mapping[str, Container] | None = None
+) -> Group:
+    """Return the objects of a container; `networks` are by id, `peers` the containers it has links with by name."""
+    if item.shares:
+        return (Symlink(f"{ETC_DIRECTORY}/{item.name}", item.files), Symlink(name_path(item.name), item.sandbox))
+    links = list(interfaces.sandbox(item, name_path(item.name)))
+    for end in item.endpoints:
+        net = networks[end.network_id]
+        links += DRIVERS[net.driver].endpoint(net, item, end)
+    for wire in item.attachments:
+        links += attachment.attachment(item, wire)
+    if item.routes:
+        links += attachment.routes(item, inner_indexes(item))
+    if item.mode == MODE_FOREIGN:
+        return (*container_rules(item, networks, peers or {}), *links)
     files = (
         Directory(item.files),
         File(f"{item.files}/hostname", etcfiles.hostname(item)),
-        File(f"{item.files}/hosts", etcfiles.hosts(item, members)),
-        File(f"{item.files}/resolv.conf", etcfiles.resolv_conf(item, *resolver)),
-        Link(f"{ETC_DIRECTORY}/{item.name}", item.files),
+        File(f"{item.files}/hosts", hosts(item, networks, host, peers or {})),
+        File(f"{item.files}/resolv.conf", etcfiles.resolv_conf(item, host.resolv_conf, host.systemd)),
+        Symlink(f"{ETC_DIRECTORY}/{item.name}", item.files),
     )
-    return (*files, *rules, *links)
+    return (*files, *container_rules(item, networks, peers or {}), *links)
+
+
+def inner_indexes(item: Container) -> dict[str, int]:
+    """Return the indexes inside the sandbox of the interfaces that dnet made there, by name."""
+    is_foreign = item.mode == MODE_FOREIGN
+    indexes = {end.interface: interfaces.inner_index(end, is_foreign=is_foreign) for end in item.endpoints}
+    return indexes | {wire.interface: attachment.inner_index(wire) for wire in item.attachments}
+
+
+def container_rules(item: Container, networks: Mapping[str, Network], peers: Mapping[str, Container]) -> Group:
+    """Return a container's objects in the table and in connection tracking, those of links from and to it included."""
+    rules = list(nat.container_objects(item, networks))
+    for link in item.links:
+        if link.child in peers:
+            rules += nat.link_objects(item, peers[link.child], networks)
+    for link in item.linked_by:
+        if link.parent in peers:
+            rules += nat.link_objects(peers[link.parent], item, networks)
+    return tuple(dict.fromkeys(rules))
+
+
+def hosts(item: Container, networks: Mapping[str, Network], host: HostFiles, peers: Mapping[str, Container]) -> str:
+    """Return the text of a container's hosts."""
+    if item.mode == MODE_HOST:
+        return etcfiles.hosts_of_host(item, host.hosts)
+    members = [networks[end.network_id] for end in (nat.outlet(item, 4),) if end]
+    return etcfiles.hosts(item, members, "".join(link_lines(item, link, peers) for link in item.links))
+
+
+def link_lines(parent: Container, link: Link, peers: Mapping[str, Container]) -> str:
+    """Return the lines of a link in its parent's hosts; none while there is no such container on the same network."""
+    child = peers.get(link.child)
+    ends = nat.link_ends(parent, child) if child else None
+    return etcfiles.link_lines(link, child, (ends[1].address, ends[1].address6)) if child and ends else ""
+
+
+def ports(net: Network, members: Iterable[Container], present: Collection[int]) -> Group:
+    """Return what makes those of the members' host ends that are `present`, by index, ports of their bridge again."""
+    return tuple(
+        item
+        for member in members
+        for end in member.endpoints
+        if end.network_id == net.id and end.host_index in present
+        for item in DRIVERS[net.driver].port(net, end)
+    )
+
+
+def vlans(networks: Iterable[Network], containers: Iterable[Container]) -> Group:
+    """Return what keeps VLANs apart at all Linux bridges: the programs and the entries of the VLAN map."""
+    known = {net.id: net for net in networks}
+    found = [item for net in known.values() for item in DRIVERS[net.driver].vlans(net)]
+    for item in containers:
+        for end in item.endpoints:
+            net = known[end.network_id]
+            found += DRIVERS[net.driver].port_vlans(net, end)
+    return tuple(found)
 
 
 def rules(networks: Iterable[Network], containers: Iterable[Container]) -> Group:
@@ -60,7 +146,7 @@ def rules(networks: Iterable[Network], containers: Iterable[Container]) -> Group
     found: list[Object] = [NftTable()]
     for net in known.values():
         found += nat.network_objects(net)
-    for item in containers:
-        if item.endpoints:
-            found += nat.container_objects(item, known[item.endpoints[0].network_id], item.endpoints[0])
-    return tuple(item for item in found if item.backend == "nft")
+    members = {item.name: item for item in containers}
+    for item in members.values():
+        found += container_rules(item, known, members)
+    return tuple(dict.fromkeys(item for item in found if item.backend == "nft"))

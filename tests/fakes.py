@@ -1,4 +1,4 @@
-"""A host that is only remembered: stand-ins for dnet.kernel.Kernel and dnet.nft.Nft that record what they are told.
+"""A host that is only remembered: stand-ins for Kernel, Nft, Bpf and OpenVSwitch that record what they are told.
 
 They keep the promises of the real ones: netlink creates object by object and leaves what went before a failure,
 nftables takes a transaction whole or not at all, a device takes with it all that is on it, a namespace all that is
@@ -10,13 +10,36 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, ip_address
 from typing import Any, NoReturn
 
 from dnet import nat
-from dnet.errors import DnetError, KernelRefused
-from dnet.objects import Bridge, Device, Flows, Forwarding, Object, Quiet, Sandbox, Veth
+from dnet.errors import DnetError, KernelRefused, NotFound, OvsError
+from dnet.model import PortVlans
+from dnet.objects import (
+    Bridge,
+    Device,
+    Flows,
+    Forwarding,
+    JoinedSandbox,
+    Membership,
+    NoBridgeFiltering,
+    NoBridgeVlans,
+    NoRoute,
+    NoVlanFilter,
+    Object,
+    OvsBridge,
+    OvsPort,
+    Quiet,
+    Route,
+    Sandbox,
+    Veth,
+    VlanFilter,
+    VlanProgram,
+)
+from dnet.openvswitch import Switch
+from dnet.reports import Report
 
 Event = tuple[str, object]
 MACHINE_DIRECTORIES = ("/etc", "/run/netns", "/run/dnet", "/var/lib")
@@ -40,6 +63,8 @@ class FakeKernel:
         self.refuses_deletion: BaseException | None = None
         self.routes: list[IPv4Network] = []
         self.resolver_changes = 0
+        self.programs: dict[str, int] = {}
+        self.refuses_replacing: BaseException | None = None
         self._switched: list[Object] = []
 
     # What an Engine asks
@@ -57,7 +82,12 @@ class FakeKernel:
         """Make a directory, as above."""
         self.prepare_directory(path)
 
-    def changes_of(self, paths: Sequence[str]) -> Iterator[None]:
+    def changes_of(
+        self,
+        paths: Sequence[str],
+        others: Callable[[], Sequence[int]] = tuple,  # noqa: ARG002
+        pause_s: Callable[[], float | None] | None = None,  # noqa: ARG002
+    ) -> Iterator[None]:
         """Yield once at the start, and as many times again as `resolver_changes` says; then the watching ends."""
         self.log.append(("watch", list(paths)))
         for _ in range(1 + self.resolver_changes):
@@ -71,6 +101,22 @@ class FakeKernel:
 
     def dump_sockets(self, kind: int, body: bytes) -> Iterator[bytes]:  # noqa: ARG002
         return iter(())
+
+    def has_offloads(self, device: str) -> bool:  # noqa: ARG002
+        return False
+
+    def masters(self) -> dict[int, int]:
+        """Return the ports of bridges and the bridges themselves, as they were made."""
+        made = {item.index: getattr(item, "master_index", 0) for item in self._devices()}
+        moved = {item.index: item.master_index for item in self.objects if isinstance(item, Membership)}
+        bridges = {index for index, master in made.items() if not master}
+        return {index: master if master in bridges else 0 for index, master in {**made, **moved}.items()}
+
+    def filtered(self) -> set[tuple[int, int, int]]:
+        return {(item.index, *item.blocks) for item in self.objects if isinstance(item, VlanFilter)}
+
+    def has_bridge_vlans(self) -> bool:
+        return False
 
     def device_index(self, name: str) -> int | None:
         return next((item.index for item in self._devices() if item.device == name), None)
@@ -107,20 +153,98 @@ class FakeKernel:
 
     def _create_group(self, group: Sequence[Object]) -> DnetError | None:
         for item in group:
-            if self.refuses(item):
-                return refusal(f"create {item}", errno.ENOMEM)
-            self.log.append(("create", item))
-            if isinstance(item, Quiet):  # a setting: what was set before is gone
-                self.objects = [other for other in self.objects if not _is_setting_of(other, item)]
-            if not isinstance(item, Forwarding):
-                self.objects.append(item)
-            elif item not in self.objects:
-                self.objects.append(item)
-                self._switched.append(item)
+            code = errno.ENOMEM if self.refuses(item) else self._create(item)
+            if code:
+                return refusal(f"create {item}", code)
         return None
+
+    def _create(self, item: Object) -> int:
+        """Create one object, and return 0 or the code of the kernel's refusal."""
+        self.log.append(("create", item))
+        match item:
+            case JoinedSandbox():
+                pins = {other.path for other in self.objects if isinstance(other, Sandbox)}
+                return 0 if item.path in pins else errno.ENOENT
+            case NoRoute():
+                left = [other for other in self.objects if not _is_same_route(other, item)]
+                is_missing = len(left) == len(self.objects)
+                self.objects = left
+                return errno.ESRCH if is_missing else 0
+            case NoVlanFilter() | NoBridgeFiltering() | NoBridgeVlans():
+                kind = type(item).__base__
+                self.objects.remove(next(it for it in self.objects if type(it) is kind and item.instead(it) == item))
+                return 0
+            case Route() if any(_is_same_route(other, item) for other in self._since(item.sandbox)):
+                return errno.EEXIST
+            case Forwarding():
+                if item not in self.objects:
+                    self.objects.append(item)
+                    self._switched.append(item)
+                return 0
+            case Quiet():  # a setting: what was set before is gone
+                self.objects = [other for other in self.objects if not _is_setting_of(other, item)]
+        self.objects.append(item)
+        return 0
+
+    def _since(self, sandbox: str) -> list[Object]:
+        """Return what came after the last sandbox of a name, which an older one had before it was renamed."""
+        names = [item.sandbox if isinstance(item, Sandbox) else "" for item in self.objects]
+        return self.objects[len(names) - names[::-1].index(sandbox) if sandbox in names else 0 :]
+
+    def report(self) -> Report:
+        """Return nothing: what the kernel reports in its own words is not remembered."""
+        return Report((), (), ())
+
+    def sysctls(self, device: str, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002
+        return {}
+
+    def boot_id(self) -> str:
+        return "00000000-0000-4000-8000-000000000000"
+
+    def perform(self, item: Object) -> NoReturn:
+        raise NotImplementedError("there is no /proc/sys of a kernel that is only remembered")
+
+    def put_back(self, items: Sequence[Object]) -> None:
+        self._create_group(items)
+
+    # What no test on a host that is only remembered needs: tests/kernel asks the real one.
+
+    def link(self, name: str) -> NoReturn:
+        raise NotImplementedError
+
+    def links(self, names: Sequence[str]) -> NoReturn:
+        raise NotImplementedError
+
+    def look(self) -> NoReturn:
+        raise NotImplementedError
+
+    def looking_into(self, sandbox: Sandbox) -> NoReturn:
+        raise NotImplementedError
+
+    def is_wireless(self, name: str) -> NoReturn:
+        raise NotImplementedError
+
+    def restore(self, devices: Sequence[Object]) -> None:
+        assert not devices
+
+    def remove_inside(self, groups: Sequence[Sequence[Object]]) -> None:
+        """Make absences inside sandboxes, object by object; what is missing already is no failure."""
+        for group in groups:
+            for number, item in enumerate(group if len(group) > 1 else ()):
+                error = self._create_group([item])
+                if error and (number == 0 or getattr(error, "errno", 0) not in {errno.ESRCH, errno.ENODEV}):
+                    raise error
 
     def keep_switches(self) -> None:
         self._switched.clear()
+
+    def use_programs(self, programs: Mapping[str, int]) -> None:
+        self.programs = dict(programs)
+
+    def replace_programs(self, items: Sequence[VlanProgram]) -> None:
+        self.log.append(("replace programs", list(items)))
+        if self.refuses_replacing:
+            raise self.refuses_replacing
 
     def drop_flows(self, items: Iterable[Flows], *, is_new: bool) -> None:
         self.log.append(("drop old flows" if is_new else "drop flows", list(items)))
@@ -137,11 +261,16 @@ class FakeKernel:
         if self.refuses_deletion:
             raise self.refuses_deletion
         for item in items:
-            if isinstance(item, (Bridge, Veth, Sandbox)):
+            if isinstance(item, (Bridge, Veth, Sandbox)) and not item.owned:
                 self.objects = [other for other in self.objects if not _goes_with(other, item)]
         if is_rollback and any(isinstance(item, Forwarding) for item in items):
             self.objects = [item for item in self.objects if item not in self._switched]
             self._switched.clear()
+
+
+def _is_same_route(other: Object, item: Route) -> bool:
+    """Whether two routes are to the same place in the same sandbox, of which the kernel takes one."""
+    return isinstance(other, Route) and (other.sandbox, other.destination) == (item.sandbox, item.destination)
 
 
 def _is_setting_of(other: Object, item: Quiet) -> bool:
@@ -182,6 +311,9 @@ class FakeNft:
     def has_table(self, table: str) -> bool:
         return self.has_made_table and table == "inet dnet"
 
+    def chains(self, table: str) -> set[str]:
+        return set(nat.CHAINS) if self.has_table(table) else set()
+
     def has_elements(self, table: str, name: str) -> bool:
         return self.has_table(table) and any(set_name == name for set_name, _ in self.elements_by_key)
 
@@ -212,6 +344,46 @@ class FakeNft:
         self.log.append(("nft", text))
 
 
+class FakeBpf:
+    """The VLAN map, and whether the programs of this version are pinned, which says that they are in place."""
+
+    def __init__(self, log: list[Event] | None = None) -> None:
+        self.entries: dict[int, PortVlans] | None = None
+        self.is_pinned = False
+        self.programs: dict[str, int] = {}
+        self.log: list[Event] = [] if log is None else log
+
+    def close(self) -> None:
+        """Forget nothing: what is pinned stays."""
+
+    def prepare(self, all_ports: Callable[[], Mapping[int, PortVlans]]) -> bool:
+        if self.entries is None:
+            self.entries = dict(all_ports())
+            self.is_pinned = False
+        self.programs = {"into": 5, "out": 6}
+        return self.is_pinned
+
+    def keep(self) -> None:
+        self.log.append(("keep programs", None))
+        self.is_pinned = True
+
+    def remove(self) -> None:
+        self.log.append(("remove programs", None))
+        self.entries, self.is_pinned = None, False
+
+    def set_ports(self, ports: Mapping[int, PortVlans]) -> None:
+        self.log.append(("set VLANs", dict(ports)))
+        assert self.entries is not None
+        self.entries.update(ports)
+
+    def delete_ports(self, indexes: Iterable[int]) -> None:
+        for index in indexes:
+            (self.entries or {}).pop(index, None)
+
+    def ports(self) -> dict[int, PortVlans]:
+        return dict(self.entries or {})
+
+
 def _run_line(line: str, elements: dict[tuple[str, str], str], what: str, *, has_table: bool) -> bool:
     """Apply one command to the elements; return whether the table exists afterwards."""
     found = re.fullmatch(r"(add|delete) element inet dnet (\S+) \{ (.*) \}", line)
@@ -235,6 +407,91 @@ def _run_line(line: str, elements: dict[tuple[str, str], str], what: str, *, has
         elements.clear()
         return False
     return has_table or line.startswith("add table")
+
+
+class FakeSwitch:
+    """Open vSwitch: bridges, and ports whose devices a FakeKernel has. `refuses` tells which ports it does not take."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+        self.objects: list[OvsBridge | OvsPort] = []
+        self.is_absent = False
+        self.refuses: Callable[[OvsPort], bool] = lambda _: False
+        self.refuses_deletion: BaseException | None = None
+
+    def close(self) -> None: ...
+
+    def prepare(self) -> None:
+        """Be there, or not."""
+        self._kernel.log.append(("prepare switch", None))
+        if self.is_absent:
+            raise OvsError("cannot reach Open vSwitch: it is not running")
+
+    def switch(self) -> Switch:
+        return Switch("3.1.0", ("netdev",), wants_tso=False)
+
+    def datapath_type(self) -> str:
+        return "netdev"
+
+    def observed(self) -> list[OvsBridge | OvsPort]:
+        return list(self.objects)
+
+    def bridge(self, name: str) -> None:
+        """Return what there is of a bridge that the engine has not made: nothing."""
+
+    def bridge_names(self) -> dict[str, str]:
+        return {item.bridge: item.datapath_type for item in self.objects if isinstance(item, OvsBridge)}
+
+    def set_vlans(self, ports: Sequence[OvsPort]) -> None:
+        """Put ports in the place of those that have their names."""
+        self._kernel.log.append(("set vlans", list(ports)))
+        given = {item.port: item for item in ports}
+        for name in set(given) - {item.port for item in self.objects if isinstance(item, OvsPort)}:
+            raise NotFound(f"there is no port {name}")
+        self.objects = [given.get(item.port, item) if isinstance(item, OvsPort) else item for item in self.objects]
+
+    def create_bridges(self, bridges: Sequence[OvsBridge]) -> dict[str, int]:
+        """Create bridges."""
+        self._kernel.log.append(("create bridges", list(bridges)))
+        names = {item.bridge for item in bridges}
+        kept = [item for item in self.objects if isinstance(item, OvsPort) or item.bridge not in names]
+        self.objects = [*kept, *bridges]
+        return {item.bridge: 7 for item in bridges}
+
+    def delete_bridges(self, bridges: Sequence[OvsBridge]) -> None:
+        """Delete bridges."""
+        self._kernel.log.append(("delete bridges", list(bridges)))
+        self.objects = [item for item in self.objects if item not in bridges]
+
+    def create_ports(self, ports: Sequence[OvsPort], *, keep_going: bool = False) -> list[DnetError | None]:
+        """Create ports as one transaction, or, with keep_going, those that are not refused."""
+        self._kernel.log.append(("create ports", list(ports)))
+        errors: list[DnetError | None] = [
+            OvsError(f"cannot create {item}: no") if self.refuses(item) or not self._has_device(item) else None
+            for item in ports
+        ]
+        first = next(filter(None, errors), None)
+        if first and not keep_going:
+            raise first
+        made = [item for item, error in zip(ports, errors, strict=True) if not error]
+        names = {item.port for item in made}
+        self.objects = [item for item in self.objects if not (isinstance(item, OvsPort) and item.port in names)] + made
+        return errors
+
+    def _has_device(self, item: OvsPort) -> bool:
+        return any(isinstance(other, Veth) and other.device == item.port for other in self._kernel.objects)
+
+    def delete_ports(self, ports: Sequence[OvsPort], on_progress: Callable[[int], None] | None = None) -> None:
+        """Delete ports one by one."""
+        self._kernel.log.append(("delete ports", list(ports)))
+        if self.refuses_deletion:
+            raise self.refuses_deletion
+        for number, item in enumerate(ports, 1):
+            self.objects = [
+                other for other in self.objects if not (isinstance(other, OvsPort) and other.port == item.port)
+            ]
+            if on_progress:
+                on_progress(number)
 
 
 def snapshot(kernel: FakeKernel, nft: FakeNft) -> tuple[Any, ...]:

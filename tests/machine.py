@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from dnet import changes, hostports, reserve, wanted
+from dnet import hostports, reserve, wanted, writer
 from dnet.engine import Engine
-from dnet.model import ContainerSpec
-from tests.fakes import FakeKernel, FakeNft, snapshot
+from dnet.specs import ContainerSpec
+from tests.fakes import FakeKernel, FakeNft, FakeSwitch, snapshot
 
-TABLES = ("network", "container", "endpoint", "port_mapping")
-EMPTY = (([], [], False), [[], [], [], []], {})
+TABLES = ("network", "container", "endpoint", "port_mapping", "link")
+EMPTY = (([], [], False), [[] for _ in TABLES], {})
 
 
 class Machine:
@@ -25,6 +25,7 @@ class Machine:
         self.directory = directory
         self.kernel = FakeKernel()
         self.nft = FakeNft()
+        self.switch = FakeSwitch(self.kernel)
         self.notices: list[str] = []
         self.engine = self.another_engine()
 
@@ -35,7 +36,7 @@ class Machine:
     def another_engine(self) -> Engine:
         """Return one more engine of the same directories and host, as another process would have."""
         state, run = str(self.directory / "state"), str(self.directory / "run")
-        return Engine(state, run, self.notices.append, self.kernel, self.nft)  # type: ignore[arg-type]
+        return Engine(state, run, self.notices.append, self.kernel, self.nft, self.switch)  # type: ignore[arg-type]
 
     def rows(self) -> list[list[tuple]]:
         """Return the contents of the database, as SQL tells it."""
@@ -79,7 +80,8 @@ def remembered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac
     monkeypatch.setattr(wanted, "NAME_DIRECTORY", str(directory / "names"))
     monkeypatch.setattr(wanted, "ETC_DIRECTORY", str(directory / "etc-netns"))
     monkeypatch.setattr(reserve, "RESOLV_CONF", str(directory / "resolv.conf"))
-    monkeypatch.setattr(changes, "SYSTEMD_RESOLV_CONF", str(directory / "systemd.conf"))
+    monkeypatch.setattr(writer, "SYSTEMD_RESOLV_CONF", str(directory / "systemd.conf"))
+    monkeypatch.setattr(writer, "HOSTS", str(directory / "hosts"))
     monkeypatch.setattr(hostports, "RANGE_PATH", str(directory / "range"))
     (directory / "range").write_text("32768\t32799\n", encoding="ascii")
     made = Machine(directory)

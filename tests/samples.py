@@ -52,6 +52,7 @@ def network(name: str = "blue", subnet: str = "10.1.0.0/24", **given: Any) -> Ne
         "subnet": cidr,
         "gateway": cidr[1],
         "ip_range": None,
+        "icc": True,
         "masquerade": True,
         "device": f"br-{identity_of(name)[:12]}",
         "device_index": index,

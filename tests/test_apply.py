@@ -7,12 +7,33 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from dnet import interfaces
 from dnet.apply import Applier
 from dnet.drivers import bridge
 from dnet.errors import Conflict, KernelRefused, Unsupported
-from dnet.objects import Directory, File, Flows, Forwarding, Link, NatElement, NftTable, Object, Veth
+from dnet.model import PortVlans
+from dnet.objects import (
+    Bridge,
+    BridgeFiltering,
+    BridgeVlans,
+    Directory,
+    File,
+    Flows,
+    Forwarding,
+    NatElement,
+    NftTable,
+    NoBridgeFiltering,
+    NoBridgeVlans,
+    NoVlanFilter,
+    Object,
+    Symlink,
+    Veth,
+    VlanEntry,
+    VlanFilter,
+    VlanProgram,
+)
 from tests import samples
-from tests.fakes import FakeKernel, FakeNft, refusal, snapshot
+from tests.fakes import FakeBpf, FakeKernel, FakeNft, refusal, snapshot
 
 NET = samples.network("blue", "10.1.0.0/16")
 NETWORK: tuple[Object, ...] = (NftTable(), *bridge.network(NET))
@@ -24,7 +45,7 @@ def group(number: int) -> tuple[Object, ...]:
     box = samples.container(f"c-{number}", [end])
     element = NatElement("publish4", f"tcp . {8000 + number}", f"{end.address.ip} . 80")
     flows = Flows((end.address.ip,), ((IPv4Address("0.0.0.0"), 5300 + number),))
-    return (flows, element, *bridge.sandbox(box, f"/run/netns/{box.name}"), *bridge.endpoint(NET, box, end))
+    return (flows, element, *interfaces.sandbox(box, f"/run/netns/{box.name}"), *bridge.endpoint(NET, box, end))
 
 
 GROUPS = [group(1), group(2), group(3)]
@@ -351,7 +372,7 @@ def filed(tmp_path) -> list[tuple[Object, ...]]:
         (
             Directory(f"{tmp_path}/{number}"),
             File(f"{tmp_path}/{number}/hosts", f"host {number}\n"),
-            Link(f"{tmp_path}/link-{number}", f"{tmp_path}/{number}"),
+            Symlink(f"{tmp_path}/link-{number}", f"{tmp_path}/{number}"),
             *members,
         )
         for number, members in enumerate(GROUPS, 1)
@@ -403,3 +424,163 @@ def test_no_groups(backends):
     assert backends.applier.create([]) == []
     backends.applier.delete([])
     assert backends.snapshot() == backends.before
+
+
+# VLANs
+
+
+def filtered_bridge(index: int) -> tuple[Object, ...]:
+    """Return what a bridge has besides itself when tc filters its VLANs."""
+    own = (f"br{index}", index, "")
+    programs = (VlanProgram(*own, direction="into"), VlanProgram(*own, direction="out"))
+    return (VlanEntry(own[0], index, PortVlans()), VlanFilter(*own, bridge_index=index), *programs)
+
+
+def filtered_port(index: int, vid: int) -> tuple[Object, ...]:
+    """Return what a port of bridge 5 has besides itself."""
+    name = f"veth{index}"
+    return (VlanEntry(name, index, PortVlans(access=vid)), VlanFilter(name, index, "", bridge_index=5))
+
+
+class Filtering:
+    """A host with bridge 5, which filters VLANs, and what the store knows of that."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, object]] = []
+        self.kernel, self.bpf = FakeKernel(self.log), FakeBpf(self.log)
+        self.all_vlans: list[Object] = list(filtered_bridge(5))
+        self.applier = Applier(self.kernel, FakeNft(), tuple, self.bpf, lambda: self.all_vlans)  # type: ignore[arg-type]
+        self.applier.create([filtered_bridge(5)])
+        self.log.clear()
+
+    def events(self) -> list[str]:
+        return [kind for kind, _ in self.log if "flows" not in kind]
+
+
+@pytest.fixture
+def filtering() -> Filtering:
+    """Return a host on which VLANs are filtered."""
+    return Filtering()
+
+
+def test_vlans_come_before_ports(filtering):
+    """What all ports pass is said in one go, before the first of them exists."""
+    filtering.applier.create([filtered_port(7, 100), filtered_port(8, 200)])
+    assert filtering.log[:3] == [
+        ("drop old flows", []),
+        ("set VLANs", {7: PortVlans(access=100), 8: PortVlans(access=200)}),
+        ("create", filtered_port(7, 100)[1]),
+    ]
+    assert filtering.kernel.programs == {"into": 5, "out": 6}
+
+
+def test_vlans_go_with_their_ports(filtering):
+    """A port's entry goes after the port, and with the undoing of a port that could not be made."""
+    filtering.applier.create([filtered_port(7, 100)])
+    filtering.applier.delete([filtered_port(7, 100)])
+    assert filtering.bpf.ports() == {5: PortVlans()}
+    filtering.kernel.refuses = lambda item: item == filtered_port(8, 200)[1]
+    with pytest.raises(KernelRefused) as caught:
+        filtering.applier.create([filtered_port(7, 100), filtered_port(8, 200)])
+    filtering.applier.undo(caught.value, [filtered_port(7, 100), filtered_port(8, 200)], lambda: None)
+    assert filtering.bpf.ports() == {5: PortVlans()}
+    assert not getattr(caught.value, "__notes__", [])
+
+
+def test_vlans_change(filtering):
+    """Other VLANs of a port are one entry; nothing else is touched."""
+    filtering.applier.create([filtered_port(7, 100)])
+    filtering.log.clear()
+    filtering.applier.set_vlans([VlanEntry("veth7", 7, PortVlans(access=200))])
+    assert filtering.log == [("set VLANs", {7: PortVlans(access=200)})]
+
+
+@pytest.mark.parametrize("is_undoing", [False, True])
+def test_bridge_that_filters_no_longer(filtering, is_undoing):
+    """A bridge that is to keep no VLANs apart any more loses its hooks, then its entries; its ports go on as before."""
+    plain = (Bridge("br5", 5, "", mac="", mtu=0),)
+    port = (next(item for item in GROUPS[0] if isinstance(item, Veth)),)
+    hooks = filtered_port(port[0].index, 100)
+    filtering.applier.create([plain, (*port, *hooks)])
+    filtering.log.clear()
+    before = [(*plain, *filtering.all_vlans), (*port, *hooks)]
+    filtering.applier.change(before, [plain, port], is_undoing=is_undoing)
+    gone = [item for kind, item in filtering.log if kind == "create"]
+    assert gone == [NoVlanFilter.instead(filtering.all_vlans[1]), NoVlanFilter.instead(hooks[1])]
+    assert filtering.events()[-1] == "remove programs"
+    assert filtering.kernel.filtered() == set()
+    assert {*plain, *port} <= set(filtering.kernel.objects)
+
+
+def test_hooks_of_others_stay(filtering):
+    """Hooks that lead to other blocks are somebody else's, and stay when a change is taken back."""
+    port = (next(item for item in GROUPS[0] if isinstance(item, Veth)),)
+    hooks = filtered_port(port[0].index, 100)
+    filtering.log.clear()
+    filtering.applier.change([(*port, *hooks)], [port], is_undoing=True)
+    assert not [item for kind, item in filtering.log if kind == "create"]
+
+
+def test_bridge_filtering_ends(filtering):
+    """The bridge's own filtering ends after its ports and its own device are in no VLAN any more."""
+    plain = (Bridge("br9", 9, "", mac="", mtu=0),)
+    own = BridgeVlans.of("br9", 9, PortVlans(access=1), is_bridge=True)
+    aware = (*plain, BridgeFiltering("br9", 9, ""), *own)
+    filtering.applier.create([aware])
+    filtering.log.clear()
+    filtering.applier.change([aware], [plain])
+    assert [item for kind, item in filtering.log if kind == "create"] == [
+        *map(NoBridgeVlans.instead, own),
+        NoBridgeFiltering("br9", 9, ""),
+    ]
+
+
+def test_programs_of_another_version_are_replaced(filtering):
+    """Programs of another version are replaced on every bridge before anything else changes; the map stays."""
+    filtering.all_vlans += filtered_bridge(6)
+    filtering.bpf.is_pinned = False
+    filtering.applier.create([filtered_port(7, 100)])
+    assert filtering.events()[:4] == ["replace programs", "keep programs", "set VLANs", "create"]
+    assert filtering.log[1][1] == [item for item in filtering.all_vlans if isinstance(item, VlanProgram)]
+    assert filtering.bpf.ports() == {5: PortVlans(), 7: PortVlans(access=100)}
+
+
+def test_lost_map_is_filled(filtering):
+    """When the map is gone, a new one holds all that the store knows before it is used."""
+    filtering.all_vlans += [*filtered_port(7, 100), *filtered_port(8, 200)]
+    filtering.bpf.remove()
+    filtering.applier.create([filtered_port(9, 300)])
+    assert filtering.bpf.ports().keys() == {5, 7, 8, 9}
+    assert filtering.events()[1:5] == ["replace programs", "keep programs", "set VLANs", "create"]
+
+
+def test_programs_that_cannot_be_replaced(filtering):
+    """When the kernel refuses to replace programs the new ones are not kept, and no port changes."""
+    filtering.bpf.is_pinned = False
+    filtering.kernel.refuses_replacing = refusal("create VLAN program into of br5", errno.ENOMEM)
+    with pytest.raises(KernelRefused, match="VLAN program into of br5"):
+        filtering.applier.create([filtered_port(7, 100)])
+    assert filtering.events() == ["replace programs"]
+
+
+def test_programs_go_with_the_last_bridge(filtering):
+    """The pins of programs and map go with the last bridge that filters VLANs, and not before."""
+    filtering.all_vlans += filtered_bridge(6)
+    filtering.applier.delete([filtered_bridge(6)])
+    assert "remove programs" not in filtering.events()
+    del filtering.all_vlans[-len(filtered_bridge(6)) :]
+    filtering.applier.delete([filtered_bridge(5)])
+    assert filtering.events()[-1] == "remove programs"
+
+
+def test_deleting_without_vlans_touches_no_pins(filtering):
+    """What has to do with VLANs is left alone by a deletion of other things."""
+    filtering.all_vlans.clear()
+    filtering.applier.delete([GROUPS[0]])
+    assert "remove programs" not in filtering.events()
+
+
+def test_vlans_without_a_place_for_pins(backends):
+    """An applier that was given no place for pins refuses VLANs."""
+    with pytest.raises(Unsupported, match="VLAN 100 on veth7"):
+        backends.applier.create([filtered_port(7, 100)])

@@ -47,6 +47,8 @@ EXIT_CODES = {
     "Exhausted": 5,
     "Unsupported": 6,
     "KernelRefused": 7,
+    "OvsError": 8,
+    "RuntimeFailed": 8,
     "StateError": 9,
     "NeedsRoot": 13,
     "DnetError": 1,
@@ -210,6 +212,25 @@ BAD_COMMANDS = {
     "rename without a new name": ("rename web", "NEW"),
     "rename of three": ("rename a b c", "c"),
     "watch of something": ("watch web", "web"),
+    "network joined twice": ("create --network blue --network blue web", "given twice"),
+    "mode beside a network": ("create --network host --network blue web", "beside others"),
+    "long form of nothing": ("create --network ip=10.1.0.2 web", "names no network"),
+    "unknown field of the long form": ("create --network name=blue,color=red web", "'color'"),
+    "priority that is no number": ("create --network name=blue,gw-priority=x web", "'x'"),
+    "alias on the default network": ("create --network-alias x web", "no aliases"),
+    "sharer of nobody": ("create --network container: web", "container name"),
+    "sharer with ports": ("create --network container:web -p 80 x", "conflicting options: -p"),
+    "link to nobody": ("create --link :x web", "':x'"),
+    "link without its alias": ("create --link db: web", "'db:'"),
+    "link alias with a space": ("create --link 'db:a b' web", "'a b'"),
+    "link to itself": ("create --link web web", "itself"),
+    "link alias given twice": ("create --link db:x --link cache:x web", "x is given twice"),
+    "connect of nobody": ("network connect blue", "NAME"),
+    "connect to an address that is none": ("network connect --ip 10.1 blue web", "'10.1'"),
+    "connect with a bad interface": ("network connect -i a/b blue web", "'a/b'"),
+    "connect with a priority that is none": ("network connect --gw-priority x blue web", "'x'"),
+    "disconnect of nobody": ("network disconnect blue", "NAME"),
+    "disconnect of two": ("network disconnect blue web db", "db"),
     "address in mode none": ("create --network none --ip 10.1.0.2 web", "none"),
     "bad subnet": ("network create --subnet 10.1.0.1/16 blue", "'10.1.0.1/16'"),
     "subnet without a length": ("network create --subnet 10.1.0.0 blue", "'10.1.0.0'"),
@@ -310,6 +331,13 @@ BAD_SPECS = {
     "name server that is null": ("x.json", '[{"dns": [null]}]', "entry 1: dns is not a list of texts"),
     "bad name server": ("x.json", '[{"dns": ["ns1"]}]', "'ns1'"),
     "host without an address": ("x.yaml", "- add-host: [db]", "'db'"),
+    "network as a number": ("x.json", '[{"network": 5}]', "entry 1: network is not text"),
+    "network as numbers": ("x.json", '[{"network": [5]}]', "entry 1: network is not text"),
+    "no network in the list": ("x.json", '[{"network": []}]', "entry 1: network is not text"),
+    "network twice": ("x.json", '[{"network": ["a", "a"]}]', "given twice"),
+    "link as text": ("x.json", '[{"link": "db"}]', "entry 1: link is not a list of texts"),
+    "link to itself": ("x.yaml", "- {name: db, link: [db]}", "itself"),
+    "alias as text": ("x.json", '[{"network": "a", "network-alias": "x"}]', "entry 1: network-alias is not a list"),
 }
 
 
@@ -356,11 +384,16 @@ def test_every_option_in_a_specification_file(furnished):
         "dns-search": ["example.org"],
         "dns-option": ["ndots:2"],
         "add-host": ["db:10.0.0.5"],
+        "link": ["web:db"],
+        "network-alias": ["front"],
+        "trunk": "100,200-210",
+        "native": "200",
         "label": {"tier": "front"},
     }
     options = {item.opts[-1].lstrip("-") for item in COMMANDS["dnet create"].command.params if item.opts[0][0] == "-"}
-    assert set(entry) | {"ip6", "json", "help"} == options | {"help"}
-    path = furnished.write("x.json", json.dumps([entry]))
+    other = {"name": "b", "network": "blue", "vlan": 100}
+    assert {*entry, *other, "ip6", "json", "help"} == options | {"help"}
+    path = furnished.write("x.json", json.dumps([entry, other]))
     done = furnished.run("plan", "bulk-create", "--file", path)
     assert done.returncode == 0, done.stderr
     assert "address 10.99.0.9/24 on eth0 in sandbox a" in done.stdout
@@ -380,6 +413,9 @@ def test_every_option_in_a_specification_file(furnished):
         "network prune",
         "rename web db",
         "watch",
+        "create --network host",
+        "network connect blue web",
+        "network disconnect blue web",
     ],
 )
 def test_without_privilege(terminal, line):
@@ -415,6 +451,9 @@ def test_state_directory_of_somebody_else(terminal, line):
         ("plan create --network blue --ip 10.99.0.255 db", 2, "10.99.0.255"),
         ("plan bulk-create --network blue --count 253", 5, "252 fit"),
         ("plan bulk-create --network blue --count 2000", 5, "blue"),
+        ("plan create --network container:nope db", 3, "nope"),
+        ("plan create --network blue --link nope db", 3, "nope"),
+        ("plan create --network none --network blue db", 2, "none"),
         ("rename web 'a b'", 2, "'a b'"),
         ("rename web ''", 2, "''"),
         ("plan network create blue", 4, "blue"),
@@ -577,7 +616,7 @@ def examples(context: click.Context) -> list[list[str]]:
     _, _, text = context.command.get_help(context).partition("Example:")
     text = text.partition("\n\n")[0]
     return [
-        shlex.split(re.split(r" [|&]", line)[0])
+        shlex.split(re.split(r" [|&]", re.sub(r"\$\(.*?\)", "word", line))[0])
         for line in map(str.strip, text.splitlines())
         if line.startswith("dnet ")
     ]

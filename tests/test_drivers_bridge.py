@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 import pytest
 
+from dnet import interfaces
 from dnet.drivers import bridge
 from dnet.model import check_mac
-from dnet.objects import Address, Bridge, Device, Forwarding, NatElement, Object, Quiet, Route, Sandbox, Up, Veth
+from dnet.objects import (
+    Address,
+    Bridge,
+    Device,
+    Forwarding,
+    HostSandbox,
+    NatElement,
+    Object,
+    Quiet,
+    Route,
+    Sandbox,
+    Up,
+    Veth,
+)
 from tests import samples
 
 NET = samples.network("blue", "10.1.0.0/16")
@@ -23,7 +37,7 @@ ALIAS_BYTES_MAX = 255
 DEVICE_NAME_BYTES_MAX = 15
 
 NETWORK = bridge.network(NET)
-SANDBOX = bridge.sandbox(WEB, NAME_PATH)
+SANDBOX = interfaces.sandbox(WEB, NAME_PATH)
 ENDPOINT = bridge.endpoint(NET, WEB, END)
 WHOLE = (*SANDBOX, *ENDPOINT, *bridge.endpoint(INTERNAL, WEB, SECOND))
 
@@ -93,6 +107,70 @@ def test_internal_network_has_no_route():
     objects = bridge.endpoint(INTERNAL, WEB, SECOND)
     assert not [item for item in objects if isinstance(item, Route)]
     assert [item for item in objects if isinstance(item, Address)]
+
+
+APART = samples.network(
+    "apart", "10.3.0.0/24", icc=False, subnet6=IPv6Network("fd00:3::/64"), gateway6=IPv6Address("fd00:3::1")
+)
+APART_END = samples.endpoint(
+    APART, "10.3.0.2", address6=IPv6Interface("fd00:3::2/64"), gateway6=IPv6Address("fd00:3::1")
+)
+
+
+def routes(objects: tuple[Object, ...]) -> list[tuple[str, str]]:
+    """Return the routes of an endpoint: where to, and by which gateway."""
+    return [(str(item.destination), str(item.gateway or "")) for item in objects if isinstance(item, Route)]
+
+
+def test_without_icc_the_way_to_neighbours_is_the_host():
+    """Where containers may not talk, nothing but the gateway is on the link: it leads to the subnet and to the rest."""
+    objects = bridge.endpoint(APART, samples.container("web", [APART_END]), APART_END)
+    assert routes(objects) == [
+        ("10.3.0.1/32", ""),
+        ("10.3.0.0/24", "10.3.0.1"),
+        ("fd00:3::1/128", ""),
+        ("fd00:3::/64", "fd00:3::1"),
+        ("0.0.0.0/0", "10.3.0.1"),
+        ("::/0", "fd00:3::1"),
+    ]
+    of_subnets = [item for item in objects if isinstance(item, Address) and not item.interface.ip.is_link_local]
+    assert [item.is_bare for item in of_subnets] == [True, True]
+
+
+def test_internal_network_without_icc():
+    """So it is on an internal network, which has no default route; and its neighbours are behind the host as well."""
+    net = samples.network("apart", "10.3.0.0/24", icc=False, internal=True)
+    end = samples.endpoint(net, "10.3.0.2")
+    objects = bridge.endpoint(net, samples.container("web", [end]), end)
+    assert routes(objects) == [("10.3.0.1/32", ""), ("10.3.0.0/24", "10.3.0.1")]
+
+
+NUMBERED = {"eth0": 256, "eth1": 257, "eth12": 268, "eth999999": 1_000_255}
+OTHERS = ["eth", "eth01", "eth٣", "7", "front0", "eth1000000", "eth999999999999"]
+
+
+@pytest.mark.parametrize(("name", "index"), NUMBERED.items())
+def test_index_of_a_numbered_interface(name, index):
+    """The index of ethN inside follows from N."""
+    assert interfaces.inner_index(samples.endpoint(NET, "10.1.0.2", interface=name)) == index
+
+
+def test_indexes_of_other_interfaces():
+    """Other names have indexes that neither ethN, nor one another, nor the host's end can have, as the kernel takes."""
+    ends = [
+        samples.endpoint(NET, "10.1.0.2", interface=name, index=0x5630_0000 + number)
+        for number, name in enumerate(OTHERS)
+    ]
+    found = [interfaces.inner_index(end) for end in ends]
+    assert len(set(found)) == len(found)
+    assert [end.interface for end, index in zip(ends, found, strict=True) if not 1 << 20 <= index < 1 << 31] == []
+    assert [end.interface for end, index in zip(ends, found, strict=True) if index == end.host_index] == []
+
+
+def test_mode_host():
+    """In mode host the sandbox is the host's own, pinned and named; nothing is made in it."""
+    box = samples.container("web", mode="host")
+    assert interfaces.sandbox(box, NAME_PATH) == (HostSandbox("web", box.sandbox, NAME_PATH),)
 
 
 def test_veth():
@@ -185,7 +263,11 @@ def test_longest_names_fit():
     net = samples.network("n" * 128)
     end = samples.endpoint(net, "10.1.0.2", index=2**31 - 1)
     box = samples.container("c" * 128, [end])
-    objects = (*bridge.network(net), *bridge.sandbox(box, f"/run/netns/{box.name}"), *bridge.endpoint(net, box, end))
+    objects = (
+        *bridge.network(net),
+        *interfaces.sandbox(box, f"/run/netns/{box.name}"),
+        *bridge.endpoint(net, box, end),
+    )
     aliases = [item.alias for item in objects if isinstance(item, Quiet) and item.alias]
     assert len(aliases) == 2
     assert max(len(alias.encode()) for alias in aliases) <= ALIAS_BYTES_MAX
@@ -201,7 +283,9 @@ def test_sandbox():
     assert (box.sandbox, box.path, box.name_path) == ("web", WEB.sandbox, NAME_PATH)
 
 
-@pytest.mark.parametrize("objects", [WHOLE, bridge.sandbox(samples.container("web"), NAME_PATH)], ids=["two", "none"])
+@pytest.mark.parametrize(
+    "objects", [WHOLE, interfaces.sandbox(samples.container("web"), NAME_PATH)], ids=["two", "none"]
+)
 def test_loopback(objects):
     """The loopback of a sandbox is raised once, whether it has endpoints or none."""
     assert isinstance(objects[0], Sandbox)
@@ -212,7 +296,7 @@ def test_same_wish_same_objects():
     """The tuples are functions of their arguments: what was created can be described again to delete it."""
     assert bridge.network(NET) == NETWORK
     assert bridge.endpoint(NET, WEB, END) == ENDPOINT
-    assert bridge.sandbox(WEB, NAME_PATH) == SANDBOX
+    assert interfaces.sandbox(WEB, NAME_PATH) == SANDBOX
 
 
 def test_ports_of_a_linux_bridge():

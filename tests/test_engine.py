@@ -14,8 +14,8 @@ import dnet
 from dnet import reserve, testing, wanted
 from dnet.engine import Engine
 from dnet.errors import Conflict, Exhausted, InvalidRequest, KernelRefused, NotFound, StateError, Unsupported
-from dnet.model import ContainerSpec, NetworkSpec
 from dnet.objects import Object, Sandbox, Veth
+from dnet.specs import ContainerSpec, NetworkSpec
 from tests.fakes import refusal, snapshot
 from tests.machine import EMPTY, Machine, remembered, specs
 

@@ -19,6 +19,8 @@ TREE = {
     "Exhausted": Exception,
     "Unsupported": Exception,
     "KernelRefused": OSError,
+    "OvsError": Exception,
+    "RuntimeFailed": Exception,
     "StateError": Exception,
     "NeedsRoot": PermissionError,
 }

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dnet import etcfiles
-from dnet.model import Container, Settings
+from dnet.model import Container, Link, Settings
 from tests import samples
 
 BLUE = samples.network("blue", "10.1.0.0/16")
@@ -274,3 +274,47 @@ def test_any_text_of_the_hosts(host, systemd, six):
     assert all(
         line.split()[0] in {"nameserver", "search", "options"} or line[0] == "#" for line in text.split("\n")[:-1]
     )
+
+
+# Lines of links, and of networks that come and go
+
+
+def test_link_lines():
+    """A link is `ADDRESS ALIAS HOSTNAME NAME` for each address of the child, a name that recurs written once."""
+    net = samples.network(subnet6=IPv6Network("fd00:1::/64"))
+    end = samples.endpoint(net, "10.1.0.2", address6=IPv6Interface("fd00:1::2/64"))
+    for alias, hostname, names in (("a", "h", "a h db"), ("db", "h", "db h"), ("a", "db", "a db"), ("db", "db", "db")):
+        child = samples.container("db", [end], settings=Settings(hostname=hostname))
+        text = etcfiles.link_lines(Link("web", "db", alias), child, (end.address, end.address6))
+        assert text == f"10.1.0.2\t{names}\nfd00:1::2\t{names}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after", "expected"),
+    [
+        ("a\nb\n", "a\nb\n", "b\nc\n", "b\nc\n"),
+        ("a\nmine\nb\n", "a\nb\n", "b\n", "mine\nb\n"),
+        ("a\nmine\n", "a\n", "", "mine\n"),
+        ("mine", "", "a\n", "mine\na\n"),
+        ("", "a\n", "b\n", "b\n"),
+        ("a\na\n", "a\n", "", "a\n"),
+        ("b\n", "a\n", "b\n", "b\n"),
+        ("# b\n\n", "a\n", "a\nb\n", "# b\n\nb\n"),
+    ],
+)
+def test_edited(text, before, after, expected):
+    """Lines that dnet no longer means go, new ones come at the end, and everybody else's stay where they are."""
+    assert etcfiles.edited(text, before, after) == expected
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True), st.lists(st.sampled_from("abcdef"), unique=True), st.data())
+def test_edits_can_be_taken_back(before, after, data):
+    """Whatever somebody has added, going from one text to another and back leaves those lines, and the first text's."""
+    mine = data.draw(st.lists(st.sampled_from("uvwxyz"), unique=True))
+    one, other = ("".join(f"{line}\n" for line in lines) for lines in (before, after))
+    text = "".join(f"{line}\n" for line in data.draw(st.permutations(before + mine)))
+    there = etcfiles.edited(text, one, other)
+    assert sorted(there.split()) == sorted(after + mine)
+    back = etcfiles.edited(there, other, one)
+    assert sorted(back.split()) == sorted(before + mine)
+    assert [line for line in back.split() if line in mine] == [line for line in text.split() if line in mine]

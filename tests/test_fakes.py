@@ -1,4 +1,4 @@
-"""The stand-ins of the kernel and of nftables have all that the real ones have, called the same way."""
+"""The stand-ins of the kernel, nftables, BPF and Open vSwitch have all that the real ones have, called the same way."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import inspect
 
 import pytest
 
+from dnet.bpf import Bpf
 from dnet.kernel import Kernel
 from dnet.nft import Nft
-from tests.fakes import FakeKernel, FakeNft
+from dnet.openvswitch import OpenVSwitch
+from tests.fakes import FakeBpf, FakeKernel, FakeNft, FakeSwitch
 
-PAIRS = [(Kernel, FakeKernel), (Nft, FakeNft)]
+PAIRS = [(Kernel, FakeKernel), (Nft, FakeNft), (Bpf, FakeBpf), (OpenVSwitch, FakeSwitch)]
 
 
 def public(kind: type) -> dict[str, object]:

@@ -10,18 +10,18 @@ import pytest
 
 from dnet import files
 from dnet.errors import Conflict, KernelRefused
-from dnet.objects import Directory, File, Link, NftTable
+from dnet.objects import Directory, File, NftTable, Symlink
 
 
 @pytest.fixture
-def items(tmp_path) -> list[Directory | File | Link]:
+def items(tmp_path) -> list[Directory | File | Symlink]:
     """Return a directory with two files, and a link to it."""
     box = tmp_path / "box"
     return [
         Directory(str(box)),
         File(f"{box}/hosts", "127.0.0.1\tlocalhost\n"),
         File(f"{box}/hostname", "wéb\n"),
-        Link(str(tmp_path / "web"), str(box)),
+        Symlink(str(tmp_path / "web"), str(box)),
     ]
 
 

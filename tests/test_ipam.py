@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dnet import ipam
 from dnet.errors import Conflict, Exhausted, InvalidRequest
-from dnet.model import NetworkSpec
+from dnet.specs import NetworkSpec
 from tests import samples
 
 # moby's defaults: 172.17/16, 172.18/16, 172.19/16, 172.20/14, 172.24/14 and 172.28/14 cut to /16, 192.168/16 to /20.

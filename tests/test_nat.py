@@ -137,12 +137,12 @@ def test_unmasqueraded_network(wish):
 
 
 def test_masquerading_is_what_the_rule_does():
-    """One rule masquerades sources in the set, and what goes to a bridge of dnet's has returned before it."""
+    """One rule masquerades sources in the set, and what goes to a bridge of containers has returned before it."""
     (ruleset,) = rulesets(setup(BLUE))
     chain = next(c["name"] for c in of_kind(ruleset, "chain") if c.get("type") == "nat" and c["hook"] == "postrouting")
     rules = [json.dumps(rule["expr"]) for rule in of_kind(ruleset, "rule") if rule["chain"] == chain]
     (masquerading,) = [index for index, text in enumerate(rules) if '"masquerade"' in text and "@masquerade4" in text]
-    assert [text for text in rules[:masquerading] if "@bridges" in text and '"oifname"' in text and '"return"' in text]
+    assert [text for text in rules[:masquerading] if "@enclosed" in text and '"oifname"' in text and '"return"' in text]
 
 
 def test_making_the_table_again_changes_nothing():
@@ -204,7 +204,7 @@ def published(*ports: tuple[str, int, int, str], net=SIX, end=SIX_END) -> list[A
     """Return the rules of a container with these ports: host address and port, container port, protocol."""
     mappings = tuple(PortMapping(ip_address(host), *rest) for host, *rest in ports)
     box = samples.container("web", [end], ports=mappings)
-    return [item for item in nat.container_objects(box, net, end) if item.backend == "nft"]
+    return [item for item in nat.container_objects(box, {net.id: net}) if item.backend == "nft"]
 
 
 @pytest.mark.parametrize(("port", "expected"), PUBLISHED.items(), ids=str)
@@ -231,6 +231,102 @@ def test_routed_network_opens_what_is_published():
     found = elements(ruleset)
     assert (found["open4"], found["open6"]) == ({"10.6.0.2 . tcp . 80"}, {"fd00:6::2 . tcp . 80"})
     assert found["routed"] == {net.device}
+
+
+def test_container_of_several_networks():
+    """Ports are published at the endpoint of each family's default route, the first one where there is none.
+
+    Where it is on a routed network they are open at its own address too, whichever way the default route goes.
+    """
+    routed = samples.network("routed", "10.7.0.0/24", masquerade=False)
+    ends = [
+        samples.endpoint(routed, "10.7.0.2", gateway=None),
+        samples.endpoint(
+            SIX, "10.6.0.2", interface="eth1", address6=SIX_END.address6, gateway=None, gateway6=SIX.gateway6
+        ),
+        samples.endpoint(BLUE, "10.1.0.2", interface="eth2"),
+    ]
+    ports = tuple(PortMapping(ip_address(host), 8080, 80, "tcp") for host in ("0.0.0.0", "::", "127.0.0.1"))
+    box = samples.container("web", ends, ports=ports)
+    items = nat.container_objects(box, {net.id: net for net in (routed, SIX, BLUE)})
+    assert [str(item.value) for item in items if isinstance(item, NatElement) and item.value] == [
+        "10.1.0.2 . 80",
+        "fd00:6::2 . 80",
+        "10.1.0.2 . 80",
+    ]
+    assert [item.key for item in items if isinstance(item, NatElement) and not item.value] == ["10.7.0.2 . tcp . 80"]
+    alone = samples.container("web", ends[:1], ports=ports)
+    assert [item.value for _, item in nat.published(alone)] == ["10.7.0.2 . 80"] * 2
+
+
+# Links
+
+
+APART = samples.network(
+    "apart", "10.3.0.0/24", icc=False, subnet6=IPv6Network("fd00:3::/64"), gateway6=IPv6Network("fd00:3::/64")[1]
+)
+NETWORKS = {net.id: net for net in (BLUE, APART)}
+
+
+def member(name: str, number: int, *exposed: tuple[int, str], has_six: bool = True):
+    """Return a container on network apart."""
+    address6 = IPv6Interface(f"fd00:3::{number}/64") if has_six else None
+    end = samples.endpoint(APART, f"10.3.0.{number}", index=number, address6=address6)
+    return samples.container(name, [end], exposed=exposed)
+
+
+def test_link_opens_the_exposed_ports():
+    """A link is an element for each exposed port of the child and each family that both have, which nft then has."""
+    db = member("db", 2, (53, "udp"), (80, "tcp"), (9, "sctp"))
+    items = nat.link_objects(member("web", 3), db, NETWORKS)
+    before, after, again = rulesets(setup(APART), nat.commands(items, "add"), nat.commands(items, "delete"))
+    for version, web, child in ((4, "10.3.0.3", "10.3.0.2"), (6, "fd00:3::3", "fd00:3::2")):
+        # nft writes the protocols that it knows by their names.
+        assert elements(after)[f"links{version}"] == {
+            f"{web} . {child} . {pair}" for pair in ("udp . 53", "tcp . 80", "sctp . 9")
+        }
+    assert elements(again) == elements(before)
+    only4 = nat.link_objects(member("web", 3, has_six=False), db, NETWORKS)
+    assert {item.set_name for item in only4} == {"links4"}
+
+
+def test_link_that_opens_nothing():
+    """A link opens nothing without exposed ports, nothing across networks, and nothing where all may talk."""
+    web, db = member("web", 3), member("db", 2, (80, "tcp"))
+    stranger = samples.container("x", [samples.endpoint(BLUE, "10.1.0.2")], exposed=((80, "tcp"),))
+    assert nat.link_objects(db, web, NETWORKS) == ()
+    assert nat.link_objects(web, stranger, NETWORKS) == ()
+    assert nat.link_objects(web, samples.container("none"), NETWORKS) == ()
+    other = samples.container("y", [samples.endpoint(BLUE, "10.1.0.3")])
+    assert nat.link_ends(other, stranger) == (other.endpoints[0], stranger.endpoints[0])
+    assert nat.link_objects(other, stranger, NETWORKS) == ()
+
+
+def test_link_goes_by_the_parents_first_network():
+    """Of several networks that both are on, a link works through the parent's first."""
+    ends = [samples.endpoint(BLUE, "10.1.0.3"), samples.endpoint(APART, "10.3.0.3", interface="eth1")]
+    db = samples.container(
+        "db", [samples.endpoint(APART, "10.3.0.2"), samples.endpoint(BLUE, "10.1.0.2", interface="eth1")]
+    )
+    for order, network in ((ends, BLUE), (ends[::-1], APART)):
+        found = nat.link_ends(samples.container("web", order), db)
+        assert found is not None
+        assert {end.network for end in found} == {network.name}
+
+
+@pytest.mark.parametrize(
+    ("set_name", "listed", "key"),
+    [
+        ("links4", ("10.3.0.3", "10.3.0.2", "6", "80"), "10.3.0.3 . 10.3.0.2 . tcp . 80"),
+        ("links4", ("10.3.0.3", "10.3.0.2", "udp", "53"), "10.3.0.3 . 10.3.0.2 . udp . 53"),
+        ("publish4", ("17", "53"), "udp . 53"),
+        ("publish6_on", ("::1", "132", "9"), "::1 . sctp . 9"),
+        ("masquerade4", ("10.6.0.0/24",), "10.6.0.0/24"),
+    ],
+)
+def test_keys_as_nft_lists_them(set_name, listed, key):
+    """An element is found again under its key whether nft writes protocols by name or by number."""
+    assert nat.key_of(set_name, listed) == key
 
 
 @pytest.mark.parametrize(

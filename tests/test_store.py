@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -19,7 +20,8 @@ import pytest
 
 import dnet.store
 from dnet.errors import Conflict, DnetError, NotFound, StateError
-from dnet.rows import veth_name
+from dnet.model import Link
+from dnet.rows import Adoption, veth_name
 from dnet.store import Store
 from tests import samples
 
@@ -99,14 +101,21 @@ def test_values_come_back_as_they_were(store, directory):
         labels={"a": "b", "ü": '"quoted"; DROP TABLE network'},
         options={"com.docker.network.driver.mtu": "1400"},
     )
-    ends = [samples.endpoint(net, "10.3.0.2", index=7), samples.endpoint(BLUE, "10.1.0.3", interface="eth1", index=8)]
-    container = samples.container("web", ends, run=RUN, labels={"tier": "front"}, mtu=1300)
-    insert(store, BLUE, net, container)
+    ends = [
+        samples.endpoint(net, "10.3.0.2", index=7, aliases=("front", "w.w"), gateway_priority=-1, gateway=None),
+        samples.endpoint(BLUE, "10.1.0.3", interface="eth1", index=8),
+    ]
+    link = Link("web", "db", "database")
+    container = samples.container("web", ends, run=RUN, labels={"tier": "front"}, mtu=1300, links=(link,))
+    db = samples.container("db", [], run=RUN, linked_by=(link,))
+    place = {"sandbox": container.sandbox, "files": container.files}
+    sharer = samples.container("side", [], run=RUN, mode=f"container:{container.id}", shares=container.id, **place)
+    insert(store, BLUE, net, container, db, sharer)
     assert store.find_networks("odd") == [net]
-    assert store.containers() == [container]
+    assert store.containers() == [container, db, sharer]
     with contextlib.closing(Store(str(directory), RUN)) as other:
         assert other.networks() == [BLUE, net]
-        assert other.containers() == [container]
+        assert other.containers() == [container, db, sharer]
 
 
 def test_internal_network_has_no_gateway_for_its_members(store):
@@ -663,3 +672,70 @@ def test_commits_are_durable(store):
         assert setting("synchronous") == 1
     with store.write():
         assert setting("synchronous") == 2
+
+
+# Adopted interfaces
+
+
+def adoption(store: Store, interface: str, phase: str = "ready", owner: str = "") -> Adoption:
+    """Remember an interface of network blue."""
+    item = Adoption(interface, BLUE.id, "{}", phase, owner)
+    with store.write():
+        store.put_adoption(item)
+    return item
+
+
+def test_adoptions(store):
+    """An interface is remembered once, with its network, which shows it in whatever phase and takes it along."""
+    insert(store, BLUE)
+    adoption(store, "eth2")
+    adoption(store, "eth1", "creating", "somebody")
+    item = adoption(store, "eth1", "trial", "somebody")
+    assert store.adoptions([BLUE.id]) == [item, store.adoption("eth2")]
+    assert store.adoptions(["absent"]) == []
+    assert store.network(BLUE.name).uplinks == ("eth1", "eth2")
+    store.forget("network", [BLUE.id])
+    assert store.adoptions() == []
+
+
+def test_phases_of_adoptions(store):
+    """Of two who move one on, the first one does."""
+    insert(store, BLUE)
+    adoption(store, "eth1", "trial", "somebody")
+    with store.write():
+        assert store.move_adoption("eth1", ["trial"], "ready")
+        assert not store.move_adoption("eth1", ["creating", "trial"], "deleting", "me")
+    assert store.adoption("eth1") == Adoption("eth1", BLUE.id, "{}", "ready", "")
+
+
+def test_abandoned_adoptions(store, directory):
+    """What a dead owner left half done is found; what is ready, or in living hands, is not."""
+    insert(store, BLUE)
+    adoption(store, "eth1", "trial", "0123456789abcdef.1")
+    adoption(store, "eth2", "trial", store.new_owner())
+    adoption(store, "eth3")
+    with contextlib.closing(Store(str(directory), "/run/x")) as other:
+        assert [item.interface for item in other.abandoned_adoptions()] == ["eth1"]
+
+
+def test_device_of_another_index(store):
+    """A bridge that was made again has another index, also one that was another network's."""
+    first, second = (
+        samples.network(name, subnet, device=name, device_index=index, owns_device=False)
+        for name, subnet, index in (("br0", "10.1.0.0/24", 5), ("br1", "10.2.0.0/24", 6))
+    )
+    insert(store, first, second)
+    with store.write():
+        store.set_device(replace(first, device_index=6, found=("gateway",)))
+    assert (store.network("br0").device_index, store.network("br0").found) == (6, ("gateway",))
+    assert store.network("br1").device_index < 0
+    with store.write():
+        store.set_device(replace(second, device_index=5))
+    assert {item.name: item.device_index for item in store.networks()} == {"br0": 6, "br1": 5}
+
+
+def test_network_on(store):
+    """The network of a bridge is found by the device, ready or not."""
+    insert(store, BLUE, is_ready=False)
+    assert store.network_on(BLUE.device) == BLUE.name
+    assert store.network_on("absent") == ""

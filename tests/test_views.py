@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dnet import views
 from dnet.errors import InvalidRequest
+from dnet.model import Link
 from tests import samples
 
 BLUE = samples.network("blue", "10.1.0.0/16", labels={"tier": "front"})
@@ -246,16 +247,16 @@ def test_segments_count_their_endpoints():
 
 def test_row_of_ps():
     """A line of `ps` has the contract's eight columns, with the short id and all networks and addresses."""
-    row = views.row(WEB)
+    row = views.row(WEB, {})
     assert len(row) == 8
     assert row[:5] == (WEB.id[:12], "web", "blue", "blue, red", "10.1.0.2, 10.2.0.9")
     assert row[6] == "created"
-    assert all(isinstance(cell, str) for cell in views.row(ALONE))
+    assert all(isinstance(cell, str) for cell in views.row(ALONE, {}))
 
 
 def test_row_document():
     """An entry of `ps --json` has whole ids and lists."""
-    entry = views.row_document(WEB)
+    entry = views.row_document(WEB, {})
     assert (entry["id"], entry["networks"], entry["ips"]) == (WEB.id, ["blue", "red"], ["10.1.0.2", "10.2.0.9"])
     assert entry["labels"] == {"a": "b"}
 
@@ -275,7 +276,7 @@ def test_bulk_document():
         views.container_document(WEB),
         views.container_document(ALONE),
         views.network_document(BLUE, [WEB]),
-        views.row_document(WEB),
+        views.row_document(WEB, {}),
         views.bulk_document(WEB),
         views.brief_network(BLUE),
     ],
@@ -291,3 +292,47 @@ def test_documented_templates():
     assert views.render("{{ .Name }}", document) == "web"
     assert views.render("{{ .NetworkSettings.IPAddress }}", document) == "10.1.0.2"
     assert isinstance(json.loads(views.render("{{ json .NetworkSettings.Ports }}", document)), dict)
+
+
+# Modes and links
+
+
+LINKS = (Link("web", "db", "database"), Link("web", "cache", "cache"))
+PARENT = samples.container("web", [END], links=LINKS)
+CHILD = samples.container(
+    "db", [samples.endpoint(BLUE, "10.1.0.3")], exposed=((80, "tcp"), (53, "udp")), linked_by=LINKS[:1]
+)
+
+
+def test_links_as_shown():
+    """`inspect` shows the parent's links as Docker does, `ps` the child's other names."""
+    assert views.container_document(PARENT)["HostConfig"]["Links"] == ["/db:/web/database", "/cache:/web/cache"]
+    assert views.container_document(CHILD)["HostConfig"]["Links"] == []
+    assert (views.row(PARENT, {})[7], views.row(CHILD, {})[7]) == ("", "web/database")
+    assert views.row_document(CHILD, {})["links"] == ["web/database"]
+
+
+def test_link_rows():
+    """A line of `link ls` has the child's exposed ports; of one that is not there it says so."""
+    assert views.link_rows([PARENT, CHILD]) == [
+        {"parent": "web", "child": "db", "alias": "database", "ports": ["80/tcp", "53/udp"], "present": True},
+        {"parent": "web", "child": "cache", "alias": "cache", "ports": [], "present": False},
+    ]
+    assert views.link_rows([CHILD]) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "names", "shown"),
+    [
+        ("host", {}, "host"),
+        ("none", {}, "none"),
+        ("blue", {}, "blue"),
+        (f"container:{WEB.id}", {WEB.id: "renamed"}, "container:renamed"),
+        (f"container:{WEB.id}", {}, f"container:{WEB.id[:12]}"),
+    ],
+)
+def test_mode_as_shown(mode, names, shown):
+    """`ps` shows whose network a sharer has by its name now, or its id when it is gone; `inspect` always by the id."""
+    box = samples.container("side", mode=mode, shares=WEB.id if "container" in mode else "")
+    assert views.row(box, names)[2] == views.row_document(box, names)["mode"] == shown
+    assert views.container_document(box)["HostConfig"]["NetworkMode"] == mode

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
+import pytest
+
 from dnet import wanted
-from dnet.objects import Directory, File, Flows, Link, NatElement, NftTable, Sandbox, Veth
+from dnet.model import Link
+from dnet.objects import Directory, File, Flows, HostSandbox, NatElement, NftTable, Sandbox, Symlink, Veth
 from dnet.ports import PortMapping
 from tests import samples
 
@@ -18,7 +22,7 @@ WEB = samples.container(
     ports=(PORT,),
 )
 NETWORKS = {net.id: net for net in (BLUE, RED)}
-RESOLVER = wanted.HostResolver("nameserver 192.0.2.53\n", "")
+RESOLVER = wanted.HostFiles("nameserver 192.0.2.53\n", "")
 
 
 def test_first_network_brings_the_table():
@@ -37,12 +41,18 @@ def test_container_is_one_group():
     assert [item.master for item in group if isinstance(item, Veth)] == [BLUE.device, RED.device]
 
 
-def test_ports_lead_to_the_first_endpoint():
-    """Published ports and flows are those of the first endpoint, once, and before all that is the kernel's."""
-    group = wanted.container(WEB, NETWORKS, RESOLVER)
+@pytest.mark.parametrize(("first", "address"), [("eth0", "10.1.0.2"), ("eth1", "10.2.0.2")])
+def test_ports_lead_to_the_default_route(first, address):
+    """Published ports are those of the endpoint that has the gateway, once, and before all that is the kernel's.
+
+    Flows are those of all endpoints.
+    """
+    ends = [end if end.interface == first else replace(end, gateway=None) for end in WEB.endpoints]
+    group = wanted.container(replace(WEB, endpoints=tuple(ends)), NETWORKS, RESOLVER)
     (element,) = [item for item in group if isinstance(item, NatElement)]
-    assert element.value == "10.1.0.2 . 80"
-    assert [item.addresses for item in group if isinstance(item, Flows)] == [(IPv4Address("10.1.0.2"),)]
+    assert element.value == f"{address} . 80"
+    (flows,) = [item for item in group if isinstance(item, Flows)]
+    assert set(flows.addresses) == {IPv4Address("10.1.0.2"), IPv4Address("10.2.0.2")}
     backends = [item.backend for item in group]
     assert "kernel" not in backends[: len(backends) - backends[::-1].index("nft")]
 
@@ -60,7 +70,7 @@ def test_files_of_a_container():
     assert directory == Directory(WEB.files)
     assert [item.path for item in files] == [f"{WEB.files}/{name}" for name in ("hostname", "hosts", "resolv.conf")]
     assert [type(item) for item in files] == [File] * 3
-    assert link == Link("/etc/netns/web", WEB.files)
+    assert link == Symlink("/etc/netns/web", WEB.files)
     assert {"10.1.0.2\tweb", "10.2.0.2\tweb"} <= set(files[1].text.splitlines())
     assert "nameserver 192.0.2.53" in files[2].text.splitlines()
 
@@ -78,4 +88,81 @@ def test_rules_are_all_that_belongs_in_the_table():
     expected = [item for group in groups for item in group if item.backend == "nft"]
     assert isinstance(rules[0], NftTable)
     assert list(rules[1:]) == expected
+    assert len(set(rules)) == len(rules)
+
+
+def test_sharer_is_but_links():
+    """A container that shares another's sandbox has its name in the two places where one looks, and nothing else."""
+    box = samples.container("side", mode=f"container:{WEB.id}", shares=WEB.id, sandbox=WEB.sandbox, files=WEB.files)
+    assert set(wanted.container(box, NETWORKS, RESOLVER)) == {
+        Symlink("/etc/netns/side", WEB.files),
+        Symlink("/run/netns/side", WEB.sandbox),
+    }
+
+
+def test_mode_host():
+    """A container of mode host has the host's hosts, with what is added to it, and nothing in the table."""
+    settings = replace(WEB.settings, extra_hosts=(("db", "10.0.0.5"), ("self", "host-gateway")))
+    box = samples.container("web", mode="host", settings=settings)
+    group = wanted.container(
+        box, {}, wanted.HostFiles("nameserver 127.0.0.53\n", "", "127.0.0.1\tlocalhost\n192.0.2.9 x")
+    )
+    assert [type(item) for item in group if item.backend == "kernel"] == [HostSandbox]
+    assert not [item for item in group if item.backend == "nft"]
+    _, hosts, resolv_conf = [item for item in group if isinstance(item, File)]
+    assert hosts.text == "127.0.0.1\tlocalhost\n192.0.2.9 x\n10.0.0.5\tdb\n127.0.0.1\tself\n"
+    assert "nameserver 127.0.0.53" in resolv_conf.text.splitlines()
+
+
+# Links
+
+
+APART = samples.network("apart", "10.3.0.0/24", icc=False)
+LINK = Link("front", "db", "database")
+DB = samples.container(
+    "db", [samples.endpoint(APART, "10.3.0.9")], exposed=((53, "udp"), (80, "tcp")), linked_by=(LINK,)
+)
+FRONT = samples.container(
+    "front",
+    [samples.endpoint(RED, "10.2.0.7"), samples.endpoint(APART, "10.3.0.7", interface="eth1", gateway=None)],
+    links=(LINK,),
+)
+ALL = {net.id: net for net in (BLUE, RED, APART)}
+PEERS = {"db": DB, "front": FRONT}
+OPENED = {NatElement("links4", f"10.3.0.7 . 10.3.0.9 . {pair}") for pair in ("udp . 53", "tcp . 80")}
+
+
+def links_of(group) -> set[NatElement]:
+    """Return the elements of links."""
+    return {item for item in group if isinstance(item, NatElement) and item.set_name.startswith("links")}
+
+
+def test_link_is_of_both_ends():
+    """What a link opens is among the objects of the parent and of the child: it is there if both are."""
+    for box, other in ((FRONT, "db"), (DB, "front")):
+        assert links_of(wanted.container(box, ALL, RESOLVER, PEERS)) == OPENED
+        assert links_of(wanted.container(box, ALL, RESOLVER, {})) == set()
+        assert links_of(wanted.container(box, ALL, RESOLVER, {other: samples.container(other)})) == set()
+
+
+def test_link_opens_nothing_where_all_may_talk():
+    """Where containers may talk a link is but a line in the parent's hosts."""
+    networks = ALL | {APART.id: replace(APART, icc=True)}
+    assert links_of(wanted.container(FRONT, networks, RESOLVER, PEERS)) == set()
+
+
+def test_hosts_of_a_parent():
+    """The parent's hosts has `ADDRESS ALIAS HOSTNAME NAME` at the end, each name once; the child's has no such line."""
+    renamed = replace(DB, name="store", settings=replace(DB.settings, hostname="db7"))
+    for child, line in ((DB, "10.3.0.9\tdatabase db"), (renamed, "10.3.0.9\tdatabase db7 store")):
+        parent = replace(FRONT, links=(Link("front", child.name, "database"),))
+        hosts = wanted.hosts(parent, ALL, RESOLVER, {child.name: child})
+        assert hosts.splitlines()[-1] == line
+    assert "front" not in wanted.hosts(DB, ALL, RESOLVER, PEERS)
+
+
+def test_rules_of_links_are_in_the_table():
+    """All that belongs into the table includes what links open, once."""
+    rules = wanted.rules(ALL.values(), [FRONT, DB])
+    assert links_of(rules) == OPENED
     assert len(set(rules)) == len(rules)

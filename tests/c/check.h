@@ -42,9 +42,13 @@ int open_rtnetlink(void);
 /* What an ordinary user may do ... */
 void test_messages(void);
 void test_netlink(void);
+void test_names(void);
 /* ... and what needs root, in a network namespace of the test's own. */
 void test_long_batch(int fd);
 void test_sandboxes(int fd);
+void test_wiring(int fd);
 void test_flows(void);
+void test_offloads(int fd);
+void test_bpf(int fd);
 
 #endif

@@ -71,6 +71,7 @@ main(void)
 
     test_messages();
     test_netlink();
+    test_names();
     error = enter_playground();
     if (error) {
         printf("skipped: needs root (%s)\n", strerror(error));
@@ -79,7 +80,10 @@ main(void)
     fd = open_rtnetlink();
     test_long_batch(fd);
     test_sandboxes(fd);
+    test_wiring(fd);
     test_flows();
+    test_offloads(fd);
+    test_bpf(fd);
     close(fd);
     umount2(directory, MNT_DETACH);
     rmdir(directory);

@@ -2,10 +2,13 @@
 #include "check.h"
 
 #include <errno.h>
+#include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -88,43 +91,43 @@ delete_group(struct dnet_batch *batch)
 static int
 new_address(struct dnet_batch *batch)
 {
-    return dnet_put_address(batch, 1, 7, AF_INET, address4, 16);
+    return dnet_put_address(batch, 1, 7, AF_INET, address4, 16, 0);
 }
 
 static int
 point_to_point(struct dnet_batch *batch)
 {
-    return dnet_put_address(batch, 1, 7, AF_INET, address4, 31);
+    return dnet_put_address(batch, 1, 7, AF_INET, address4, 31, 0);
 }
 
 static int
 every_address(struct dnet_batch *batch)
 {
-    return dnet_put_address(batch, 0, 7, AF_INET, address4, 0);
+    return dnet_put_address(batch, 0, 7, AF_INET, address4, 0, 0);
 }
 
 static int
 new_address6(struct dnet_batch *batch)
 {
-    return dnet_put_address(batch, 1, 7, AF_INET6, address6, 128);
+    return dnet_put_address(batch, 1, 7, AF_INET6, address6, 128, 0);
 }
 
 static int
 default_route(struct dnet_batch *batch)
 {
-    return dnet_put_route(batch, 1, 7, AF_INET, address4, 0, address4);
+    return dnet_put_route(batch, 1, 7, AF_INET, address4, 0, address4, 0);
 }
 
 static int
 route(struct dnet_batch *batch)
 {
-    return dnet_put_route(batch, 0, 7, AF_INET, address4, 32, NULL);
+    return dnet_put_route(batch, 0, 7, AF_INET, address4, 32, NULL, 0);
 }
 
 static int
 route6(struct dnet_batch *batch)
 {
-    return dnet_put_route(batch, 1, 7, AF_INET6, address6, 64, address6);
+    return dnet_put_route(batch, 1, 7, AF_INET6, address6, 64, address6, 1024);
 }
 
 static int
@@ -146,6 +149,104 @@ route_localnet(struct dnet_batch *batch)
 }
 
 static int
+arp_notify(struct dnet_batch *batch)
+{
+    return dnet_put_arp_notify(batch, 7);
+}
+
+static int
+macvlan(struct dnet_batch *batch)
+{
+    return dnet_put_macvlan(batch, 7, NAME15, 9, 8, mac, 1400);
+}
+
+static int
+plain_macvlan(struct dnet_batch *batch)
+{
+    return dnet_put_macvlan(batch, 7, "m", 9, 4, NULL, 0);
+}
+
+static int
+dummy(struct dnet_batch *batch)
+{
+    return dnet_put_dummy(batch, 7, NAME15, mac, 1400);
+}
+
+static int
+move(struct dnet_batch *batch)
+{
+    return dnet_put_move(batch, 7, -1, NAME15, 9);
+}
+
+static int
+move_back(struct dnet_batch *batch)
+{
+    return dnet_put_move(batch, 7, 5, NAME15, 9);
+}
+
+static int
+identity(struct dnet_batch *batch)
+{
+    return dnet_put_identity(batch, 7, NAME15, mac, 1400);
+}
+
+static int
+no_identity(struct dnet_batch *batch)
+{
+    return dnet_put_identity(batch, 7, NULL, NULL, 0);
+}
+
+static int
+ask_by_index(struct dnet_batch *batch)
+{
+    return dnet_put_ask(batch, 7, NULL);
+}
+
+static int
+ask_by_name(struct dnet_batch *batch)
+{
+    return dnet_put_ask(batch, 0, NAME15);
+}
+
+/* What another message says, given back as dumped. */
+static int
+dumped(struct dnet_batch *batch, int is_new, int (*put)(struct dnet_batch *batch))
+{
+    uint8_t data[ROOM] __attribute__((aligned(NLMSG_ALIGNTO)));
+    struct dnet_batch told = {.data = data, .capacity = sizeof data};
+
+    put(&told);
+    return dnet_put_dumped(batch, is_new, 11, data, told.length);
+}
+
+static int
+dumped_route(struct dnet_batch *batch)
+{
+    return dumped(batch, 1, default_route);
+}
+
+static int
+no_dumped_route(struct dnet_batch *batch)
+{
+    return dumped(batch, 0, route6);
+}
+
+static int
+dumped_address(struct dnet_batch *batch)
+{
+    return dumped(batch, 1, new_address6);
+}
+
+static int
+message(struct dnet_batch *batch)
+{
+    /* An ifaddrmsg of device 7, and IFA_ADDRESS. */
+    static const uint8_t body[] = {AF_INET, 24, 0, 0, 7, 0, 0, 0, 8, 0, 1, 0, 192, 0, 2, 1};
+
+    return dnet_put_message(batch, RTM_NEWADDR, NLM_F_CREATE, body, sizeof body);
+}
+
+static int
 dump_links(struct dnet_batch *batch)
 {
     return dnet_put_dump(batch, RTM_GETLINK, AF_UNSPEC);
@@ -161,6 +262,30 @@ static int
 dump_routes(struct dnet_batch *batch)
 {
     return dnet_put_dump(batch, RTM_GETROUTE, AF_INET);
+}
+
+static int
+bridge_filtering(struct dnet_batch *batch)
+{
+    return dnet_put_bridge_filtering(batch, 0, 7);
+}
+
+static int
+mac_entry(struct dnet_batch *batch)
+{
+    return dnet_put_mac_entry(batch, 7, mac);
+}
+
+static int
+clsact(struct dnet_batch *batch)
+{
+    return dnet_put_clsact(batch, 1, 7, UINT32_MAX - 1, UINT32_MAX);
+}
+
+static int
+program(struct dnet_batch *batch)
+{
+    return dnet_put_program(batch, UINT32_MAX, 5, "dnet_vlan_into");
 }
 
 static const struct {
@@ -189,9 +314,27 @@ static const struct {
     {"bridge port", bridge_port, sizeof(struct ifinfomsg)},
     {"loopback route", loopback_route, sizeof(struct rtmsg)},
     {"route_localnet", route_localnet, sizeof(struct ifinfomsg)},
+    {"arp_notify", arp_notify, sizeof(struct ifinfomsg)},
+    {"macvlan", macvlan, sizeof(struct ifinfomsg)},
+    {"plain macvlan", plain_macvlan, sizeof(struct ifinfomsg)},
+    {"dummy", dummy, sizeof(struct ifinfomsg)},
+    {"move", move, sizeof(struct ifinfomsg)},
+    {"move back", move_back, sizeof(struct ifinfomsg)},
+    {"identity", identity, sizeof(struct ifinfomsg)},
+    {"no identity", no_identity, sizeof(struct ifinfomsg)},
+    {"ask by index", ask_by_index, sizeof(struct ifinfomsg)},
+    {"ask by name", ask_by_name, sizeof(struct ifinfomsg)},
+    {"dumped route", dumped_route, sizeof(struct rtmsg)},
+    {"no dumped route", no_dumped_route, sizeof(struct rtmsg)},
+    {"dumped address", dumped_address, sizeof(struct ifaddrmsg)},
+    {"message", message, sizeof(struct ifaddrmsg)},
     {"dump of links", dump_links, sizeof(struct ifinfomsg)},
     {"dump of addresses", dump_addresses, sizeof(struct ifaddrmsg)},
     {"dump of routes", dump_routes, sizeof(struct rtmsg)},
+    {"bridge filtering", bridge_filtering, sizeof(struct ifinfomsg)},
+    {"mac entry", mac_entry, sizeof(struct ndmsg)},
+    {"clsact", clsact, sizeof(struct tcmsg)},
+    {"program", program, sizeof(struct tcmsg)},
 };
 #define BUILDERS (sizeof builders / sizeof *builders)
 
@@ -281,50 +424,91 @@ test_arguments(void)
     CHECK_EQUAL(dnet_put_veth(&batch, 7, "veth7", 0, 9, "sixteen-bytes-xx", mac, 0), -EINVAL, "peer of 16 bytes");
     CHECK_EQUAL(dnet_put_veth(&batch, 7, "veth7", 0, 9, "", mac, 0), -EINVAL, "no name for the peer");
     CHECK_EQUAL(dnet_put_quiet(&batch, 7, alias256, 1), -EINVAL, "alias of 256 bytes");
-    CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_INET, address4, 33), -EINVAL, "prefix length");
-    CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_INET6, address6, 129), -EINVAL, "prefix length");
-    CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_UNIX, address4, 8), -EINVAL, "family");
-    CHECK_EQUAL(dnet_put_route(&batch, 1, 7, AF_INET, address4, 33, NULL), -EINVAL, "prefix length");
-    CHECK_EQUAL(dnet_put_route(&batch, 1, 7, AF_UNIX, address4, 8, NULL), -EINVAL, "family");
+    CHECK_EQUAL(dnet_put_macvlan(&batch, 7, "sixteen-bytes-xx", 9, 4, mac, 0), -EINVAL, "macvlan of 16 bytes");
+    CHECK_EQUAL(dnet_put_dummy(&batch, 7, "", mac, 0), -EINVAL, "no name for the dummy");
+    CHECK_EQUAL(dnet_put_move(&batch, 7, -1, "sixteen-bytes-xx", 9), -EINVAL, "moved to 16 bytes");
+    CHECK_EQUAL(dnet_put_identity(&batch, 7, "sixteen-bytes-xx", NULL, 0), -EINVAL, "renamed to 16 bytes");
+    CHECK_EQUAL(dnet_put_ask(&batch, 0, ""), -EINVAL, "asked for no name");
+    CHECK_EQUAL(dnet_put_dumped(&batch, 1, 7, (const uint8_t *)alias256, 16), -EINVAL, "short dump");
+    CHECK_EQUAL(dnet_put_dumped(&batch, 1, 7, (const uint8_t *)alias256, 64), -EINVAL, "dump of something else");
+    CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_INET, address4, 33, 0), -EINVAL, "prefix length");
+    CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_INET6, address6, 129, 0), -EINVAL, "prefix length");
+    CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_UNIX, address4, 8, 0), -EINVAL, "family");
+    CHECK_EQUAL(dnet_put_route(&batch, 1, 7, AF_INET, address4, 33, NULL, 0), -EINVAL, "prefix length");
+    CHECK_EQUAL(dnet_put_route(&batch, 1, 7, AF_UNIX, address4, 8, NULL, 0), -EINVAL, "family");
     CHECK_EQUAL(batch.length, 0, "nothing was written");
     CHECK_EQUAL(batch.count, 0, "nothing was written");
     free(batch.data);
 }
 
-/* The namespace goes into veths' peers, and nowhere else; damaged messages are left alone. */
+/* How many bytes differ, and where the first of them is. */
+static size_t
+differences(const uint8_t *one, const uint8_t *other, size_t length, size_t *ret_first)
+{
+    size_t count = 0;
+
+    for (size_t at = length; at-- > 0;)
+        if (one[at] != other[at]) {
+            *ret_first = at;
+            count++;
+        }
+    return count;
+}
+
+/* The namespace goes into what leaves it open, a veth's peer or another device, and nowhere else; damaged messages are
+ * left alone. */
 static void
-test_peer_namespace(void)
+test_namespace(int (*put)(struct dnet_batch *batch), uint32_t expected)
 {
     struct dnet_batch batch = new_batch(4), copy = new_batch(4);
-    size_t first = 0, changed = 0, offset = 0;
+    size_t first = 0, offset = 0;
 
     up(&batch);
     first = batch.length;
-    veth(&batch);
+    put(&batch);
     plain_bridge(&batch);
     memcpy(copy.data, batch.data, batch.length);
-    dnet_set_peer_namespace(batch.data, batch.length, 0x12345678);
-    for (size_t at = 0; at < batch.length; at++)
-        if (batch.data[at] != copy.data[at]) {
-            offset = changed++ ? offset : at;
-            CHECK(at > first, "at %zu", at);
-        }
-    CHECK_EQUAL(changed, 4, "four bytes of a descriptor");
-    CHECK_EQUAL(*(uint16_t *)(batch.data + offset - 2), IFLA_NET_NS_FD, "attribute");
-    CHECK_EQUAL(*(uint32_t *)(batch.data + offset), 0x12345678, "descriptor");
+    dnet_set_namespace(batch.data, batch.length, 0x12345678);
+    CHECK_EQUAL(differences(batch.data, copy.data, batch.length, &offset), expected, "bytes of a descriptor");
+    if (expected) {
+        CHECK(offset > first, "at %zu", offset);
+        CHECK_EQUAL(*(uint16_t *)(batch.data + offset - 2), IFLA_NET_NS_FD, "attribute");
+        CHECK_EQUAL(*(uint32_t *)(batch.data + offset), 0x12345678, "descriptor");
+    }
     for (size_t length = 0; length <= batch.length; length++) {
         uint8_t *part = allocate(length);
 
         memcpy(part, copy.data, length);
-        dnet_set_peer_namespace(part, length, 5);
+        dnet_set_namespace(part, length, 5);
         free(part);
     }
     for (uint32_t length = 0; length < 64; length++) {
         ((struct nlmsghdr *)copy.data)->nlmsg_len = length;
-        dnet_set_peer_namespace(copy.data, batch.length, 5);
+        dnet_set_namespace(copy.data, batch.length, 5);
     }
     free(batch.data);
     free(copy.data);
+}
+
+/* A dumped route, or address, is the same again on another device. */
+static void
+test_dumped(void)
+{
+    struct dnet_batch one = new_batch(1), other = new_batch(1);
+    size_t offset = 0;
+
+    default_route(&one);
+    dumped_route(&other);
+    CHECK_EQUAL(other.length, one.length, "route");
+    CHECK_EQUAL(differences(one.data, other.data, one.length, &offset), 1, "route");
+    CHECK_EQUAL(other.data[offset], 11, "device of the route");
+    one.length = other.length = 0;
+    new_address6(&one);
+    dumped_address(&other);
+    CHECK_EQUAL(differences(one.data, other.data, one.length, &offset), 1, "address");
+    CHECK_EQUAL(offset, NLMSG_HDRLEN + offsetof(struct ifaddrmsg, ifa_index), "device of the address");
+    free(one.data);
+    free(other.data);
 }
 
 void
@@ -334,5 +518,10 @@ test_messages(void)
     test_capacities();
     test_shapes();
     test_arguments();
-    test_peer_namespace();
+    test_namespace(veth, 4);
+    test_namespace(macvlan, 4);
+    test_namespace(move, 4);
+    test_namespace(move_back, 0);
+    test_namespace(dummy, 0);
+    test_dumped();
 }

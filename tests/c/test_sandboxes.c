@@ -90,9 +90,9 @@ new_crowd(uint32_t count)
         start = crowd.batch.length;
         dnet_put_up(&crowd.batch, 1);
         dnet_put_quiet(&crowd.batch, INNER_INDEX, NULL, 1);
-        dnet_put_address(&crowd.batch, 1, INNER_INDEX, AF_INET, address, 16);
+        dnet_put_address(&crowd.batch, 1, INNER_INDEX, AF_INET, address, 16, 0);
         dnet_put_up(&crowd.batch, INNER_INDEX);
-        dnet_put_route(&crowd.batch, 1, INNER_INDEX, AF_INET, address4, 0, address4);
+        dnet_put_route(&crowd.batch, 1, INNER_INDEX, AF_INET, address4, 0, address4, 0);
         add_segment(&crowd, i, 1, start, 5, 1);
         start = crowd.batch.length;
         dnet_put_quiet(&crowd.batch, index, alias, 1);
@@ -325,7 +325,7 @@ test_bridge(int fd)
     dnet_put_bridge(&batch, BRIDGE_INDEX, "dnet0", mac, 1400);
     dnet_put_quiet(&batch, BRIDGE_INDEX, expected, 1);
     dnet_put_route_localnet(&batch, BRIDGE_INDEX);
-    dnet_put_address(&batch, 1, BRIDGE_INDEX, AF_INET, address4, 16);
+    dnet_put_address(&batch, 1, BRIDGE_INDEX, AF_INET, address4, 16, 0);
     dnet_put_up(&batch, BRIDGE_INDEX);
     dnet_put_up(&batch, 1);
     CHECK_EQUAL(dnet_transact(fd, batch.data, batch.length, batch.count, errors, text, sizeof text), 0, "exchange");
@@ -505,7 +505,7 @@ test_enter(int fd)
     char text[128];
 
     CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, 0, &control, text, sizeof text), 0, "build");
-    dnet_put_address(&batch, 1, INNER_INDEX, AF_INET, address4, 32);
+    dnet_put_address(&batch, 1, INNER_INDEX, AF_INET, address4, 32, 0);
     segment = (struct dnet_segment){.data = batch.data, .length = (uint32_t)batch.length, .count = 1, .inside = 1};
     again[0] = (struct dnet_sandbox){.pin = crowd.pins[1], .segment_count = 1, .segments = &segment};
     again[1] = (struct dnet_sandbox){.pin = "/absent", .segment_count = 1, .segments = &segment};

@@ -7,6 +7,9 @@ import pytest
 from dnet.testing import FakeHost, Neighbour
 from tests.kernel.world import neighbour
 
+# Its tests are run by the modules of the realisations.
+pytest.register_assert_rewrite("tests.kernel.vlan_semantics")
+
 
 @pytest.fixture
 def lan(host: FakeHost) -> Neighbour:

@@ -81,7 +81,7 @@ def test_refused_object(host: FakeHost, index: int) -> None:
     assert host.changes(before) == ""
 
 
-@pytest.mark.parametrize("kind", ["File", "Link", "Sandbox", "Veth", "Address", "Route", "last"])
+@pytest.mark.parametrize("kind", ["File", "Symlink", "Sandbox", "Veth", "Address", "Route", "last"])
 def test_refused_object_of_a_large_bulk(host: FakeHost, kind: str) -> None:
     """A failure in the 33rd of 40 containers, beyond the first group that shares sends, leaves none of them."""
     host.dnet("create", "first")
@@ -201,6 +201,6 @@ def ports(host: FakeHost) -> list[str]:
 
 def fault_in_container(number: int, kind: str) -> dict[str, int]:
     """Return the fault that hits the first object of a kind, or the last of all, of one container of a bulk."""
-    backend = "files" if kind in {"File", "Link"} else "kernel"
+    backend = "files" if kind in {"File", "Symlink"} else "kernel"
     kinds = [type(item).__name__ for item in CONTAINER_PLAN if item.backend == backend]
     return {backend: number * len(kinds) + (len(kinds) - 1 if kind == "last" else kinds.index(kind))}

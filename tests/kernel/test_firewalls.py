@@ -7,12 +7,12 @@ ports of a bridge go through them too, since br_netfilter is on in a new namespa
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 
 import pytest
 
 from dnet.testing import FakeHost, Namespace, Neighbour
+from tests.kernel.programs import require
 from tests.kernel.world import (
     HOST,
     PEER,
@@ -334,8 +334,7 @@ def test_an_internal_network_beside_docker(host: FakeHost, lan: Neighbour) -> No
 @pytest.mark.parametrize("program", ["iptables-nft"])
 def test_iptables_itself(host: FakeHost, lan: Neighbour, program: str) -> None:
     """With rules made by iptables itself the same holds, and iptables can list what dnet has added."""
-    if not shutil.which(program, path="/usr/sbin:/sbin:/usr/bin"):
-        pytest.skip(f"{program} is not installed")
+    require(**{program: "iptables"})
     host.run("sh", "-c", IPTABLES.replace("iptables", program))
     before = host.run(program, "-S").stdout.splitlines()
     check(host, lan, *pair(host))
@@ -365,8 +364,7 @@ iptables -A FORWARD -i docker0 -o docker0 -j ACCEPT
 
 def test_legacy_iptables(host: FakeHost) -> None:
     """Rules of iptables-legacy, which nftables does not show, are reported where they are in use."""
-    if not shutil.which("iptables-legacy", path="/usr/sbin:/sbin:/usr/bin"):
-        pytest.skip("iptables-legacy is not installed")
+    require(**{"iptables-legacy": "iptables"})
     if host.run("iptables-legacy -P FORWARD DROP", code=None).code:
         pytest.skip("this kernel has no legacy ip_tables (CONFIG_IP_NF_IPTABLES_LEGACY)")
     assert "legacy" in run(host, "create", "web").stderr
@@ -374,8 +372,7 @@ def test_legacy_iptables(host: FakeHost) -> None:
 
 def test_a_real_docker(host: FakeHost, lan: Neighbour) -> None:
     """Beside a real dockerd, with the rules that it makes itself, containers work; with their network the marks go."""
-    if not shutil.which("dockerd", path="/usr/sbin:/sbin:/usr/bin:/usr/local/bin"):
-        pytest.skip("dockerd is not installed (Debian's docker.io)")
+    require(dockerd="docker.io")
     place = host.directory
     directories = (f"--data-root={place}/data", f"--exec-root={place}/exec", f"--pidfile={place}/docker.pid")
     options = ("--storage-driver=vfs", *directories, f"--host=unix://{place}/docker.sock")

@@ -1,0 +1,79 @@
+"""Networks on an Open vSwitch bridge. Rank 5, pure.
+
+The gateway is the bridge's internal port, a device with the bridge's name that ovs-vswitchd makes: its index is the
+kernel's choice, so everything on it goes by its name (index 0). The host's end of an endpoint is up before it becomes
+a port, since every link event makes ovs-vswitchd go through all its ports.
+"""
+
+from __future__ import annotations
+
+from dnet import interfaces, ipam, nat
+from dnet.model import Container, Endpoint, Network, PortVlans
+from dnet.objects import Object, Offloads, OvsBridge, OvsPort, Up, VlanRanges
+
+BY_NAME = 0
+DATAPATH_TYPE = "datapath_type"  # the options of a network that say what its bridge is ...
+DATABASE = "ovsdb"  # ... and where
+UNTAGGED = 1  # the VLAN that untagged frames of somebody's bridge count as, as on every switch
+SILENT = ((4095, 4095),)  # the trunk that passes nothing: no frame is in that VLAN
+
+
+def network(net: Network) -> tuple[Object, ...]:
+    """Return all that exists because the network does, the table itself apart.
+
+    A bridge that is somebody's has to exist, and neither it nor the addresses of its device are touched.
+    """
+    datapath_type = net.options.get(DATAPATH_TYPE, "")
+    bridge = OvsBridge(net.device, net.id, datapath_type, mac=ipam.mac_of(net.gateway), mtu=net.mtu, tag=net.vlan)
+    if not net.owns_device:
+        bridge = OvsBridge(net.device, "", datapath_type, mac="", mtu=0, tag=0)
+    on_device = interfaces.gateway(net, BY_NAME) if net.owns_device else ()
+    return (*nat.network_objects(net), *interfaces.forwarding(net), bridge, *on_device)
+
+
+def endpoint(net: Network, container: Container, end: Endpoint) -> tuple[Object, ...]:
+    """Return all that exists because the endpoint does, its sandbox apart."""
+    veth = interfaces.veth(net, container, end, 0)
+    return (
+        veth,
+        Offloads(end.interface, veth.peer_index, container.name, switch=net.device),
+        *interfaces.inside(net, container, end),
+        interfaces.quiet(net, container, end),
+        Up(end.host_interface, end.host_index, ""),
+        *port(net, end),
+    )
+
+
+def port(net: Network, end: Endpoint) -> tuple[OvsPort]:
+    """Return what makes an endpoint's host end, which exists, a port of the bridge.
+
+    Without VLANs it takes and gives untagged frames only, as the host's own end of the bridge does.
+    """
+    vlans = end.vlans_on(net)
+    tag, trunks, native = _columns(net, vlans) if vlans else (0, (), 0)
+    return (OvsPort(end.host_interface, net.device, end.id, tag, trunks, native, is_protected=not net.icc),)
+
+
+def _columns(net: Network, vlans: PortVlans) -> tuple[int, VlanRanges, int]:
+    """Return tag, trunks and native VLAN.
+
+    Where the host's end of somebody's bridge is in no VLAN, the network's stands for that: for untagged frames.
+    """
+    is_untagged = not net.owns_device and "vlan" not in net.found
+    tag, native = (0 if is_untagged and vid == net.vlan else vid for vid in (vlans.access, vlans.native))
+    if vlans.access:
+        return tag, (), 0
+    trunks = vlans.trunk or SILENT
+    return 0, ((0, 0), *trunks) if vlans.native and not native else trunks, native
+
+
+def vlans(net: Network) -> tuple[Object, ...]:
+    """Return what makes the bridge keep VLANs apart besides its objects: nothing."""
+    del net
+    return ()
+
+
+def port_vlans(net: Network, end: Endpoint) -> tuple[Object, ...]:
+    """Return what an endpoint's port passes, besides its objects: nothing."""
+    del net, end
+    return ()

@@ -1,0 +1,285 @@
+"""Creating and removing networks, and giving them interfaces of the host's. Rank 8, IO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from dnet import firewalls, reserve, uplink, wanted
+from dnet.background import Background
+from dnet.bridges import Taken
+from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
+from dnet.model import Network, check_interface
+from dnet.objects import Object
+from dnet.rows import Adoption
+from dnet.snapshots import Snapshot
+from dnet.specs import NetworkSpec
+from dnet.watchdog import Watchdog
+from dnet.writer import Writer
+
+MEMBERS_SHOWN = 3
+
+
+class Networks:
+    """Changes of networks."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = writer.store
+
+    def create(self, spec: NetworkSpec) -> Network:
+        """Create a network."""
+        writer = self._writer
+        writer.prepare()
+        with self._store.network_lock():
+            busy, taken = reserve.busy_subnets(writer.kernel), self._taken(spec)
+            owner = self._store.new_owner()
+            with writer.undoing(owner) as groups:
+                with self._store.write(is_intent=True):
+                    is_first = not self._store.has_other_networks()
+                    network = reserve.network(self._store, writer.kernel, spec, busy, owner, taken)
+                groups.append(wanted.network(network, is_first=is_first))
+                writer.applier.create(groups)
+                with self._store.write():
+                    self._store.set_ready("network", [network.id])
+            writer.make_way(is_thorough=True)
+        writer.kernel.keep_switches()
+        if network.owns_device and network.found:
+            writer.notice(
+                f"the gateway of network {network.name} is an address of this host's: containers and the subnet meet "
+                f"when its interface is adopted: dnet network adopt {network.name} INTERFACE"
+            )
+        return network
+
+    def _taken(self, spec: NetworkSpec) -> Taken | None:
+        """Look what the network finds, where its driver has it look."""
+        reserve.check_driver(spec)
+        return self._writer.switches.take(spec) if spec.driver == "ovs" else None
+
+    def plan(self, spec: NetworkSpec) -> list[Object]:
+        """Return what creating the network would create, touching nothing."""
+        busy, taken = reserve.busy_subnets(self._writer.kernel), self._taken(spec)
+        with self._store.write(is_dry_run=True):
+            is_first = not self._store.has_other_networks()
+            network = reserve.network(self._store, self._writer.kernel, spec, busy, "", taken)
+        return list(wanted.network(network, is_first=is_first))
+
+    def delete(self, references: Sequence[str]) -> list[Network]:
+        """Remove networks that no container is on; all of them, or none."""
+        self._writer.prepare()
+        with self._store.network_lock():
+            with self._store.write(is_intent=True):
+                networks = list({net.id: net for net in map(self._store.network, references)}.values())
+                for network in networks:
+                    self._check_unused(network)
+                self._store.set_deleting("network", [network.id for network in networks], self._store.new_owner())
+            self._writer.remove_networks(networks)
+        return networks
+
+    def _check_unused(self, network: Network) -> None:
+        members = self._store.member_names(network.id)
+        if members:
+            some = ", ".join(members[:MEMBERS_SHOWN]) + (", ..." if len(members) > MEMBERS_SHOWN else "")
+            raise Conflict(
+                f"network {network.name} is in use by {len(members)} containers ({some})",
+                object=network.name,
+                hint="remove the containers first",
+            )
+
+    def prune(self) -> list[Network]:
+        """Remove every network that no container is on, and no interface of the host's."""
+        self._writer.prepare()
+        unused = [
+            network.name
+            for network in self._store.networks()
+            if not network.uplinks and not self._store.member_names(network.id)
+        ]
+        return self.delete(unused)
+
+    # Interfaces of the host's
+
+    def plan_adoption(self, reference: str, interface: str) -> list[Object]:
+        """Return what adopting an interface would send, in order, touching nothing."""
+        network, known = self._looked_up(reference, interface)
+        if known and self._writer.adoptions.is_in_place(network, interface):
+            return []
+        return list(uplink.adopting(self._snapshot(network, interface)))
+
+    def plan_release(self, reference: str, interface: str) -> list[Object]:
+        """Return what giving an interface back would send, in order, touching nothing."""
+        return list(self._writer.adoptions.removal(self._adopted(reference, interface)[1]))
+
+    def adopt(
+        self,
+        reference: str,
+        interface: str,
+        *,
+        is_sure: bool,
+        ask: Callable[[str], bool] | None,
+        trial: tuple[Sequence[str], float, Callable[[float], bool]] | None,
+    ) -> Network:
+        """Make an interface a port of a network's bridge; see Engine.adopt.
+
+        `trial` is where state and pins are, how many seconds to wait, and what tells whether all is well.
+        """
+        self._writer.prepare()
+        network, known = self._looked_up(reference, interface)
+        if known and known.phase == "trial":  # whoever asks again confirms it
+            self._confirm(interface)
+            return self._store.network(network.id)
+        if known and self._writer.adoptions.is_in_place(network, interface):
+            return network
+        self._writer.mend_networks([network.name], with_advice=False)
+        network = self._store.network(network.id)
+        snapshot = self._snapshot(network, interface)
+        self._check_wanted(snapshot, is_sure=is_sure or bool(trial), ask=ask)
+        self._warn(network, snapshot)
+        if trial is None:
+            self._adopt(network, interface, known, "ready")
+            return self._store.network(network.id)
+        directories, timeout_s, confirm = trial
+        dog = Watchdog([*directories, interface, str(timeout_s)])
+        try:
+            self._adopt(network, interface, known, "trial")
+            is_confirmed = confirm(timeout_s) and self._confirm(interface)
+        except BaseException as error:
+            _take_back(dog, error)
+            raise
+        found = self._store.adoption(interface)
+        if is_confirmed or (found and found.phase == "ready"):
+            dog.stand_down()
+        else:
+            said = _take_back(dog)
+            if said:
+                raise KernelRefused(f"give {interface} back", 0, said)
+        return self._store.network(network.id)
+
+    def _adopt(self, network: Network, interface: str, known: Adoption | None, phase: str) -> None:
+        adoptions, owner = self._writer.adoptions, self._store.new_owner()
+        with self._store.network_lock():
+            if adoptions.is_in_place(network, interface) and self._store.adoption(interface):
+                return  # another process has done it meanwhile
+            if known and phase == "ready":
+                adoptions.restore(known, network, owner)
+            else:
+                adoptions.adopt(network, self._snapshot(network, interface), phase, owner)
+        self._writer.make_way(is_thorough=False)
+
+    def _confirm(self, interface: str) -> bool:
+        """Keep an interface that is on trial; return whether it still was."""
+        with self._store.write():
+            return self._store.move_adoption(interface, ["trial"], "ready")
+
+    def _looked_up(self, reference: str, interface: str) -> tuple[Network, Adoption | None]:
+        """Return the network, and what is on record of the interface; raise when another network has that."""
+        check_interface(interface)
+        network = self._store.network(reference)
+        known = self._store.adoption(interface)
+        if known and known.network_id != network.id:
+            holder = self._store.networks_by_id()[known.network_id].name
+            hint = f"give it back first: dnet network adopt --undo {holder} {interface}"
+            raise Conflict(f"interface {interface} is adopted by network {holder}", object=interface, hint=hint)
+        return network, known
+
+    def _snapshot(self, network: Network, interface: str) -> Snapshot:
+        if network.internal:
+            hint = "make the network without --internal"
+            sentence = f"network {network.name} is internal, and {interface} would be its way out"
+            raise InvalidRequest(sentence, object=network.name, hint=hint)
+        if network.vlan:
+            hint = "use a network that knows no VLANs"
+            sentence = f"network {network.name} keeps VLANs apart, and {interface} would be in none"
+            raise InvalidRequest(sentence, object=network.name, hint=hint)
+        if network.driver == "ovs":
+            hint = f"`ovs-vsctl add-port {network.device} {interface}` makes it a port, which dnet leaves alone"
+            sentence = f"network {network.name} is on Open vSwitch, which dnet moves no interfaces to"
+            raise InvalidRequest(sentence, object=network.name, hint=hint)
+        return self._writer.adoptions.snapshot(network, interface)
+
+    def _check_wanted(self, snapshot: Snapshot, *, is_sure: bool, ask: Callable[[str], bool] | None) -> None:
+        """Raise unless somebody wants it, when this host may become unreachable by it."""
+        if is_sure or not snapshot.carries_default:
+            return
+        name = snapshot.interface.name
+        if ask is None:
+            raise InvalidRequest(
+                f"{name} carries the default route, and moving it may cut this host off",
+                object=name,
+                hint="--confirm 60 takes it back unless somebody presses Enter in time; --yes does it at once",
+            )
+        if not ask(f"{name} carries the default route, and moving it may cut this host off. Move it?"):
+            raise InvalidRequest(f"{name} stays as it is", object=name)
+
+    def _warn(self, network: Network, snapshot: Snapshot) -> None:
+        interface, delay_s = snapshot.interface.name, snapshot.bridge.forward_delay_s
+        if delay_s:
+            self._writer.notice(
+                f"bridge {network.device} runs the spanning tree protocol, so that {interface} passes nothing for "
+                f"{delay_s:g} s"
+            )
+        for chain in firewalls.naming(self._writer.nft, interface):
+            self._writer.notice(
+                f"chain {chain} has rules for {interface}, which traffic does not come in by any more, but by "
+                f"{network.device}"
+            )
+
+    def release(self, reference: str, interface: str) -> Network:
+        """Give an interface back; see Engine.release."""
+        self._writer.prepare()
+        network, adopted = self._adopted(reference, interface)
+        self._give_back(adopted, ("creating", "trial", "ready"))
+        return replace(network, uplinks=tuple(name for name in network.uplinks if name != interface))
+
+    def release_unconfirmed(self, interface: str) -> None:
+        """Give an interface back unless somebody has confirmed that it shall stay."""
+        self._writer.prepare()
+        adopted = self._store.adoption(interface)
+        if adopted:
+            self._give_back(adopted, ("creating", "trial"))
+
+    def _adopted(self, reference: str, interface: str) -> tuple[Network, Adoption]:
+        network, adopted = self._looked_up(reference, interface)
+        if adopted is None:
+            raise NotFound(f"network {network.name} has not adopted interface {interface}", object=interface)
+        return network, adopted
+
+    def _give_back(self, adopted: Adoption, phases: Sequence[str]) -> None:
+        with self._store.network_lock():
+            with self._store.write(is_intent=True):
+                is_ours = self._store.move_adoption(adopted.interface, phases, "deleting", self._store.new_owner())
+            if is_ours:
+                self._writer.adoptions.give_back(adopted)
+
+    def missing_uplinks(self) -> list[str]:
+        """Return the adopted interfaces that are not on their bridge, as phrases."""
+        return [f"interface {item.interface} on network {net.name}" for item, net in self._writer.adoptions.missing()]
+
+    def restore_uplinks(self) -> list[tuple[str, DnetError | None]]:
+        """Make adopted interfaces ports of their bridges again, as after a reboot; return each with its error or None.
+
+        What each of them is on the network is taken from how it is now, since the system has configured it anew.
+        """
+        found: list[tuple[str, DnetError | None]] = []
+        with self._store.network_lock():
+            for adopted, network in self._writer.adoptions.missing():
+                what = f"interface {adopted.interface} on network {network.name}"
+                try:
+                    self._writer.adoptions.restore(adopted, network, self._store.new_owner())
+                except DnetError as error:
+                    found.append((what, error))
+                else:
+                    found.append((what, None))
+        return found
+
+
+def _take_back(dog: Watchdog, cause: BaseException | None = None) -> str:
+    """Have everything taken back, whatever interrupts; return, or note on the cause, what went wrong in that."""
+    background = Background(dog.act)
+    try:
+        background.start()
+    finally:
+        background.wait_uninterrupted()
+    said = background.result()
+    if said and cause:
+        cause.add_note(f"and while undoing it: {said}")
+    return said

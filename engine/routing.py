@@ -1,0 +1,164 @@
+"""Routes of containers that the user asks for: added, taken away, shown. Rank 11, IO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from dnet import wanted
+from dnet.errors import Conflict, InvalidRequest, NotFound
+from dnet.foreign import Foreign
+from dnet.model import Container, StaticRoute
+from dnet.observed import METRIC6, HeldRoute
+from dnet.wires import Inside, Wires
+from dnet.wiring import label
+from dnet.writer import Writer
+
+
+class ShownRoute(NamedTuple):
+    """A route in a container. `origin` is `dnet` for those that `route add` added, `missing` if it is not there."""
+
+    destination: str
+    gateway: str
+    interface: str
+    metric: int
+    origin: str
+
+
+class Routing:
+    """Changes of containers' routes."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = writer.store
+        self._wires = Wires(writer)
+        self._foreign = Foreign(writer)
+
+    def add(self, target: str, way: StaticRoute) -> Container:
+        """Add a route, and remember it."""
+        self._writer.prepare()
+        container = self._foreign.find(target)
+        inside = self._wires.look_into(container)
+        way = _placed(container, _leading(container, way, inside), inside)
+        _check_free(container, way, inside)
+        with self._store.write(is_intent=True):
+            self._wires.begin([container], self._store.new_owner())
+            self._store.insert_routes(container.id, [way], "creating")
+        after = replace(container, routes=(*container.routes, way))
+        self._wires.turn([container], [after])
+        return after
+
+    def delete(self, target: str, way: StaticRoute) -> Container:
+        """Take a route away again; what is left open of it does not matter."""
+        self._writer.prepare()
+        container = self._foreign.remembered(target)
+        found = [item for item in container.routes if is_meant(item, way)]
+        if not found:
+            self._raise_missing(container, way)
+        if len(found) > 1:
+            several = "; ".join(map(str, found))
+            raise InvalidRequest(f"{label(container)} has several: {several}", object=str(way), hint="add its metric")
+        with self._store.write(is_intent=True):
+            self._store.insert_routes(container.id, found, "deleting")
+            self._store.set_changing(container.id, self._store.new_owner())
+        after = replace(container, routes=tuple(item for item in container.routes if item not in found))
+        self._wires.turn([container], [after])
+        return after
+
+    def has(self, target: str, way: StaticRoute) -> bool:
+        """Whether there is a route of dnet's that is meant."""
+        return any(is_meant(item, way) for item in self._foreign.remembered(target).routes)
+
+    def _raise_missing(self, container: Container, way: StaticRoute) -> None:
+        inside = self._wires.look_into(container)
+        for held in inside.routes:
+            if held.destination == way.destination:
+                sentence = f"the route {_words(held, inside)} of {label(container)} was not added by `dnet route`"
+                hint = "remove it where it comes from: a network, an attachment, or the container itself"
+                raise InvalidRequest(sentence, object=str(way), hint=hint)
+        raise NotFound(f"{label(container)} has no route {way}", object=str(way), hint="`dnet route ls` lists them")
+
+    def listed(self, target: str) -> list[ShownRoute]:
+        """Return the routes that are in a container, and those that should be."""
+        self._writer.kernel.require_privilege()
+        container = self._foreign.remembered(target)
+        inside = self._wires.look_into(container)
+        shown, there = [], set()
+        for held in inside.routes:
+            own = [item for item in container.routes if is_same(item, held)]
+            there.update(own)
+            gateway, device = str(held.gateway or ""), inside.name_of(held.ifindex) if held.ifindex else ""
+            destination = _destination(held.destination.prefixlen, str(held.destination))
+            shown.append(ShownRoute(destination, gateway, device, held.metric, "dnet" if own else ""))
+        for item in container.routes:
+            if item not in there:
+                destination = _destination(item.destination.prefixlen, str(item.destination))
+                shown.append(ShownRoute(destination, str(item.gateway or ""), item.interface, item.metric, "missing"))
+        return shown
+
+
+def is_meant(item: StaticRoute, way: StaticRoute) -> bool:
+    """Whether a route is the one that `way` describes, what is left open apart."""
+    return (
+        item.destination == way.destination
+        and way.gateway in {None, item.gateway}
+        and way.interface in {"", item.interface}
+        and way.metric in {0, item.metric}
+    )
+
+
+def is_same(item: StaticRoute, held: HeldRoute) -> bool:
+    """Whether the kernel's route is one that was asked for."""
+    return (item.destination, item.gateway, _metric(item)) == (held.destination, held.gateway, held.metric)
+
+
+def _metric(way: StaticRoute) -> int:
+    return way.metric or (METRIC6 if way.destination.version == 6 else 0)  # noqa: PLR2004
+
+
+def _placed(container: Container, way: StaticRoute, inside: Inside) -> StaticRoute:
+    """Return a route with the index of its interface, if that is not dnet's."""
+    if not way.interface or way.interface in wanted.inner_indexes(container):
+        return way
+    index = next((link.ifindex for link in inside.links if link.name == way.interface), 0)
+    if not index:
+        names = ", ".join(link.name for link in inside.links)
+        raise NotFound(
+            f"{label(container)} has no interface {way.interface}", object=way.interface, hint=f"it has {names}"
+        )
+    return replace(way, index=index)
+
+
+def _check_free(container: Container, way: StaticRoute, inside: Inside) -> None:
+    for held in inside.routes:
+        if (held.destination, held.metric) == (way.destination, _metric(way)):
+            sentence = f"{label(container)} has a route {_words(held, inside)} already"
+            hint = "take that away first, or give this one another metric"
+            raise Conflict(sentence, object=str(way), hint=hint)
+
+
+def _leading(container: Container, way: StaticRoute, inside: Inside) -> StaticRoute:
+    """Return a route with the interface that its gateway is behind; raise when there is none, as the kernel would."""
+    if way.gateway is None or way.gateway.is_link_local:
+        return way
+    near = [held for held in inside.routes if held.gateway is None and held.ifindex and way.gateway in held.destination]
+    if way.interface:
+        near = [held for held in near if inside.name_of(held.ifindex) == way.interface]
+    if not near:
+        where = f"behind {way.interface} of" if way.interface else "on a network of"
+        hint = "add a route to the gateway first: `dnet route add TARGET GATEWAY dev INTERFACE`"
+        sentence = f"gateway {way.gateway} is not {where} {label(container)}"
+        raise InvalidRequest(sentence, object=str(way.gateway), hint=hint)
+    nearest = max(near, key=lambda held: (held.destination.prefixlen, -held.metric))
+    return replace(way, interface=inside.name_of(nearest.ifindex))
+
+
+def _words(held: HeldRoute, inside: Inside) -> str:
+    words = [_destination(held.destination.prefixlen, str(held.destination))]
+    words += [f"via {held.gateway}"] if held.gateway else []
+    words += [f"dev {inside.name_of(held.ifindex)}"] if held.ifindex else []
+    return " ".join(words)
+
+
+def _destination(length: int, text: str) -> str:
+    return text if length else "default"

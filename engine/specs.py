@@ -1,0 +1,601 @@
+"""What a caller asks for: specifications of networks, endpoints and containers, read and checked. Rank 3, pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, TypedDict, TypeVar
+
+from dnet.errors import InvalidRequest
+from dnet.model import (
+    DEFAULT_NETWORK,
+    MODE_CONTAINER,
+    MODE_HOST,
+    MODE_NONE,
+    VID_MAX,
+    IPAddress,
+    PortVlans,
+    Process,
+    Settings,
+    check_domain,
+    check_hostname,
+    check_interface,
+    check_mac,
+    check_mtu,
+    check_name,
+    check_word,
+    parse_address,
+    parse_address6,
+    parse_any_address,
+    parse_extra_host,
+    parse_subnet,
+    parse_subnet6,
+)
+from dnet.ports import Publish, parse_expose, parse_publish
+from dnet.values import Value, frozen
+
+Item = TypeVar("Item")
+
+NUMBER_DIGITS_MAX = 9
+USER_PATTERN = re.compile(r"[^:\s]+(:[^:\s]+)?\Z")
+RESERVED_NETWORK_NAMES = frozenset({"host", "none", "container", "default"})
+# Docker's option of an endpoint for the name of its interface.
+VLAN_BACKENDS = ("bpf", "bridge", "ovs")
+INTERFACE_OPTION = "com.docker.network.endpoint.ifname"
+
+
+def parse_vid(text: str | int, what: str) -> int:
+    """Read a VLAN's number, 1 to 4094; `what` names it in the error."""
+    word = str(text)
+    if not (word.isascii() and word.isdecimal()) or len(word) > NUMBER_DIGITS_MAX or not 1 <= int(word) <= VID_MAX:
+        hint = f"write a number from 1 to {VID_MAX}"
+        raise InvalidRequest(f"invalid {what} {word!r}", object=word, hint=hint)
+    return int(word)
+
+
+def parse_trunk(text: str) -> tuple[tuple[int, int], ...]:
+    """Read a list of VLANs and ranges of them, as in `100,200-210`, into ranges that are ascending and apart."""
+    if not text.strip():
+        raise InvalidRequest("a trunk without VLANs passes nothing", object="trunk", hint="write some: 100,200-210")
+    ranges = []
+    for item in text.split(","):
+        first, found, last = item.strip().partition("-")
+        start = parse_vid(first, "VLAN of a trunk")
+        end = parse_vid(last, "VLAN of a trunk") if found else start
+        if end < start:
+            hint = f"write the lower one first, as in {end}-{start}"
+            raise InvalidRequest(f"the VLANs {item.strip()} of a trunk are in reverse", object=text, hint=hint)
+        ranges.append((start, end))
+    return _joined(ranges)
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return ranges of the same numbers that are ascending and apart."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return tuple(found)
+
+
+def read_vlans(
+    *, vlan: str | int | None = None, trunk: str | None = None, native: str | int | None = None
+) -> PortVlans | None:
+    """Read what a port is asked to be by `--vlan`, or by `--trunk` and `--native`; None when nothing is asked.
+
+    A native VLAN need not be named among the trunk's; it is one of them.
+    """
+    if vlan is not None and (trunk is not None or native is not None):
+        hint = "write --vlan, or --trunk and perhaps --native"
+        raise InvalidRequest(f"a port in VLAN {vlan} cannot be a trunk as well", object=str(vlan), hint=hint)
+    if vlan is not None:
+        return PortVlans(access=parse_vid(vlan, "VLAN"))
+    if trunk is None:
+        if native is not None:
+            hint = "add --trunk, or write --vlan for a port in one VLAN"
+            raise InvalidRequest(f"native VLAN {native} is of no trunk", object=str(native), hint=hint)
+        return None
+    ranges = parse_trunk(trunk)
+    if native is None:
+        return PortVlans(trunk=ranges)
+    vid = parse_vid(native, "native VLAN")
+    return PortVlans(trunk=_joined([*ranges, (vid, vid)]), native=vid)
+
+
+def check_process(
+    args: Iterable[str],
+    *,
+    env: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    workdir: str = "",
+    user: str = "",
+    rootfs: str = "",
+    is_read_only: bool = False,
+    has_terminal: bool = False,
+    is_interactive: bool = False,
+    removes_itself: bool = False,
+) -> Process:
+    """Return a Process of text that is read and checked here; of a variable that is given twice the last counts."""
+    words, variables = tuple(args), tuple(dict(env).items())
+    if not words or not words[0]:
+        raise InvalidRequest("there is no command to run", hint="give one, as in `dnet run python3 -m http.server`")
+    for key, _ in variables:
+        if not key or "=" in key:
+            raise InvalidRequest(f"invalid environment variable {key!r}", object=key, hint="write NAME=VALUE")
+    for text in (*words, workdir, user, rootfs, *(part for pair in variables for part in pair)):
+        if "\0" in text:
+            raise InvalidRequest(f"{text!r} contains a zero byte, which no program can be given", object=text)
+    for text, what in ((workdir, "working directory"), (rootfs, "root directory")):
+        if text and not text.startswith("/"):
+            raise InvalidRequest(f"the {what} {text} is not an absolute path", object=text, hint="begin it with '/'")
+    if user and not USER_PATTERN.match(user):
+        hint = "write USER or USER:GROUP, names or numbers"
+        raise InvalidRequest(f"invalid user {user!r}", object=user, hint=hint)
+    return Process(
+        args=words,
+        env=variables,
+        workdir=workdir,
+        user=user,
+        rootfs=rootfs,
+        is_read_only=is_read_only,
+        has_terminal=has_terminal,
+        is_interactive=is_interactive,
+        removes_itself=removes_itself,
+    )
+
+
+class ContainerOptions(TypedDict, total=False):
+    """ContainerSpec's fields as keywords of Engine.create, name and network apart."""
+
+    ip: str | IPv4Address | None
+    ip6: str | IPv6Address | None
+    mac: str
+    aliases: Iterable[str]
+    vlan: str | int | None
+    trunk: str | None
+    native: str | int | None
+    mtu: int
+    publish: Iterable[str | Publish]
+    publish_all: bool
+    expose: Iterable[str | int]
+    hostname: str
+    domainname: str
+    dns: Iterable[str]
+    dns_search: Iterable[str]
+    dns_options: Iterable[str]
+    add_hosts: Iterable[str]
+    links: Iterable[str]
+    process: Process | None
+    labels: Mapping[str, str] | None
+
+
+class NetworkOptions(TypedDict, total=False):
+    """NetworkSpec's fields as keywords of Engine.create_network, the name apart."""
+
+    driver: str
+    subnet: str | IPv4Network | None
+    gateway: str | IPv4Address | None
+    ip_range: str | IPv4Network | None
+    ipv6: bool
+    subnet6: str | IPv6Network | None
+    gateway6: str | IPv6Address | None
+    aux_addresses: Mapping[str, str | IPAddress] | None
+    internal: bool
+    icc: bool
+    masquerade: bool
+    host_binding: str | IPAddress | None
+    vlan: str | int | None
+    mtu: int
+    bridge: str
+    labels: Mapping[str, str] | None
+    options: Mapping[str, str] | None
+
+
+@frozen(kw_only=True)
+class EndpointSpec(Value):
+    """What is asked of a container's endpoint on one network. Unset fields are chosen by the engine.
+
+    The default route goes through the network of the highest `gateway_priority`; see docs/guide.md.
+    """
+
+    network: str
+    ip: IPv4Address | None = None
+    ip6: IPv6Address | None = None
+    mac: str = ""
+    aliases: tuple[str, ...] = ()
+    interface: str = ""
+    gateway_priority: int = 0
+    vlans: PortVlans | None = None
+
+    def __init__(
+        self,
+        *,
+        network: str,
+        ip: str | IPv4Address | None = None,
+        ip6: str | IPv6Address | None = None,
+        mac: str = "",
+        aliases: Iterable[str] = (),
+        interface: str = "",
+        gateway_priority: int = 0,
+        vlans: PortVlans | None = None,
+    ) -> None:
+        network = DEFAULT_NETWORK if network == "default" else network
+        _set(
+            self,
+            network=check_name(network, "network"),
+            ip=parse_address(str(ip), "address") if ip else None,
+            ip6=parse_address6(str(ip6), "IPv6 address") if ip6 else None,
+            mac=check_mac(mac) if mac else "",
+            aliases=tuple(dict.fromkeys(check_domain(item) for item in _listed(aliases))),
+            interface=check_interface(interface) if interface else "",
+            gateway_priority=gateway_priority,
+            vlans=vlans,
+        )
+        if self.aliases and network == DEFAULT_NETWORK:
+            hint = "aliases are for networks of the user's own: `dnet network create`"
+            raise InvalidRequest(f"network {network} has no aliases", object=self.aliases[0], hint=hint)
+
+
+def parse_endpoint(text: str) -> EndpointSpec:
+    """Read one `--network`: a name, or Docker's long form `name=blue,ip=10.1.0.5,alias=web,gw-priority=1`."""
+    if "=" not in text:
+        return EndpointSpec(network=text)
+    fields: dict[str, Any] = {}
+    vlans: dict[str, str] = {}
+    keys = {"name": "network", "ip": "ip", "ip6": "ip6", "mac-address": "mac", "gw-priority": "gateway_priority"}
+    for item in text.split(","):
+        key, _, value = item.partition("=")
+        if key == "alias":
+            fields.setdefault("aliases", []).append(value)
+        elif key == "driver-opt" and value.startswith(f"{INTERFACE_OPTION}="):
+            fields["interface"] = value.partition("=")[2]
+        elif key in {"vlan", "trunk", "native"}:
+            vlans[key] = value
+        elif key in keys:
+            fields[keys[key]] = _read_integer(value, key) if key == "gw-priority" else value
+        else:
+            known = ", ".join([*keys, "alias", "vlan", "trunk", "native", f"driver-opt={INTERFACE_OPTION}=NAME"])
+            raise InvalidRequest(f"--network has no field {key!r}", object=text, hint=f"known: {known}")
+    if not fields.get("network"):
+        raise InvalidRequest(f"--network {text!r} names no network", object=text, hint="add name=NETWORK")
+    return EndpointSpec(**fields, vlans=read_vlans(**vlans))
+
+
+def parse_link(text: str) -> tuple[str, str]:
+    """Read one `--link`: NAME[:ALIAS], the alias being the name where none is given."""
+    name, colon, alias = text.partition(":")
+    if not name or (colon and not alias):
+        raise InvalidRequest(f"invalid --link {text!r}", object=text, hint="write NAME or NAME:ALIAS")
+    return check_name(name, "container"), check_domain(alias or name)
+
+
+@frozen(kw_only=True)
+class ContainerSpec(Value):
+    """What is asked of one container. Unset fields are chosen by the engine; text is read and checked here.
+
+    `network` is a mode (`bridge`, `host`, `none`, `container:NAME`), a network's name, an EndpointSpec, or several of
+    the last two; `ip`, `ip6`, `mac`, `aliases`, and `vlan` or `trunk` and `native`, are the first endpoint's. `publish`
+    takes Docker's `-p` grammar, `expose` that of `--expose`; `publish_all` publishes what is exposed. `links` are
+    (container, alias) pairs. `process` is what Engine.run shall start.
+    """
+
+    name: str = ""
+    mode: str = DEFAULT_NETWORK
+    endpoints: tuple[EndpointSpec, ...] = ()
+    mtu: int = 0
+    publish: tuple[Publish, ...] = ()
+    publish_all: bool = False
+    expose: tuple[tuple[int, str], ...] = ()
+    settings: Settings = field(default_factory=lambda: Settings(hostname=""))
+    links: tuple[tuple[str, str], ...] = ()
+    process: Process | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        *,
+        name: str = "",
+        network: str | EndpointSpec | Iterable[str | EndpointSpec] = DEFAULT_NETWORK,
+        ip: str | IPv4Address | None = None,
+        ip6: str | IPv6Address | None = None,
+        mac: str = "",
+        aliases: Iterable[str] = (),
+        vlan: str | int | None = None,
+        trunk: str | None = None,
+        native: str | int | None = None,
+        mtu: int = 0,
+        publish: Iterable[str | Publish] = (),
+        publish_all: bool = False,
+        expose: Iterable[str | int] = (),
+        hostname: str = "",
+        domainname: str = "",
+        dns: Iterable[str] = (),
+        dns_search: Iterable[str] = (),
+        dns_options: Iterable[str] = (),
+        add_hosts: Iterable[str] = (),
+        links: Iterable[str] = (),
+        process: Process | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        vlans = read_vlans(vlan=vlan, trunk=trunk, native=native)
+        first = {"ip": ip, "ip6": ip6, "mac": mac, "aliases": tuple(_listed(aliases)), "vlans": vlans}
+        mode, endpoints = _read_networks(network, {key: value for key, value in first.items() if value})
+        _set(
+            self,
+            name=check_name(name, "container") if name else "",
+            mode=mode,
+            endpoints=endpoints,
+            mtu=check_mtu(mtu),
+            publish=tuple(parse_publish(item) if isinstance(item, str) else item for item in _listed(publish)),
+            publish_all=publish_all,
+            expose=tuple(pair for item in _listed(expose) for pair in parse_expose(str(item))),
+            settings=Settings(
+                hostname=check_hostname(hostname) if hostname else "",
+                domainname=check_domain(domainname) if domainname else "",
+                dns=tuple(str(parse_any_address(item, "DNS server")) for item in _listed(dns)),
+                dns_search=tuple(item if item == "." else check_domain(item) for item in _listed(dns_search)),
+                dns_options=tuple(check_word(item, "resolver option") for item in _listed(dns_options)),
+                extra_hosts=tuple(parse_extra_host(item) for item in _listed(add_hosts)),
+            ),
+            links=tuple(parse_link(item) for item in _listed(links)),
+            process=process,
+            labels=dict(labels or {}),
+        )
+        self._check_mode()
+        self._check_links()
+
+    def _check_mode(self) -> None:
+        """Raise where options make no sense in a mode, as Docker does; `-p` in modes host and none is only useless."""
+        settings = self.settings
+        given = {
+            "--link": bool(self.links) and self.mode in {MODE_HOST, MODE_NONE},
+            "--mtu": bool(self.mtu) and not self.endpoints,
+        }
+        if self.shares:
+            given = {
+                "-p": bool(self.publish) or self.publish_all,
+                "--expose": bool(self.expose),
+                "--hostname": bool(settings.hostname or settings.domainname),
+                "--dns": bool(settings.dns or settings.dns_search or settings.dns_options),
+                "--add-host": bool(settings.extra_hosts),
+                "--link": bool(self.links),
+                "--mtu": bool(self.mtu),
+            }
+        for option, is_given in given.items():
+            if is_given:
+                why = "which has them from the other container" if self.shares else "which has no network of its own"
+                raise InvalidRequest(
+                    f"conflicting options: {option} and the network mode {self.mode}, {why}",
+                    object=option,
+                    hint=f"leave {option} out, or choose another --network",
+                )
+
+    def _check_links(self) -> None:
+        aliases = [alias for _, alias in self.links]
+        for name, alias in self.links:
+            if self.name and name == self.name:
+                raise InvalidRequest(f"container {name} cannot be linked to itself", object=name)
+            if aliases.count(alias) > 1:
+                hint = "give each link an alias of its own: --link NAME:ALIAS"
+                raise InvalidRequest(f"link alias {alias} is given twice", object=alias, hint=hint)
+
+    @property
+    def shares(self) -> str:
+        """The container whose sandbox it is to share, in mode `container:NAME`."""
+        return self.mode.removeprefix(MODE_CONTAINER) if self.mode.startswith(MODE_CONTAINER) else ""
+
+
+def _read_networks(
+    given: str | EndpointSpec | Iterable[str | EndpointSpec], first: Mapping[str, Any]
+) -> tuple[str, tuple[EndpointSpec, ...]]:
+    """Return the mode, and the endpoints with the options of the first one filled in."""
+    items: Sequence[str | EndpointSpec] = [given] if isinstance(given, (str, EndpointSpec)) else list(given)
+    items = items or [DEFAULT_NETWORK]
+    modes = [item for item in items if isinstance(item, str) and _is_mode(item)]
+    if modes and len(items) > 1:
+        hint = "a container has one of the modes host, none and container:NAME, or networks"
+        raise InvalidRequest(f"conflicting options: network mode {modes[0]} beside others", object=modes[0], hint=hint)
+    if modes:
+        if first:
+            options = {"mac": "--mac-address", "aliases": "--network-alias", "vlans": "--vlan"}
+            option = options.get(next(iter(first)), "--ip")
+            raise InvalidRequest(
+                f"conflicting options: {option} and the network mode {modes[0]}, which has no endpoint of its own",
+                object=modes[0],
+                hint=f"leave {option} out, or choose another --network",
+            )
+        if modes[0].startswith(MODE_CONTAINER):
+            check_name(modes[0].removeprefix(MODE_CONTAINER), "container")
+        return modes[0], ()
+    ends = [parse_endpoint(item) if isinstance(item, str) else item for item in items]
+    names = [end.network for end in ends]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidRequest(f"network {name} is given twice", object=name, hint="a container joins a network once")
+    if first:
+        ends[0] = _with(ends[0], first)
+    return ends[0].network, tuple(ends)
+
+
+def _is_mode(text: str) -> bool:
+    return text in {MODE_HOST, MODE_NONE} or text.startswith(MODE_CONTAINER)
+
+
+def _with(end: EndpointSpec, first: Mapping[str, Any]) -> EndpointSpec:
+    fields: dict[str, Any] = {name: getattr(end, name) for name in EndpointSpec.__dataclass_fields__}
+    for key, value in first.items():
+        if fields[key]:
+            raise InvalidRequest(f"{key} of network {end.network} is given twice", object=end.network)
+        fields[key] = value
+    return EndpointSpec(**fields)
+
+
+@frozen(kw_only=True)
+class NetworkSpec(Value):
+    """What is asked of a network; `mtu` 0 is the kernel's default. Text is read and checked here.
+
+    `bridge` is the name of its bridge, perhaps of one that exists already. With `vlan`, the gateway is in that VLAN and
+    the network's ports keep VLANs apart; the option `vlan_backend` says by what.
+    """
+
+    name: str
+    driver: str = "bridge"
+    subnet: IPv4Network | None = None
+    gateway: IPv4Address | None = None
+    ip_range: IPv4Network | None = None
+    ipv6: bool = False
+    subnet6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
+    aux_addresses: Mapping[str, IPAddress] = field(default_factory=dict)
+    internal: bool = False
+    icc: bool = True
+    masquerade: bool = True
+    host_binding: IPAddress | None = None
+    snat: IPv4Address | None = None
+    snat6: IPv6Address | None = None
+    vlan: int = 0
+    vlan_backend: str = ""
+    mtu: int = 0
+    bridge: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        driver: str = "bridge",
+        subnet: str | IPv4Network | None = None,
+        gateway: str | IPv4Address | None = None,
+        ip_range: str | IPv4Network | None = None,
+        ipv6: bool = False,
+        subnet6: str | IPv6Network | None = None,
+        gateway6: str | IPv6Address | None = None,
+        aux_addresses: Mapping[str, str | IPAddress] | None = None,
+        internal: bool = False,
+        icc: bool = True,
+        masquerade: bool = True,
+        host_binding: str | IPAddress | None = None,
+        vlan: str | int | None = None,
+        mtu: int = 0,
+        bridge: str = "",
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        if name in RESERVED_NETWORK_NAMES:
+            raise InvalidRequest(
+                f"network name {name} is a mode of containers", object=name, hint="choose another name"
+            )
+        fields: dict[str, Any] = {
+            "name": check_name(name, "network"),
+            "driver": driver,
+            "subnet": parse_subnet(str(subnet)) if subnet else None,
+            "gateway": parse_address(str(gateway), "gateway") if gateway else None,
+            "ip_range": parse_subnet(str(ip_range), "ip-range") if ip_range else None,
+            "ipv6": ipv6 or bool(subnet6),
+            "subnet6": parse_subnet6(str(subnet6)) if subnet6 else None,
+            "gateway6": parse_address6(str(gateway6), "gateway") if gateway6 else None,
+            "aux_addresses": {
+                key: parse_any_address(str(value), f"aux-address {key}") for key, value in (aux_addresses or {}).items()
+            },
+            "internal": internal,
+            "icc": icc,
+            "masquerade": masquerade,
+            "host_binding": parse_any_address(str(host_binding), "host binding") if host_binding else None,
+            "snat": None,
+            "snat6": None,
+            "vlan": parse_vid(vlan, "VLAN") if vlan is not None else 0,
+            "vlan_backend": "",
+            "mtu": mtu,
+            "bridge": bridge,
+            "labels": dict(labels or {}),
+            "options": dict(options or {}),
+        }
+        fields |= read_options(options or {}, driver)
+        check_mtu(fields["mtu"])
+        if fields["bridge"]:
+            check_interface(fields["bridge"])
+        _set(self, **fields)
+        if not self.bridge:
+            self.check_subnets()
+
+    def check_subnets(self) -> None:
+        """Raise when addresses are asked for in a subnet that is not given, and that no bridge of the user's has."""
+        if not self.subnet and (self.gateway or self.ip_range or self.aux_addresses):
+            hint = "add --subnet"
+            raise InvalidRequest("gateway, ip-range and aux-address need a subnet", object=self.name, hint=hint)
+        if self.gateway6 and not self.subnet6:
+            hint = "add one with --subnet"
+            raise InvalidRequest("an IPv6 gateway needs an IPv6 subnet", object=self.name, hint=hint)
+
+
+def read_options(options: Mapping[str, str], driver: str) -> dict[str, Any]:
+    """Read driver options by their Docker names into fields of NetworkSpec; those of Open vSwitch stay options."""
+    fields: dict[str, Any] = {}
+    for key, value in options.items():
+        if key in SWITCH_OPTIONS:
+            if driver != "ovs":
+                raise InvalidRequest(f"option {key} is for networks of driver ovs", object=key, hint="add -d ovs")
+            if key == "datapath_type" and value not in DATAPATH_TYPES:
+                hint = f"write {' or '.join(DATAPATH_TYPES)}"
+                raise InvalidRequest(f"there is no datapath_type {value!r}", object=value, hint=hint)
+            continue
+        if key not in _OPTIONS:
+            hint = f"known: {', '.join(sorted((*_OPTIONS, *SWITCH_OPTIONS)))}"
+            raise InvalidRequest(f"there is no network option {key!r}", object=key, hint=hint)
+        name, read = _OPTIONS[key]
+        fields[name] = read(value, f"option {key}")
+    return fields
+
+
+def _read_number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > NUMBER_DIGITS_MAX:
+        raise InvalidRequest(f"{what} is not a number that could be meant: {text!r}", object=text)
+    return int(text)
+
+
+def _read_integer(text: str, what: str) -> int:
+    sign = -1 if text.startswith("-") else 1
+    return sign * _read_number(text.removeprefix("-"), what)
+
+
+def _read_boolean(text: str, what: str) -> bool:
+    if text.lower() not in {"true", "false", "1", "0"}:
+        raise InvalidRequest(f"{what} is neither true nor false: {text!r}", object=text)
+    return text.lower() in {"true", "1"}
+
+
+def _read_backend(text: str, what: str) -> str:
+    if text not in VLAN_BACKENDS:
+        raise InvalidRequest(f"{what} is {text!r}", object=text, hint=f"write one of {', '.join(VLAN_BACKENDS)}")
+    return text
+
+
+DRIVERS = ("bridge", "ovs")
+# Options of networks on Open vSwitch: its datapath, and where its database is, with the keys that ssl needs.
+SWITCH_OPTIONS = ("datapath_type", "ovsdb", "ovsdb_private_key", "ovsdb_certificate", "ovsdb_ca_certificate")
+DATAPATH_TYPES = ("netdev", "system")
+_OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+    "com.docker.network.driver.mtu": ("mtu", _read_number),
+    "com.docker.network.bridge.name": ("bridge", lambda text, _: text),
+    "com.docker.network.bridge.enable_ip_masquerade": ("masquerade", _read_boolean),
+    "com.docker.network.bridge.enable_icc": ("icc", _read_boolean),
+    "com.docker.network.bridge.host_binding_ipv4": ("host_binding", parse_any_address),
+    "com.docker.network.host_ipv4": ("snat", parse_address),
+    "com.docker.network.host_ipv6": ("snat6", parse_address6),
+    "vlan_backend": ("vlan_backend", _read_backend),
+}
+
+
+def _listed(items: Iterable[Item] | str) -> Iterable[Item | str]:
+    """Return the items; a text alone is one item, not its letters."""
+    return [items] if isinstance(items, str) else items
+
+
+def _set(target: object, **fields: object) -> None:
+    """Fill a frozen value from its own __init__."""
+    for key, value in fields.items():
+        object.__setattr__(target, key, value)

@@ -1,0 +1,213 @@
+"""What every change of wiring by hand needs: a look inside, rows that tell of it, bridges made for it. Rank 8, IO.
+
+A change turns containers, dnet's own or somebody else's, into others that have more or fewer interfaces and routes; the
+rows are there before the kernel is touched, and say afterwards what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+from dnet import interfaces, wanted
+from dnet.drivers import attachment
+from dnet.model import Container, KernelRoute
+from dnet.objects import Sandbox
+from dnet.observed import METRIC6, HeldAddress, HeldRoute, Link
+from dnet.writer import Progress, Writer
+
+BRIDGE_NAMES = "br"  # pipework's: a bridge whose name begins so is made when it is missing
+MESSAGE_BYTES_MAX = 400  # of a route that can be put back; more is a route through a dozen gateways
+
+
+class Inside(NamedTuple):
+    """What is in a container's namespace now."""
+
+    links: list[Link]
+    addresses: list[HeldAddress]
+    routes: list[HeldRoute]
+
+    def has(self, name: str, index: int) -> bool:
+        """Whether there is a device of that name and index."""
+        return any((link.name, link.ifindex) == (name, index) for link in self.links)
+
+    def name_of(self, index: int) -> str:
+        """Return the name of a device."""
+        return next((link.name for link in self.links if link.ifindex == index), str(index))
+
+
+class Wires:
+    """Containers' interfaces and routes, as rows and in the kernel."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = writer.store
+
+    def look_into(self, container: Container) -> Inside:
+        """Return what is in a container's namespace; NotFound when that has gone, or is another one by now."""
+        with self._writer.kernel.looking_into(sandbox_of(container)) as sight:
+            return Inside(sight.links(), sight.addresses(), sight.routes())
+
+    # Changes
+
+    def begin(self, members: Sequence[Container], owner: str) -> None:
+        """Mark containers as being changed; foreign ones that are new are inserted. Inside a transaction."""
+        known = {item.id for item in self._store.foreign_containers()} if any(one.target for one in members) else set()
+        self._store.insert_containers([item for item in members if item.target and item.id not in known], owner)
+        for item in members:
+            self._store.set_changing(item.id, owner)
+
+    def turn(
+        self, before: Sequence[Container], after: Sequence[Container], on_progress: Progress | None = None
+    ) -> None:
+        """Turn containers that are marked as changing into others, or else back into what they were."""
+        lines = self._writer.linked_lines([item for item in before if not item.target])
+        try:
+            self._writer.change(before, after, on_progress=on_progress)
+            self.settle(after, before)
+        except BaseException as error:
+            self._writer.applier.undo_change(
+                error,
+                lambda: self._writer.change(after, before, is_undoing=True),
+                lambda: self.settle(before, after),
+            )
+            raise
+        self._writer.update_hosts(lines, self._writer.linked_lines([item for item in after if not item.target]))
+
+    def settle(self, final: Sequence[Container], others: Sequence[Container]) -> None:
+        """Have the rows say that containers are as in `final`, and ready; forget what only `others` have."""
+        store = self._store
+        ends = {end.id for item in final for end in item.endpoints}
+        wires = {wire.id: wire for item in final for wire in item.attachments}
+        with store.write():
+            store.set_endpoint_phase(ends, "ready")
+            store.delete("endpoint", [end.id for item in others for end in item.endpoints if end.id not in ends])
+            store.set_endpoint_phase(wires, "ready", "attachment")
+            store.delete(
+                "attachment", [wire.id for item in others for wire in item.attachments if wire.id not in wires]
+            )
+            for wire in wires.values():
+                store.set_attachment(wire)
+            for now, other in zip(final, others, strict=True):
+                self._settle_one(now, other)
+            store.set_ready("container", [item.id for item in final])
+            store.forget_unused_targets()
+
+    def _settle_one(self, now: Container, other: Container) -> None:
+        if now.routes != other.routes:
+            self._store.delete_routes(now.id, [way for way in other.routes if way not in now.routes])
+            self._store.insert_routes(now.id, now.routes, "ready")
+        if now.displaced or other.displaced:
+            self._store.set_displaced(now)
+        if now.target:
+            self._store.set_target(now)
+
+    def promise(self, after: Container) -> None:
+        """Note what a change is about to displace, so that one that is killed can be taken back; in a transaction."""
+        self._store.set_displaced(after)
+        if after.target:
+            self._store.set_target(after)
+
+    # Default routes
+
+    @staticmethod
+    def priority(container: Container, *, is_default: bool) -> int:
+        """Return the priority with which an interface gets the default route if it shall, or leaves it where it is."""
+        known = [end.gateway_priority for end in container.endpoints]
+        known += [item.gateway_priority for item in container.attachments if item.ways]
+        if is_default:
+            return max([*known, 0]) + 1
+        return 0 if container.target else min([*known, 1]) - 1
+
+    def displacing(self, before: Container, after: Container, inside: Inside) -> Container:
+        """Return `after` with the routes of others that its default routes take the place of."""
+        had, has = (set(default_versions(item)) for item in (before, after))
+        displaced = [way for way in before.displaced if way.version in had & has]
+        own = set(wanted.inner_indexes(before).values())
+        for way in inside.routes:
+            metric = 0 if way.version == 4 else METRIC6  # noqa: PLR2004
+            is_in_the_way = way.destination.prefixlen == 0 and way.metric <= metric and way.ifindex not in own
+            if is_in_the_way and way.version in has - had and len(way.message) <= MESSAGE_BYTES_MAX:
+                displaced.append(_kernel_route(way, inside))
+        return replace(after, displaced=tuple(displaced))
+
+    # Bridges that are made because somebody attaches to them
+
+    @contextmanager
+    def bridge(self, device: str) -> Iterator[Link | None]:
+        """Yield a bridge of the host's, made when it is missing and its name allows that; None when it does not.
+
+        One of dnet's making does not go away while the block inserts who attaches to it.
+        """
+        link = self._writer.kernel.link(device)
+        if (link and device not in self._store.made_bridges()) or not device.startswith(BRIDGE_NAMES):
+            yield link
+            return
+        with self._store.network_lock():
+            yield self._writer.kernel.link(device) or self.make_bridge(device)
+
+    def make_bridge(self, device: str) -> Link | None:
+        """Make a bridge, with the index that it had if dnet has made it before; under the network lock."""
+        with self._store.write():
+            index = self._store.made_bridges().get(device) or self._store.take_indexes(1)[0]
+            self._store.insert_made_bridge(device, index)
+        group = attachment.made_bridge(device, index)
+        try:
+            self._writer.applier.create([group])
+        except BaseException as error:
+            self._writer.applier.undo(error, [group], lambda: self._forget_bridge(device))
+            raise
+        return self._writer.kernel.link(device)
+
+    def _forget_bridge(self, device: str) -> None:
+        if not self._store.users_of(device):
+            self._store.forget_made_bridge(device)
+
+    def sweep_bridges(self) -> None:
+        """Remove bridges of dnet's making that nobody is attached to; what others use by now is left to them."""
+        if not any(not self._store.users_of(device) for device in self._store.made_bridges()):
+            return
+        with self._store.network_lock():
+            for device in self._store.made_bridges():
+                if not self._store.users_of(device):
+                    self.remove_bridge(device)
+
+    def remove_bridge(self, device: str) -> None:
+        """Remove a bridge of dnet's making, or leave it to others who use it by now; under the network lock."""
+        index = self._store.made_bridges()[device]
+        if not self._writer.kernel.is_device(index, device) or not self._is_in_use(device, index):
+            self._writer.applier.delete([attachment.made_bridge(device, index)])
+        else:
+            self._writer.notice(f"bridge {device} stays, since others use it")
+        self._store.forget_made_bridge(device)
+
+    def _is_in_use(self, device: str, index: int) -> bool:
+        """Whether a bridge has ports, addresses or a network of somebody's."""
+        sight = self._writer.kernel.look()
+        held = [item for item in sight.addresses() if item.ifindex == index]
+        has_ports = any(link.master == index for link in sight.links())
+        is_network = any(network.device == device for network in self._store.networks())
+        return has_ports or is_network or any(not item.interface.ip.is_link_local for item in held)
+
+
+def sandbox_of(container: Container) -> Sandbox:
+    """Return the sandbox of a container."""
+    return next(item for item in interfaces.sandbox(container, "") if isinstance(item, Sandbox))
+
+
+def default_versions(container: Container) -> Iterator[int]:
+    """Yield the versions of IP that dnet has given a default route in a container."""
+    for end in container.endpoints:
+        yield from [4] if end.gateway else []
+        yield from [6] if end.gateway6 else []
+    for item in container.attachments:
+        yield from item.defaults if item.device_index or not item.device else ()
+
+
+def _kernel_route(way: HeldRoute, inside: Inside) -> KernelRoute:
+    device = inside.name_of(way.ifindex)
+    words = ["route default", f"via {way.gateway}" if way.gateway else "", f"metric {way.metric}" if way.metric else ""]
+    text = " ".join(filter(None, words))
+    return KernelRoute(version=way.version, device=device, index=way.ifindex, text=text, message=way.message.hex())

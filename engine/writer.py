@@ -1,0 +1,423 @@
+"""What every change needs: the store, the backends, and what makes a change whole or nothing. Rank 7, IO.
+
+A write first reserves what it needs in one short transaction (phase `creating`, `deleting` or `changing`), then works
+on the kernel without holding any, then commits; a failure anywhere takes all of it back, and what a killed process
+left is finished or removed by the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dnet import bridges, etcfiles, files, firewalls, reserve, wanted
+from dnet.adoption import Adoptions
+from dnet.apply import Applier, Group
+from dnet.bpf import Bpf
+from dnet.errors import DnetError, InvalidRequest
+from dnet.kernel import Kernel
+from dnet.model import Container, Network
+from dnet.nat import CHAINS, TABLE
+from dnet.nft import Nft
+from dnet.objects import File, Object, VlanEntry, VlanFilter, VlanProgram
+from dnet.runtime import Runtime
+from dnet.store import Store
+from dnet.switches import Switches
+
+if TYPE_CHECKING:
+    from dnet.openvswitch import OpenVSwitch
+
+Progress = Callable[[int, int], None]
+SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
+HOSTS = "/etc/hosts"
+
+
+class Writer:
+    """The writing half of an engine, without the changes themselves."""
+
+    def __init__(
+        self,
+        store: Store,
+        run_directory: str,
+        on_notice: Callable[[str], None],
+        kernel: Kernel,
+        nft: Nft,
+        runtime: Runtime,
+        switch: OpenVSwitch | None = None,
+    ) -> None:
+        self.store = store
+        self.run_directory = run_directory
+        self.notice = on_notice
+        self.kernel = kernel
+        self.nft = nft
+        self.runtime = runtime
+        self._bpf = Bpf(f"{run_directory}/bpf")
+        self.switches = Switches(store, kernel, switch)
+        self.applier = Applier(kernel, nft, self._all_rules, self._bpf, self._all_vlans, self.switches.open)
+        self.adoptions = Adoptions(store, kernel, self.applier, on_notice)
+        self._is_prepared = False
+        self._is_table_seen = False
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self.kernel.close()
+        self.nft.close()
+        self._bpf.close()
+        self.switches.close()
+
+    def prepare(self) -> None:
+        """Check the privilege, make the directories, and clear away what dead processes left half done."""
+        if not self._is_prepared:
+            self.kernel.require_privilege()
+            for directory in (f"{self.run_directory}/netns", f"{self.run_directory}/etc", wanted.NAME_DIRECTORY):
+                self.kernel.prepare_directory(directory)
+            self.kernel.prepare_shared_directory(wanted.ETC_DIRECTORY)
+            self.nft.prepare()
+            self._is_prepared = True
+            self.make_way(is_thorough=False)
+        containers, changing, networks = self.store.abandoned()
+        adopted = self.store.abandoned_adoptions()
+        if not containers and not changing and not networks and not adopted:
+            return
+        try:
+            if adopted:
+                with self.store.network_lock():
+                    self.adoptions.clear_up(adopted)
+            if containers:
+                self.remove_containers(containers)
+            for container in changing:
+                self._finish_change(container)
+            if networks:
+                with self.store.network_lock():
+                    self.remove_networks(networks)
+        except DnetError as error:
+            # It stays on record and is tried again; it must not keep others from working.
+            self.notice(f"what a killed process left half done is still there: {error}")
+            return
+        if containers or networks:
+            self.notice(
+                f"removed {len(containers)} containers and {len(networks)} networks, left half done by a killed process"
+            )
+
+    def make_way(self, *, is_thorough: bool) -> None:
+        """Look after other firewalls, and say which of them stop our networks."""
+        networks = self.store.networks()
+        if networks:
+            for sentence in firewalls.make_way(self.nft, networks, is_thorough=is_thorough):
+                self.notice(sentence)
+
+    def _all_rules(self) -> Group:
+        """Return all that belongs into the table, for when somebody has removed it."""
+        if self.nft.has_table(TABLE):
+            self.notice(f"brought table {TABLE} up to date")
+        else:
+            self.notice(f"made table {TABLE} again, which somebody had removed")
+        return wanted.rules(self.store.networks(), self.store.containers())
+
+    def _all_vlans(self) -> Group:
+        """Return all that belongs into the VLAN map and at the bridges, for when it has to be put there anew."""
+        networks = self.store.networks_by_id()
+        return wanted.vlans(networks.values(), self.store.containers())
+
+    def missing_vlans(self) -> list[Object]:
+        """Return what should keep VLANs apart and does not: entries of the map, and hooks of devices that exist."""
+        wanted_here = self._all_vlans()
+        entries = self._bpf.ports() if any(isinstance(item, VlanEntry) for item in wanted_here) else {}
+        filtered = self.kernel.filtered() if wanted_here else set()
+        found: list[Object] = []
+        for item in wanted_here:
+            if isinstance(item, VlanEntry) and entries.get(item.index) != item.vlans:
+                found.append(item)
+            elif isinstance(item, VlanFilter) and (item.index, *item.blocks) not in filtered:
+                found += [item] if self.kernel.is_device(item.index, item.device) else []
+        return found
+
+    def mend_vlans(self) -> None:
+        """Put what is missing of that in place again, the programs included."""
+        missing = self.missing_vlans()
+        if missing:
+            self.applier.set_vlans([item for item in self._all_vlans() if isinstance(item, VlanEntry)])
+            hooks = [item for item in missing if isinstance(item, VlanFilter)]
+            bridges = {item.bridge_index for item in hooks if item.index == item.bridge_index}
+            programs = [item for item in self._all_vlans() if isinstance(item, VlanProgram) and item.index in bridges]
+            # A bridge's own first, then its programs, then its ports: these share what those make.
+            hooks.sort(key=lambda item: item.index != item.bridge_index)
+            own = [item for item in hooks if item.index in bridges]
+            for error in self.kernel.create([[*own, *programs, *(item for item in hooks if item not in own)]]):
+                if error:
+                    raise error
+
+    @contextmanager
+    def undoing(self, owner: str) -> Iterator[list[Group]]:
+        """Yield a list for the groups that the block creates; when it fails, remove them and what `owner` reserved."""
+        groups: list[Group] = []
+        try:
+            yield groups
+        except BaseException as error:
+            if not self.store.owns_rows(owner):
+                raise  # nothing was reserved, or all of it was finished before the interrupt came
+            self.applier.undo(error, groups, lambda: self.store.forget_owned(owner))
+            raise
+
+    # Networks
+
+    def remove_networks(self, networks: Sequence[Network]) -> None:
+        """Delete networks that are marked so, the table with the last one; under the network lock."""
+        is_last = bool(networks) and not self.store.has_other_networks([network.id for network in networks])
+        groups = [
+            wanted.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)
+        ]
+        for adopted in self.store.adoptions([network.id for network in networks]):
+            self.adoptions.give_back(adopted)
+        self.applier.delete(groups)
+        firewalls.withdraw(self.nft, [network.device for network in networks])
+        self.store.forget("network", [network.id for network in networks])
+
+    def mend_networks(self, references: Collection[str], *, with_advice: bool = True) -> None:
+        """Make again what somebody, or a reboot, has removed: the table, and the devices of these networks.
+
+        Interfaces that were adopted are the caller's business, or, with advice, the user's.
+        """
+        networks = [self.store.network(reference) for reference in sorted(references)]
+        if networks and not self._is_table_seen:
+            if not set(CHAINS) <= self.nft.chains(TABLE):  # also of an earlier version, which had fewer
+                self.applier.create_rules(self._all_rules())
+            self._is_table_seen = True
+        for network in networks:
+            self.kernel.switch_forwarding(4)
+            if network.subnet6:
+                self.kernel.switch_forwarding(6)
+            if self.is_made(network):
+                continue
+            with self.store.network_lock():
+                if not self.is_made(network):
+                    self.mend_ports([self._mend_network(network)])
+                    for interface in network.uplinks if with_advice else ():
+                        command = f"dnet network adopt {network.name} {interface}"
+                        self.notice(f"interface {interface} is not on network {network.name} any more: {command}")
+
+    def is_made(self, network: Network) -> bool:
+        """Whether the network's device is there, as far as a look at the kernel tells."""
+        if network.driver != "ovs":
+            return self.kernel.is_device(network.device_index, network.device)
+        # After a reboot ovs-vswitchd makes the device again, but not what was on it.
+        return self.kernel.device_index(network.device) is not None and network.gateway in self.kernel.local_addresses()
+
+    def mend_ports(self, networks: Iterable[Network], *, is_dry_run: bool = False) -> list[Object]:
+        """Make host ends of endpoints that are no ports of their bridge any more so again; return the objects.
+
+        On Open vSwitch, also what somebody has changed of bridges and ports.
+        """
+        masters = self.kernel.masters()
+        found: list[Object] = []
+        for network in networks:
+            strays = {index for index, master in masters.items() if master != network.device_index}
+            ports = wanted.ports(network, self.store.containers_on(network.id), strays)
+            if network.driver == "ovs":
+                own = wanted.network(network, is_first=False) if self.is_made(network) else ()
+                ports = tuple(self.switches.missing((*own, *ports)))
+            found += ports
+        if found and not is_dry_run:
+            self.applier.join(found)
+        return found
+
+    def keep_vlans_apart(self, reference: str, backend: str = "") -> None:
+        """Make a network one whose ports are in VLANs, all that are there already in its gateway's."""
+        with self.store.network_lock():
+            network = self.store.network(reference)
+            if network.vlan:
+                return
+            if not network.is_enclosed and network.driver != "ovs":
+                hint = "VLANs need a bridge that nobody but the network's containers is on"
+                raise InvalidRequest(f"network {network.name} cannot keep VLANs apart", object=network.name, hint=hint)
+            aware = replace(
+                network,
+                vlan=reserve.DEFAULT_VLAN,
+                vlan_backend=reserve.vlan_backend(self.kernel, network.driver, backend),
+            )
+            members = self.store.containers_on(network.id)
+            with self.store.write():
+                self.store.set_network_vlan(aware)
+            try:
+                self._change_network(network, aware, members)
+            except BaseException as error:
+                self.applier.undo_change(
+                    error,
+                    lambda: self._change_network(aware, network, members, is_undoing=True),
+                    lambda: self._forget_vlan(network),
+                )
+                raise
+
+    def _forget_vlan(self, network: Network) -> None:
+        with self.store.write():
+            self.store.set_network_vlan(network)
+
+    def _change_network(
+        self, before: Network, after: Network, members: Sequence[Container], *, is_undoing: bool = False
+    ) -> None:
+        networks, host, peers = self.store.networks_by_id(), self.host_files(), self.peers(members)
+        groups = [
+            [
+                wanted.network(net, is_first=False),
+                *(wanted.container(item, {**networks, net.id: net}, host, peers) for item in members),
+            ]
+            for net in (before, after)
+        ]
+        self.applier.change(*groups, is_undoing=is_undoing)
+
+    def _mend_network(self, network: Network) -> Network:
+        """Make a network's devices again, and return it with those of a bridge that is not dnet's to make."""
+        if not network.owns_device and network.driver != "ovs":
+            network = bridges.again(network, self.kernel.report())
+            with self.store.write():
+                self.store.set_device(network)
+        group = wanted.network(network, is_first=True)
+        try:
+            self.applier.create([group])
+        except BaseException as error:
+            # A device that is only half set up must not pass for the network; its rules do no harm.
+            self.applier.undo(error, [[item for item in group if item.backend == "kernel"]], lambda: None)
+            raise
+        return network
+
+    # Containers
+
+    def host_files(self) -> wanted.HostFiles:
+        """Return the host's files, from which containers' are made."""
+        return wanted.HostFiles(files.read(reserve.RESOLV_CONF), files.read(SYSTEMD_RESOLV_CONF), files.read(HOSTS))
+
+    def reservation(self) -> reserve.Reservation:
+        """Return what chooses containers' names, addresses and ports; for use inside a transaction."""
+        places = {
+            wanted.NAME_DIRECTORY: f"{self.run_directory}/netns",
+            wanted.ETC_DIRECTORY: f"{self.run_directory}/etc",
+        }
+        return reserve.Reservation(self.store, self.kernel, self.run_directory, places)
+
+    def peers(self, containers: Sequence[Container]) -> dict[str, Container]:
+        """Return all that containers have links with, by name, they themselves included."""
+        known = {item.name: item for item in containers}
+        names = {link.child for item in containers for link in item.links}
+        names |= {link.parent for item in containers for link in item.linked_by}
+        return {item.name: item for item in self.store.named_containers(names - set(known))} | known
+
+    def groups(self, containers: Sequence[Container]) -> list[Group]:
+        """Return each container's objects."""
+        networks = self.store.networks_by_id()
+        host, peers = self.host_files(), self.peers(containers)
+        return [wanted.container(item, networks, host, peers) for item in containers]
+
+    def remove_containers(self, containers: Sequence[Container], on_progress: Progress | None = None) -> None:
+        """Delete containers that are marked so, with their processes, and what others' hosts files say of them."""
+        for item in containers:
+            if item.process:
+                self.runtime.remove(item)
+        lines = self.linked_lines(containers)
+        self.applier.delete(self.groups(containers), on_progress=report(on_progress, len(containers)))
+        self.store.forget("container", [item.id for item in containers])
+        self.update_hosts(lines)
+
+    def _finish_change(self, container: Container) -> None:
+        """Give a container what the store says of it, when a killed process was changing that."""
+        final = self.store.reread(container.id)
+        kept = {item.id for item in final.endpoints} | {item.id for item in final.attachments}
+        lines = self.linked_lines([container])
+        self.change([container], [final], is_undoing=True)
+        self.update_hosts(lines, self.linked_lines([final]))
+        with self.store.write():
+            self.store.delete("endpoint", [end.id for end in container.endpoints if end.id not in kept])
+            self.store.delete("attachment", [item.id for item in container.attachments if item.id not in kept])
+            self.store.delete_routes(container.id, [way for way in container.routes if way not in final.routes])
+            self.store.set_ready("container", [container.id])
+            self.store.forget_unused_targets()
+
+    def change(
+        self,
+        before: Sequence[Container],
+        after: Sequence[Container],
+        *,
+        is_undoing: bool = False,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Turn containers into others: delete the objects that only the former have, create those of the latter."""
+        networks, host = self.store.networks_by_id(), self.host_files()
+        old, new = (
+            [wanted.container(item, networks, host, peers) for item in items]
+            for items in (before, after)
+            for peers in (self.peers(items),)
+        )
+        self.applier.change(old, new, is_undoing=is_undoing, on_progress=report(on_progress, len(after)))
+        for one, other in zip(old, new, strict=True):
+            _rewrite(one, other)
+
+    def settle(self, containers: Sequence[Container], groups: Sequence[Group]) -> None:
+        """Bring new containers in step with what the other ends of their links have become since they were reserved."""
+        made = {item.id: group for item, group in zip(containers, groups, strict=True) if item.links or item.linked_by}
+        if not made:
+            return
+        names = [item.name for item in containers if item.id in made]
+        now = [item for item in self.store.named_containers(names) if item.id in made]
+        pairs = [(made[item.id], group) for item, group in zip(now, self.groups(now), strict=True)]
+        changed = [(old, new) for old, new in pairs if set(old) != set(new)]
+        if changed:
+            self.applier.change([old for old, _ in changed], [new for _, new in changed])
+        for old, new in changed:
+            _rewrite(old, new)
+
+    # Links
+
+    def linked_lines(self, members: Collection[Container]) -> dict[tuple[str, str], str]:
+        """Return what links to and from these containers mean in parents' hosts, by the file and the alias.
+
+        The store may know a different state of them: it is theirs, not its, that counts.
+        """
+        if not self.store.has_links():
+            return {}
+        known = {item.name: item for item in members}
+        parents = {item.name: item for item in self.store.parents(set(known))} | {
+            item.name: item for item in members if item.links
+        }
+        return {
+            (parent.files, link.alias): wanted.link_lines(parent, link, known)
+            for parent in (known.get(name, item) for name, item in parents.items())
+            for link in parent.links
+            if link.child in known
+        }
+
+    def update_hosts(
+        self, before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str] | None = None
+    ) -> None:
+        """Replace the lines of links in parents' hosts, whatever else is in there."""
+        for path, alias in {**before, **(after or {})}:
+            key = (path, alias)
+            old, new = before.get(key, ""), (after or {}).get(key, "")
+            if old != new:
+                text = files.read(f"{path}/hosts")
+                files.rewrite(f"{path}/hosts", etcfiles.edited(text, old, new))
+
+
+def _rewrite(before: Group, after: Group) -> None:
+    """Bring files in step, hosts line by line; what somebody has edited stays."""
+    texts = {item.path: item.text for item in before if isinstance(item, File)}
+    for item in after:
+        if not isinstance(item, File) or item.text == texts.get(item.path):
+            continue
+        text = files.read(item.path)
+        if item.path.endswith("/hosts"):
+            files.rewrite(item.path, etcfiles.edited(text, texts.get(item.path, ""), item.text))
+        elif etcfiles.is_untouched(text):
+            files.rewrite(item.path, item.text)
+
+
+def report(on_progress: Progress | None, total: int) -> Callable[[int], None] | None:
+    """Return a callback of the applier's that reports to one of the caller's."""
+    if on_progress is None:
+        return None
+    return lambda done: on_progress(done, total)
+
+
+def rules_only(group: Iterable[Object]) -> list[Object]:
+    """Return the objects that are in the table."""
+    return [item for item in group if item.backend == "nft"]

@@ -1,0 +1,118 @@
+/*
+ * Tests of ethtool.c, and of the segments of names that netns.c hands to it. What they check they ask through ioctls of
+ * their own.
+ */
+#include "check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/ethtool.h>
+#include <linux/netlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define FIRST_INDEX 3000
+#define INNER_INDEX 256
+#define BOXES 4
+
+void
+test_names(void)
+{
+    uint8_t memory[2 * DNET_NAME_BYTES];
+    struct dnet_batch batch = {.data = memory, .capacity = sizeof memory - 1};
+
+    memset(memory, 0xff, sizeof memory);
+    CHECK_EQUAL(dnet_put_name(&batch, ""), -EINVAL, "no name");
+    CHECK_EQUAL(dnet_put_name(&batch, "sixteen-letters-"), -EINVAL, "a name without room for its zero");
+    CHECK_EQUAL(dnet_put_name(&batch, "fifteen-letters"), 0, "the longest name");
+    CHECK_EQUAL(dnet_put_name(&batch, "eth0"), -ENOBUFS, "no room");
+    CHECK_EQUAL(batch.count, 1, "one name");
+    CHECK_EQUAL(batch.length, DNET_NAME_BYTES, "one name");
+    CHECK(!memcmp(memory, "fifteen-letters", DNET_NAME_BYTES), "the name with its zero");
+    CHECK_EQUAL(memory[DNET_NAME_BYTES], 0xff, "nothing behind it");
+}
+
+/* Whether ethtool(8) would show `feature`, a command such as ETHTOOL_GTSO, as on; -1 when it cannot be asked. */
+static int
+feature(int fd, const char *name, uint32_t command)
+{
+    struct ethtool_value value = {.cmd = command};
+    struct ifreq request = {.ifr_data = (char *)&value};
+
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    return ioctl(fd, SIOCETHTOOL, &request) < 0 ? -1 : value.data != 0;
+}
+
+static void
+check_inside(const char *pin, int is_complete)
+{
+    int netns = open(pin, O_RDONLY | O_CLOEXEC), fd = -1, has = -1;
+
+    CHECK_EQUAL(dnet_socket(netns, NETLINK_ROUTE, &fd), 0, "%s", pin);
+    CHECK_EQUAL(feature(fd, "eth0", ETHTOOL_GTXCSUM), !is_complete, "%s", pin);
+    CHECK_EQUAL(feature(fd, "eth0", ETHTOOL_GTSO), !is_complete, "%s", pin);
+    CHECK_EQUAL(dnet_has_offloads(fd, "eth0", &has), 0, "%s", pin);
+    CHECK_EQUAL(has, !is_complete, "%s", pin);
+    close(fd);
+    close(netns);
+}
+
+static void
+add_segment(struct dnet_segment *segment, const struct dnet_batch *batch, size_t start, int is_names)
+{
+    *segment = (struct dnet_segment){
+        .data = batch->data + start,
+        .length = (uint32_t)(batch->length - start),
+        .count = 1,
+        .inside = (uint8_t)is_names,
+        .is_names = (uint8_t)is_names,
+    };
+}
+
+/* Builds sandboxes whose devices are to send complete frames; the third of them names a device that does not exist. */
+void
+test_offloads(int fd)
+{
+    struct dnet_batch batch = new_batch(2 * BOXES);
+    struct dnet_sandbox boxes[BOXES] = {0};
+    struct dnet_segment segments[BOXES][2];
+    struct dnet_control control = {0};
+    char pins[BOXES][64], text[64];
+    int has = -1;
+
+    for (uint32_t i = 0; i < BOXES; i++) {
+        char host_end[16];
+        size_t start = batch.length;
+
+        snprintf(pins[i], sizeof pins[i], "%s/pins/offloads-%u", directory, i);
+        snprintf(host_end, sizeof host_end, "veth%u", FIRST_INDEX + i);
+        dnet_put_veth(&batch, FIRST_INDEX + i, host_end, 0, INNER_INDEX, "eth0", NULL, 0);
+        add_segment(&segments[i][0], &batch, start, 0);
+        start = batch.length;
+        dnet_put_name(&batch, i == 2 ? "eth7" : "eth0");
+        add_segment(&segments[i][1], &batch, start, 1);
+        boxes[i] = (struct dnet_sandbox){.pin = pins[i], .make = 1, .segment_count = 2, .segments = segments[i]};
+    }
+    CHECK_EQUAL(dnet_build(fd, boxes, BOXES, 1, &control, text, sizeof text), 0, "build");
+    for (uint32_t i = 0; i < BOXES; i++) {
+        CHECK_EQUAL(boxes[i].error, i == 2 ? -ENODEV : 0, "sandbox %u", i);
+        check_inside(pins[i], i != 2);
+    }
+    CHECK_EQUAL(boxes[2].failed_segment, 1, "the segment of names");
+    CHECK_EQUAL(boxes[2].failed_message, 0, "the first name");
+    CHECK_EQUAL(dnet_complete_frames(fd, "veth3000"), 0, "a device of the host's");
+    CHECK_EQUAL(feature(fd, "veth3000", ETHTOOL_GTXCSUM), 0, "a device of the host's");
+    CHECK_EQUAL(dnet_has_offloads(fd, "eth7", &has), -ENODEV, "no such device");
+    CHECK_EQUAL(has, -1, "nothing is returned then");
+    CHECK_EQUAL(dnet_complete_frames(fd, "a-name-of-sixteen"), -EINVAL, "too long a name");
+    batch.length = batch.count = 0;
+    for (uint32_t i = 0; i < BOXES; i++)
+        dnet_put_delete(&batch, FIRST_INDEX + i);
+    CHECK_EQUAL(dnet_transact(fd, batch.data, batch.length, batch.count, (int32_t[BOXES]){0}, NULL, 0), 0, "deletion");
+    CHECK_EQUAL(dnet_unpin(boxes, BOXES, &control), 0, "unpin");
+    free(batch.data);
+}
