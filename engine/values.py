@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, fields
-from typing import NoReturn, TypeVar, dataclass_transform, overload
+from operator import attrgetter
+from typing import Any, NoReturn, TypeVar, dataclass_transform, overload
 
 T = TypeVar("T")
 
 
 class Value:
-    """Base of all: what is set stays, and two are equal that are of one class and have equal fields."""
+    """Base of all: what is set stays, and two are equal that are of one class and have equal fields.
+
+    As in a dataclass, a field can be left out of that, or of what is shown: `field(compare=False, repr=False)`.
+    """
 
     __slots__ = ()
 
@@ -26,27 +30,30 @@ class Value:
     def __delattr__(self, name: str) -> NoReturn:
         raise FrozenInstanceError(f"cannot delete field {name!r}")
 
-    def _values(self) -> tuple[object, ...]:
-        return tuple([getattr(self, name) for name in _names(type(self))])
-
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and isinstance(other, Value) and self._values() == other._values()
+        if type(self) is not type(other):
+            return NotImplemented
+        key = _key(type(self))
+        return bool(key(self) == key(other))
 
     def __hash__(self) -> int:
-        return hash((type(self), self._values()))
+        return hash(_key(type(self))(self))
 
     def __repr__(self) -> str:
-        listed = ", ".join(f"{name}={getattr(self, name)!r}" for name in _names(type(self)))
+        shown = [field.name for field in fields(self) if field.repr]  # type: ignore[arg-type]
+        listed = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
         return f"{type(self).__name__}({listed})"
 
 
-_NAMES: dict[type, tuple[str, ...]] = {}
+_KEYS: dict[type, Callable[[object], Any]] = {}
 
 
-def _names(kind: type[Value]) -> tuple[str, ...]:
-    if kind not in _NAMES:
-        _NAMES[kind] = tuple(field.name for field in fields(kind))  # type: ignore[arg-type]
-    return _NAMES[kind]
+def _key(kind: type[Value]) -> Callable[[object], Any]:
+    """Return what gives all of a value that counts, its class included."""
+    if kind not in _KEYS:
+        compared = [field.name for field in fields(kind) if field.compare]  # type: ignore[arg-type]
+        _KEYS[kind] = attrgetter("__class__", *compared)
+    return _KEYS[kind]
 
 
 @overload

@@ -1,0 +1,61 @@
+"""Frozen values are what dataclasses with frozen=True are."""
+
+import dataclasses
+
+import pytest
+
+from dnet.values import Value, frozen
+
+
+def defined(decorator, base):
+    """Return a class with a field of every sort, made in one way or the other."""
+
+    class Sample(base):
+        number: int
+        text: str = "a"
+        derived: dict = dataclasses.field(init=False, repr=False, compare=False)
+
+        def __post_init__(self):
+            object.__setattr__(self, "derived", {self.number: self.text})
+
+    return decorator(Sample)
+
+
+OURS = defined(frozen, Value)
+THEIRS = defined(dataclasses.dataclass(frozen=True, slots=True), object)
+
+
+@pytest.mark.parametrize("kind", [OURS, THEIRS])
+def test_equal(kind):
+    """Two are equal, and have one hash, whose fields are equal, those apart that are left out of it."""
+    one, other = kind(1, "b"), kind(number=1, text="b")
+    other.derived.clear()
+    assert one == other
+    assert hash(one) == hash(other)
+    assert len({one, other, kind(2, "b"), kind(1)}) == 3
+    assert one != kind(1)
+
+
+def test_classes_apart():
+    """What is of another class is not equal, whatever is in it."""
+    assert OURS(1) != THEIRS(1)
+    assert OURS(1) != (1, "a")
+    assert OURS(1) == type("Anything", (), {"__eq__": lambda *_: True})()
+
+
+def test_shown():
+    """A value shows the fields that are not left out of it."""
+    assert repr(OURS(1)) == repr(THEIRS(1)).replace("defined.<locals>.", "") == "Sample(number=1, text='a')"
+
+
+@pytest.mark.parametrize("kind", [OURS, THEIRS])
+def test_frozen(kind):
+    """No field can be set again or deleted, and `replace` makes another."""
+    one = kind(1)
+    with pytest.raises(dataclasses.FrozenInstanceError, match="'number'"):
+        one.number = 2
+    with pytest.raises(dataclasses.FrozenInstanceError, match="'text'"):
+        del one.text
+    again = dataclasses.replace(one, number=2)
+    assert (one.number, again.number, again.derived) == (1, 2, {2: "a"})
+    assert dataclasses.asdict(again) == {"number": 2, "text": "a", "derived": {2: "a"}}
