@@ -80,7 +80,6 @@ class Applier:
         self._refused: list[Group] = []
         # Groups of which Open vSwitch has not been told yet, by identity.
         self._untold: set[int] = set()
-        self._is_undoing = False
 
     def create(
         self, groups: Sequence[Group], *, keep_going: bool = False, on_progress: Progress | None = None
@@ -152,12 +151,14 @@ class Applier:
         What goes wrong in that is noted on the cause and hides nothing; `afterwards` is not called then, so that what
         is left remains on record.
         """
-        self._uninterrupted(cause, lambda: self._delete(groups, None, is_rollback=True), afterwards)
+        self.undo_change(cause, lambda: self._delete(groups, None, is_rollback=True), afterwards)
 
-    def _uninterrupted(self, cause: BaseException, action: Callable[[], None], afterwards: Callable[[], None]) -> None:
+    def undo_change(self, cause: BaseException, back: Callable[[], None], afterwards: Callable[[], None]) -> None:
+        """Take back by `back` what has failed, such as by the change the other way round; otherwise as `undo`."""
+
         def work() -> None:
             try:
-                action()
+                back()
                 afterwards()
             except Exception as error:  # noqa: BLE001  whatever it is, the cause is what gets raised
                 _noted(cause, error)
@@ -213,7 +214,8 @@ class Applier:
         """Turn groups of containers into others: delete the objects that only `before` has, create those of `after`.
 
         Files are left alone. The first failure is raised; `change` the other way round takes back what was done. With
-        `is_undoing` nobody knows how far a change came, so what shall be there is deleted first as well.
+        `is_undoing` nobody knows how far a change came, so what shall be there is deleted first as well, and may be
+        there nevertheless.
         """
         kept = [set(old) & set(new) for old, new in zip(before, after, strict=True)]
         gone = [[item for item in group if item not in same] for group, same in zip(before, kept, strict=True)]
@@ -242,10 +244,10 @@ class Applier:
             for sandbox, group in zip(sandboxes, made, strict=True)
             if any(item.backend == "kernel" for item in group)
         ]
-        errors = self._kernel.create(parts, keep_going=self._is_undoing, on_progress=on_progress) if parts else []
+        errors = self._kernel.create(parts, keep_going=is_undoing, on_progress=on_progress) if parts else []
         for error in filter(None, errors):
             # What a failed change did not come to take away is there already.
-            if not self._is_undoing or getattr(error, "errno", 0) != errno.EEXIST:
+            if not is_undoing or getattr(error, "errno", 0) != errno.EEXIST:
                 raise error
         try:
             self._enter(made, moved)
@@ -298,14 +300,6 @@ class Applier:
             if error:
                 raise error
         self._enter([items], set())
-
-    def undo_change(self, cause: BaseException, back: Callable[[], None], afterwards: Callable[[], None]) -> None:
-        """Take back a failed change by the one the other way round, then call `afterwards`; as `undo` does."""
-        self._is_undoing = True
-        try:
-            self._uninterrupted(cause, back, afterwards)
-        finally:
-            self._is_undoing = False
 
     def change_rules(self, before: Sequence[Object], after: Sequence[Object]) -> None:
         """Delete the nftables objects that only `before` has and create those of `after`, in one transaction."""

@@ -287,7 +287,9 @@ class Foreign:
             self._writer.change([before], [after])
         except BaseException as error:
             self._writer.applier.undo_change(
-                error, lambda: self._writer.change([after], [before]), lambda: self._wires.settle([after], [after])
+                error,
+                lambda: self._writer.change([after], [before], is_undoing=True),
+                lambda: self._wires.settle([after], [after]),
             )
             raise
         self._wires.settle([after], [after])
