@@ -97,7 +97,7 @@ class Attaching:
                     changed = self._wires.displacing(item, changed, insides[item.id])
                     self._wires.promise(changed)
                 after.append(changed)
-        self._wires.turn(members, after, on_progress)
+        self._writer.turn(members, after, on_progress)
         ends = {item.id: end.id for item, end in joined}
         return {
             item.id: Attached(item, end, is_new=True)
@@ -231,7 +231,7 @@ class Attaching:
                 changed = with_defaults(replace(item, attachments=(*item.attachments, wires[item.id])), networks)
                 after.append(self._wires.displacing(item, changed, insides[item.id]))
                 self._wires.promise(after[-1])
-        self._wires.turn(members, after, on_progress)
+        self._writer.turn(members, after, on_progress)
         return {
             item.id: Attached(item, wire, is_new=True)
             for item in after
@@ -306,7 +306,7 @@ class Attaching:
             routes=tuple(way for way in container.routes if way.interface != item.interface),
         )
         after = self._wires.displacing(container, with_defaults(after, networks), Inside([], [], []))
-        self._wires.turn([container], [after])
+        self._writer.turn([container], [after])
         self._wires.sweep_bridges()
         return after
 

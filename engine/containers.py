@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 
@@ -284,8 +284,7 @@ class Containers:
                 self._store.set_changing(item.id, owner)
             networks = self._store.networks_by_id()
         after = [with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks) for item, end in joined]
-        ids = [end.id for _, end in joined]
-        self._change(members, after, joining=ids, on_progress=on_progress)
+        self._writer.turn(members, after, on_progress)
         return after
 
     def disconnect(self, reference: str, network_reference: str) -> Container:
@@ -295,15 +294,13 @@ class Containers:
         with self._store.write(is_intent=True):
             container = self._store.container(reference)
             self._store.check_settled([container])
-            ends = [end for end in container.endpoints if end.network_id == network.id]
-            if not ends:
-                raise NotFound(f"container {container.name} is not on network {network.name}", object=container.name)
-            self._store.set_endpoint_phase([ends[0].id], "deleting")
+            leaving = self._endpoint_on(container, network.id)
+            self._store.set_endpoint_phase([leaving.id], "deleting")
             self._store.set_changing(container.id, self._store.new_owner())
             networks = self._store.networks_by_id()
-        left = [end for end in container.endpoints if end.id != ends[0].id]
+        left = [end for end in container.endpoints if end.id != leaving.id]
         after = with_defaults(replace(container, endpoints=tuple(left)), networks)
-        self._change([container], [after], leaving=[ends[0].id])
+        self._writer.turn([container], [after])
         return after
 
     def set_vlans(self, reference: str, network_reference: str, vlans: PortVlans | None) -> Container:
@@ -322,7 +319,7 @@ class Containers:
         ends = tuple(replace(item, vlans=vlans) if item.id == end.id else item for item in container.endpoints)
         after = replace(container, endpoints=ends)
         try:
-            self._change([container], [after])
+            self._writer.turn([container], [after])
         except BaseException:
             with self._store.write():
                 self._store.set_vlans(end.id, end.vlans)
@@ -336,35 +333,6 @@ class Containers:
             where = f"network {network.name}" if network else "a network"
             raise NotFound(f"container {container.name} is not on {where}", object=container.name)
         return ends[0]
-
-    def _change(
-        self,
-        before: Sequence[Container],
-        after: Sequence[Container],
-        *,
-        leaving: Collection[str] = (),
-        joining: Collection[str] = (),
-        on_progress: Progress | None = None,
-    ) -> None:
-        """Turn containers into others, then make endpoints ready or forget them; a failure turns them back."""
-        writer, store = self._writer, self._store
-        lines = writer.linked_lines(before)
-
-        def settle(kept: Collection[str], gone: Collection[str]) -> None:
-            with store.write():
-                store.set_endpoint_phase(kept, "ready")
-                store.delete("endpoint", list(gone))
-                store.set_ready("container", [item.id for item in before])
-
-        try:
-            writer.change(before, after, on_progress=on_progress)
-            settle(joining, leaving)
-        except BaseException as error:
-            writer.applier.undo_change(
-                error, lambda: writer.change(after, before, is_undoing=True), lambda: settle(leaving, joining)
-            )
-            raise
-        writer.update_hosts(lines, writer.linked_lines(after))
 
     # The three files
 

@@ -289,10 +289,10 @@ class Foreign:
             self._writer.applier.undo_change(
                 error,
                 lambda: self._writer.change([after], [before], is_undoing=True),
-                lambda: self._wires.settle([after], [after]),
+                lambda: self._writer.settle_rows([after], [after]),
             )
             raise
-        self._wires.settle([after], [after])
+        self._writer.settle_rows([after], [after])
 
     def _attach_again(self, container: Container, target: Target) -> Container:
         """Attach a container that has another namespace now to all that it was attached to, and return it."""
@@ -309,7 +309,7 @@ class Foreign:
             self._store.set_changing(container.id, self._store.new_owner())
         gone = replace(container, endpoints=(), attachments=(), routes=(), displaced=())
         self._writer.change([container], [gone])
-        self._wires.settle([gone], [container])
+        self._writer.settle_rows([gone], [container])
 
 
 def at_target(container: Container, target: Target) -> Container:

@@ -17,6 +17,7 @@ class Leasing:
     """What attachments have from DHCP servers."""
 
     def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._store = writer.store
         self._wires = Wires(writer)
 
@@ -67,7 +68,7 @@ class Leasing:
             after = self._wires.displacing(container, after, inside)
             self._wires.begin([container], self._store.new_owner())
             self._wires.promise(after)
-        self._wires.turn([container], [after])
+        self._writer.turn([container], [after])
         return after
 
 

@@ -45,7 +45,7 @@ class Routing:
             self._wires.begin([container], self._store.new_owner())
             self._store.insert_routes(container.id, [way], "creating")
         after = replace(container, routes=(*container.routes, way))
-        self._wires.turn([container], [after])
+        self._writer.turn([container], [after])
         return after
 
     def delete(self, target: str, way: StaticRoute) -> Container:
@@ -62,7 +62,7 @@ class Routing:
             self._store.insert_routes(container.id, found, "deleting")
             self._store.set_changing(container.id, self._store.new_owner())
         after = replace(container, routes=tuple(item for item in container.routes if item not in found))
-        self._wires.turn([container], [after])
+        self._writer.turn([container], [after])
         return after
 
     def has(self, target: str, way: StaticRoute) -> bool:

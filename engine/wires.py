@@ -16,7 +16,7 @@ from dnet.drivers import attachment
 from dnet.model import Container, KernelRoute
 from dnet.objects import Sandbox
 from dnet.observed import METRIC6, HeldAddress, HeldRoute, Link
-from dnet.writer import Progress, Writer
+from dnet.writer import Writer
 
 BRIDGE_NAMES = "br"  # pipework's: a bridge whose name begins so is made when it is missing
 MESSAGE_BYTES_MAX = 400  # of a route that can be put back; more is a route through a dozen gateways
@@ -58,51 +58,6 @@ class Wires:
         self._store.insert_containers([item for item in members if item.target and item.id not in known], owner)
         for item in members:
             self._store.set_changing(item.id, owner)
-
-    def turn(
-        self, before: Sequence[Container], after: Sequence[Container], on_progress: Progress | None = None
-    ) -> None:
-        """Turn containers that are marked as changing into others, or else back into what they were."""
-        lines = self._writer.linked_lines([item for item in before if not item.target])
-        try:
-            self._writer.change(before, after, on_progress=on_progress)
-            self.settle(after, before)
-        except BaseException as error:
-            self._writer.applier.undo_change(
-                error,
-                lambda: self._writer.change(after, before, is_undoing=True),
-                lambda: self.settle(before, after),
-            )
-            raise
-        self._writer.update_hosts(lines, self._writer.linked_lines([item for item in after if not item.target]))
-
-    def settle(self, final: Sequence[Container], others: Sequence[Container]) -> None:
-        """Have the rows say that containers are as in `final`, and ready; forget what only `others` have."""
-        store = self._store
-        ends = {end.id for item in final for end in item.endpoints}
-        wires = {wire.id: wire for item in final for wire in item.attachments}
-        with store.write():
-            store.set_endpoint_phase(ends, "ready")
-            store.delete("endpoint", [end.id for item in others for end in item.endpoints if end.id not in ends])
-            store.set_endpoint_phase(wires, "ready", "attachment")
-            store.delete(
-                "attachment", [wire.id for item in others for wire in item.attachments if wire.id not in wires]
-            )
-            for wire in wires.values():
-                store.set_attachment(wire)
-            for now, other in zip(final, others, strict=True):
-                self._settle_one(now, other)
-            store.set_ready("container", [item.id for item in final])
-            store.forget_unused_targets()
-
-    def _settle_one(self, now: Container, other: Container) -> None:
-        if now.routes != other.routes:
-            self._store.delete_routes(now.id, [way for way in other.routes if way not in now.routes])
-            self._store.insert_routes(now.id, now.routes, "ready")
-        if now.displaced or other.displaced:
-            self._store.set_displaced(now)
-        if now.target:
-            self._store.set_target(now)
 
     def promise(self, after: Container) -> None:
         """Note what a change is about to displace, so that one that is killed can be taken back; in a transaction."""

@@ -322,16 +322,10 @@ class Writer:
     def _finish_change(self, container: Container) -> None:
         """Give a container what the store says of it, when a killed process was changing that."""
         final = self.store.reread(container.id)
-        kept = {item.id for item in final.endpoints} | {item.id for item in final.attachments}
         lines = self.linked_lines([container])
         self.change([container], [final], is_undoing=True)
         self.update_hosts(lines, self.linked_lines([final]))
-        with self.store.write():
-            self.store.delete("endpoint", [end.id for end in container.endpoints if end.id not in kept])
-            self.store.delete("attachment", [item.id for item in container.attachments if item.id not in kept])
-            self.store.delete_routes(container.id, [way for way in container.routes if way not in final.routes])
-            self.store.set_ready("container", [container.id])
-            self.store.forget_unused_targets()
+        self.settle_rows([final], [container])
 
     def change(
         self,
@@ -351,6 +345,51 @@ class Writer:
         self.applier.change(old, new, is_undoing=is_undoing, on_progress=report(on_progress, len(after)))
         for one, other in zip(old, new, strict=True):
             _rewrite(one, other)
+
+    def turn(
+        self, before: Sequence[Container], after: Sequence[Container], on_progress: Progress | None = None
+    ) -> None:
+        """Turn containers that are marked as changing into others, or else back into what they were."""
+        lines = self.linked_lines(before)
+        try:
+            self.change(before, after, on_progress=on_progress)
+            self.settle_rows(after, before)
+        except BaseException as error:
+            self.applier.undo_change(
+                error,
+                lambda: self.change(after, before, is_undoing=True),
+                lambda: self.settle_rows(before, after),
+            )
+            raise
+        self.update_hosts(lines, self.linked_lines(after))
+
+    def settle_rows(self, final: Sequence[Container], others: Sequence[Container]) -> None:
+        """Have the rows say that containers are as in `final`, and ready; forget what only `others` have."""
+        store = self.store
+        ends = {end.id for item in final for end in item.endpoints}
+        wires = {wire.id: wire for item in final for wire in item.attachments}
+        with store.write():
+            store.set_endpoint_phase(ends, "ready")
+            store.delete("endpoint", [end.id for item in others for end in item.endpoints if end.id not in ends])
+            store.set_endpoint_phase(wires, "ready", "attachment")
+            store.delete(
+                "attachment", [wire.id for item in others for wire in item.attachments if wire.id not in wires]
+            )
+            for wire in wires.values():
+                store.set_attachment(wire)
+            for now, other in zip(final, others, strict=True):
+                self._settle_one(now, other)
+            store.set_ready("container", [item.id for item in final])
+            store.forget_unused_targets()
+
+    def _settle_one(self, now: Container, other: Container) -> None:
+        if now.routes != other.routes:
+            self.store.delete_routes(now.id, [way for way in other.routes if way not in now.routes])
+            self.store.insert_routes(now.id, now.routes, "ready")
+        if now.displaced or other.displaced:
+            self.store.set_displaced(now)
+        if now.target:
+            self.store.set_target(now)
 
     def settle(self, containers: Sequence[Container], groups: Sequence[Group]) -> None:
         """Bring new containers in step with what the other ends of their links have become since they were reserved."""
@@ -375,7 +414,7 @@ class Writer:
         """
         if not self.store.has_links():
             return {}
-        known = {item.name: item for item in members}
+        known = {item.name: item for item in members if not item.target}
         parents = {item.name: item for item in self.store.parents(set(known))} | {
             item.name: item for item in members if item.links
         }
@@ -416,8 +455,3 @@ def report(on_progress: Progress | None, total: int) -> Callable[[int], None] | 
     if on_progress is None:
         return None
     return lambda done: on_progress(done, total)
-
-
-def rules_only(group: Iterable[Object]) -> list[Object]:
-    """Return the objects that are in the table."""
-    return [item for item in group if item.backend == "nft"]
