@@ -13,10 +13,10 @@ from dnet.foreign import Foreign
 from dnet.leasing import Leasing
 from dnet.model import DEFAULT_DEVICE, Attachment, Container, Endpoint, Network
 from dnet.objects import Up
-from dnet.observed import RTPROT_KERNEL, RTPROT_RA, Link
+from dnet.reports import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Report
 from dnet.rows import veth_name, with_defaults
 from dnet.specs import EndpointSpec
-from dnet.wires import Inside, Wires
+from dnet.wires import Wires
 from dnet.wiring import AttachmentSpec, ToNetwork, label
 from dnet.writer import Progress, Writer
 
@@ -125,7 +125,7 @@ class Attaching:
             made |= {identity: self._lease(one) for identity, one in made.items()}
         return [made.get(item.id) or Attached(item, present[item.id], is_new=False) for item in members]
 
-    def _check_inside(self, container: Container, spec: AttachmentSpec, inside: Inside) -> None:
+    def _check_inside(self, container: Container, spec: AttachmentSpec, inside: Report) -> None:
         """Raise when the name of the interface, or an address, is in the container already."""
         name, who = spec.interface, label(container)
         holder = wiring.holder(container, name) if name else ""
@@ -138,7 +138,7 @@ class Attaching:
         wanted = {address.ip for address in spec.addresses}
         for held in inside.addresses:
             if held.interface.ip in wanted:
-                device = inside.name_of(held.ifindex)
+                device = inside.name_of(held.index)
                 sentence = f"address {held.interface.ip} is on {device} of {who} already"
                 raise Conflict(sentence, object=str(held.interface.ip), hint="choose another address")
         if spec.host_interface and self._writer.kernel.device_index(spec.host_interface):
@@ -155,10 +155,7 @@ class Attaching:
             found = self._wires.bridge(spec.device) if is_bridge else nullcontext(kernel.link(spec.device))
         with found as link:
             if link:
-                masters = (
-                    [one.name for one in kernel.look().links() if one.ifindex == link.master] if link.master else []
-                )
-                master = next(iter(masters), "")
+                master = kernel.device_name(link.master)
                 wiring.check_device(spec, link, is_wireless=kernel.is_wireless(link.name), master=master)
                 self._check_use(spec, link)
             elif spec.device:
@@ -179,7 +176,7 @@ class Attaching:
                 names = ", ".join(sorted(set(users.values())))
                 raise Conflict(f"{link.name} is in use: {names} has an interface on it", object=link.name)
             routes = self._writer.kernel.look().routes()
-            if any(way.ifindex == link.ifindex and way.destination.prefixlen == 0 for way in routes):
+            if any(way.is_main and way.index == link.index and way.is_default for way in routes):
                 hint = "a macvlan leaves it where it is: --macvlan"
                 raise Conflict(f"the host's default route goes through {link.name}", object=link.name, hint=hint)
 
@@ -203,12 +200,12 @@ class Attaching:
         members: Sequence[Container],
         spec: AttachmentSpec,
         link: Link | None,
-        insides: Mapping[str, Inside],
+        insides: Mapping[str, Report],
         on_progress: Progress | None,
     ) -> dict[str, Attached]:
         before_move = self._before_move(link) if link and spec.kind == "direct" else {}
         if link and spec.kind == "macvlan" and not link.is_up:
-            self._writer.kernel.create([[Up(link.name, link.ifindex, "")]])
+            self._writer.kernel.create([[Up(link.name, link.index, "")]])
             self._writer.notice(f"raised {link.name}, which was down")
         with self._store.write(is_intent=True):
             indexes = self._store.take_indexes(len(members))
@@ -258,12 +255,9 @@ class Attaching:
     def _before_move(self, link: Link) -> dict[str, Any]:
         """Return what a device has on the host, to be given back to it."""
         sight = self._writer.kernel.look()
-        held = [item for item in sight.addresses() if item.ifindex == link.ifindex and item.is_kept]
-        routes = [
-            way
-            for way in sight.routes()
-            if way.ifindex == link.ifindex and way.protocol not in {RTPROT_KERNEL, RTPROT_RA}
-        ]
+        held = [item for item in sight.addresses() if item.index == link.index and item.is_kept]
+        own = {PROTOCOL_KERNEL, PROTOCOL_ADVERTISED}
+        routes = [way for way in sight.routes() if way.is_main and way.index == link.index and way.protocol not in own]
         return {
             "mac": link.mac,
             "mtu": link.mtu,
@@ -305,7 +299,7 @@ class Attaching:
             attachments=tuple(wire for wire in container.attachments if wire.id != item.id),
             routes=tuple(way for way in container.routes if way.interface != item.interface),
         )
-        after = self._wires.displacing(container, with_defaults(after, networks), Inside([], [], []))
+        after = self._wires.displacing(container, with_defaults(after, networks), Report())
         self._writer.turn([container], [after])
         self._wires.sweep_bridges()
         return after
@@ -331,7 +325,7 @@ def _attachment(
     container: Container,
     spec: AttachmentSpec,
     link: Link | None,
-    inside: Inside,
+    inside: Report,
     index: int,
     before_move: Mapping[str, Any],
     priority: int,
@@ -342,7 +336,7 @@ def _attachment(
         id=identity,
         kind=spec.kind,
         device=spec.device,
-        device_index=link.ifindex if link else 0,
+        device_index=link.index if link else 0,
         interface=spec.interface or wiring.free_interface(container, [one.name for one in inside.links]),
         host_index=index,
         host_interface=(spec.host_interface or veth_name(index)) if spec.kind == "bridge" else "",

@@ -15,8 +15,9 @@ from dnet.errors import DnetError, InvalidRequest, NotFound
 from dnet.leasing import Leasing
 from dnet.model import MODE_FOREIGN, Attachment, Container, Settings, StaticRoute
 from dnet.objects import Membership
+from dnet.reports import Report
 from dnet.rows import with_defaults
-from dnet.wires import Inside, Wires
+from dnet.wires import Wires
 from dnet.wiring import label
 from dnet.writer import Writer
 
@@ -242,7 +243,7 @@ class Foreign:
         found = []
         for item in wires:
             link = self._writer.kernel.link(item.host_interface) if item.kind == "bridge" else None
-            if link and link.ifindex == item.host_index and link.master != item.device_index:
+            if link and link.index == item.host_index and link.master != item.device_index:
                 found.append(
                     Membership(
                         item.host_interface, item.host_index, "", master=item.device, master_index=item.device_index
@@ -269,7 +270,7 @@ class Foreign:
                 if index is None and item.device in made and item.kind == "bridge":
                     with self._store.network_lock():
                         link = self._writer.kernel.link(item.device) or self._wires.make_bridge(item.device)
-                        index = link.ifindex if link else None
+                        index = link.index if link else None
                 if index is None and item.kind == "direct":
                     continue  # it is in the container, or nowhere
                 if (index or 0) != item.device_index:
@@ -367,15 +368,15 @@ def _inode(path: str) -> int:
         return 0
 
 
-def _is_there(way: StaticRoute, inside: Inside) -> bool:
+def _is_there(way: StaticRoute, inside: Report) -> bool:
     return any(
         (held.destination, held.gateway) == (way.destination, way.gateway) and way.metric in {0, held.metric}
         for held in inside.routes
     )
 
 
-def _renumbered(way: StaticRoute, inside: Inside) -> StaticRoute:
+def _renumbered(way: StaticRoute, inside: Report) -> StaticRoute:
     """Return a route through an interface that is not dnet's with the number that this has now."""
     if not way.index:
         return way
-    return replace(way, index=next((link.ifindex for link in inside.links if link.name == way.interface), way.index))
+    return replace(way, index=next((link.index for link in inside.links if link.name == way.interface), way.index))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from dnet.model import IPAddress
+from dnet.reports import pairs
 
 RANGE_PATH = "/proc/sys/net/ipv4/ip_local_port_range"
 RESERVED_PATH = "/proc/sys/net/ipv4/ip_local_reserved_ports"
@@ -87,13 +88,7 @@ def _socket(message: bytes) -> tuple[int, list[IPAddress], int]:
 
 
 def _is_v6only(message: bytes) -> bool:
-    offset = HEADER_BYTES + MESSAGE_BYTES
-    while offset + 4 <= len(message):
-        size, kind = struct.unpack_from("=HH", message, offset)
-        if kind == INET_DIAG_SKV6ONLY:
-            return message[offset + 4] == 1
-        offset += max(4, (size + 3) & ~3)
-    return False
+    return dict(pairs(message, HEADER_BYTES + MESSAGE_BYTES)).get(INET_DIAG_SKV6ONLY) == b"\1"
 
 
 def _add_sctp(found: Listeners) -> None:

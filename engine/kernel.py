@@ -13,14 +13,13 @@ import os
 import select
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from dnet import absences, observed, reports
+from dnet import absences, reports
 from dnet._core import ffi, lib
 from dnet.background import Background
 from dnet.errors import DnetError, KernelRefused, NeedsRoot, NotFound, StateError, Unsupported
@@ -64,6 +63,19 @@ from dnet.objects import (
     Veth,
     VlanProgram,
 )
+from dnet.reports import (
+    IFA_ADDRESS,
+    IFA_LOCAL,
+    IFLA_INFO_DATA,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
+    RTA_DST,
+    TABLE_LOCAL,
+    TICKS_PER_S,
+    UNICAST,
+    number,
+    pairs,
+)
 
 Progress = Callable[[int], None]
 
@@ -76,12 +88,8 @@ NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
 NLM_F_REQUEST = 1
 RTM_GETQDISC = 38
 TCA_KIND, TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK = 1, 13, 14
-IFLA_MASTER, IFLA_LINKINFO, IFLA_INFO_DATA, IFLA_BR_VLAN_DEFAULT_PVID = 10, 18, 2, 39
+IFLA_BR_VLAN_DEFAULT_PVID = 39
 PROBE_INDEX = 1 << 19  # below all that the store gives out
-IFA_ADDRESS, IFA_LOCAL = 1, 2
-RTA_DST = 1
-RT_TABLE_LOCAL = 255
-RTN_UNICAST = 1
 # What an absence or a putting back meets when it is made already, or what it is about has gone.
 GONE = {errno.ESRCH, errno.ENODEV, errno.EEXIST}
 ABSENT = {21: -errno.EADDRNOTAVAIL, 25: -errno.ESRCH}  # of an address (RTM_DELADDR), of a route (RTM_DELROUTE)
@@ -102,7 +110,6 @@ SIOCADDRT = 0x890B
 # Flags of linux/route.h and linux/ipv6_route.h: up, by a gateway; as a default router, or a route, that is advertised.
 RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
 RTF_PREFERENCE_SHIFT = 27
-TICKS_PER_S = 100  # USER_HZ
 OWN_INDEX_MIN = 1 << 20  # the store gives out nothing below, the kernel next to nothing above
 ACCEPT_RA_DIRECTORY = "/proc/sys/net/ipv6/conf"
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
@@ -133,32 +140,38 @@ class Kernel:
         """Return the ifindex of a device of the host, or None."""
         return lib.if_nametoindex(name.encode()) or None
 
+    def device_name(self, index: int) -> str:
+        """Return the name of a device of the host, empty when there is none of that index."""
+        buffer = ffi.new("char[16]")
+        is_there = index > 0 and lib.if_indextoname(index, buffer) != ffi.NULL
+        return os.fsdecode(ffi.string(buffer)) if is_there else ""
+
     def is_device(self, index: int, name: str) -> bool:
         """Whether the host's device `index` exists and is called `name`."""
-        buffer = ffi.new("char[16]")
-        return index > 0 and bool(lib.if_indextoname(index, buffer) != ffi.NULL and ffi.string(buffer) == name.encode())
+        return bool(name) and self.device_name(index) == name
 
-    def link(self, name: str) -> observed.Link | None:
+    def link(self, name: str) -> reports.Link | None:
         """Return a device of the host, or None."""
         found = self.links([name])
         return found[0] if found else None
 
-    def links(self, names: Sequence[str]) -> list[observed.Link]:
+    def links(self, names: Sequence[str]) -> list[reports.Link]:
         """Return those of some devices of the host that exist, without a look at the others."""
-        found = []
-        for name in names:
-            batch, data = new_batch(1)
-            code = lib.dnet_put_ask(batch, 0, name.encode(errors="surrogateescape"))
-            request, buffer = ffi.buffer(data, batch.length)[:], ffi.new("uint8_t[]", DUMP_BYTES)
-            length = ffi.new("size_t *")
-            copy = ffi.new("uint8_t[]", request)
-            code = code or lib.dnet_ask(self.host_fd(), copy, len(request), buffer, DUMP_BYTES, length)
-            if code == -errno.ENODEV:
-                continue
-            if code:
-                raise refusal(f"look at {name}", -code, "")
-            found.append(observed.link(bytes(ffi.buffer(buffer, length[0]))))
-        return found
+        return [reports.link(message) for message in map(self._ask, names) if message]
+
+    def _ask(self, name: str) -> bytes:
+        """Return the kernel's message about a device of the host, nothing when there is none."""
+        batch, data = new_batch(1)
+        code = lib.dnet_put_ask(batch, 0, os.fsencode(name))
+        request, buffer = ffi.buffer(data, batch.length)[:], ffi.new("uint8_t[]", DUMP_BYTES)
+        length = ffi.new("size_t *")
+        copy = ffi.new("uint8_t[]", request)
+        code = code or lib.dnet_ask(self.host_fd(), copy, len(request), buffer, DUMP_BYTES, length)
+        if code == -errno.ENODEV:
+            return b""
+        if code:
+            raise refusal(f"look at {name}", -code, "")
+        return bytes(ffi.buffer(buffer, length[0]))
 
     def look(self) -> Sight:
         """Return what the host has; a look costs as much as it has."""
@@ -172,10 +185,7 @@ class Kernel:
 
     def report(self) -> reports.Report:
         """Return all that the host has, as the kernel reports it."""
-        links = [reports.link(message) for message in self._dump(RTM_GETLINK, AF_UNSPEC)]
-        addresses = [reports.address(message) for message in self._dump(RTM_GETADDR, AF_UNSPEC)]
-        routes = [reports.route(message) for message in self._dump(RTM_GETROUTE, AF_UNSPEC)]
-        return reports.Report(links, addresses, [item for item in routes if item.version])
+        return self.look().report()
 
     def sysctls(self, device: str, keys: Sequence[str]) -> dict[str, str]:
         """Return those of net.ipv6.conf.DEVICE that there are."""
@@ -199,18 +209,16 @@ class Kernel:
         """Return the host's devices, each with the index of the bridge or bond that it is a port of, or 0."""
         found = {}
         for message in self._dump(RTM_GETLINK, AF_UNSPEC):
-            master = dict(observed.attributes(message, 32)).get(IFLA_MASTER, b"\0\0\0\0")
-            found[_index_of(message)] = int.from_bytes(master, sys.byteorder)
+            found[_index_of(message)] = number(dict(pairs(message, 32)).get(IFLA_MASTER, b""))
         return found
 
     def filtered(self) -> set[tuple[int, int, int]]:
         """Return the host's devices with tc hooks: their index, and their blocks of ingress and egress, 0 for none."""
         found = set()
         for message in self._dump(RTM_GETQDISC, AF_UNSPEC):
-            attributes = dict(observed.attributes(message, 36))
+            attributes = dict(pairs(message, 36))
             if attributes.get(TCA_KIND, b"").startswith(b"clsact"):
-                blocks = [attributes.get(key, b"\0\0\0\0") for key in (TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK)]
-                ingress, egress = (int.from_bytes(block, sys.byteorder) for block in blocks)
+                ingress, egress = (number(attributes.get(key, b"")) for key in (TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK))
                 found.add((_index_of(message), ingress, egress))
         return found
 
@@ -226,11 +234,8 @@ class Kernel:
         if codes[0]:
             raise refusal("make a bridge", -codes[0], text)
         try:
-            messages = [item for item in self._dump(RTM_GETLINK, AF_UNSPEC) if _index_of(item) == index]
-            info = dict(observed.attributes(messages[0], 32)).get(IFLA_LINKINFO, b"")
-            return IFLA_BR_VLAN_DEFAULT_PVID in dict(
-                observed.attributes(dict(observed.attributes(info, 0)).get(IFLA_INFO_DATA, b""), 0)
-            )
+            info = dict(pairs(dict(pairs(self._ask(name), 32)).get(IFLA_LINKINFO, b"")))
+            return IFLA_BR_VLAN_DEFAULT_PVID in dict(pairs(info.get(IFLA_INFO_DATA, b"")))
         finally:
             batch, _data = new_batch(1)
             lib.dnet_put_delete(batch, index)
@@ -249,9 +254,9 @@ class Kernel:
         found = []
         for message in self._dump(RTM_GETROUTE, AF_UNSPEC):
             length, table, kind = message[17], message[20], message[23]
-            if not length or table == RT_TABLE_LOCAL or kind != RTN_UNICAST:
+            if not length or table == TABLE_LOCAL or kind != UNICAST:
                 continue
-            for attribute, value in observed.attributes(message, 28):
+            for attribute, value in pairs(message, 28):
                 if attribute == RTA_DST:
                     network = ip_network((value, length), strict=False)
                     if not network.is_link_local and not network.is_multicast:
@@ -262,7 +267,7 @@ class Kernel:
         """Return the addresses of the host's interfaces."""
         found = set()
         for message in self._dump(RTM_GETADDR, AF_UNSPEC):
-            attributes = dict(observed.attributes(message, 24))
+            attributes = dict(pairs(message, 24))
             packed = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS)
             if packed:
                 found.add(ip_address(packed))
@@ -816,4 +821,4 @@ def _supervise(call: Callable[[], int], control: Any, count: int, on_progress: P
 
 def _index_of(message: bytes) -> int:
     """Return ifi_index of a message about a link."""
-    return int.from_bytes(message[20:24], sys.byteorder)
+    return number(message[20:24])

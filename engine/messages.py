@@ -53,7 +53,6 @@ from dnet.reports import Address as ObservedAddress
 RTM_SETLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE = 19, 20, 21, 24, 25
 REPLACE, EXCLUSIVE, CREATE, APPEND = 0x100, 0x200, 0x400, 0x800  # NLM_F_...
 GENERATIONS = ("eui64", "none", "stable_secret", "random")  # IN6_ADDR_GEN_MODE_..., as ip-link(8) calls them
-GENERATION_NONE = 1
 NESTED = 0x8000  # NLA_F_NESTED
 # net.ipv4.conf's names in the kernel's order (IPV4_DEVCONF_... of linux/ip.h), the first of which is number 1.
 SETTINGS = """

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from dnet import observed
+from dnet import reports
 from dnet._core import ffi, lib
 from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, NotFound, Unsupported
 from dnet.objects import (
@@ -332,23 +332,23 @@ class Sight:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def links(self) -> list[observed.Link]:
+    def links(self) -> list[reports.Link]:
         """Return the devices."""
-        return [observed.link(message) for message in dump(self._fd, RTM_GETLINK, AF_UNSPEC)]
+        return [reports.link(message) for message in dump(self._fd, RTM_GETLINK, AF_UNSPEC)]
 
-    def addresses(self) -> list[observed.HeldAddress]:
+    def addresses(self) -> list[reports.Address]:
         """Return the addresses, of both families."""
-        return list(filter(None, map(observed.address, dump(self._fd, RTM_GETADDR, AF_UNSPEC))))
+        found = [reports.address(message) for message in dump(self._fd, RTM_GETADDR, AF_UNSPEC)]
+        return [item for item in found if item.version]
 
-    def routes(self) -> list[observed.HeldRoute]:
-        """Return the unicast routes of the main table, of both families."""
-        found: list[observed.HeldRoute] = []
-        for family in FAMILIES.values():
-            try:
-                found += filter(None, map(observed.route, dump(self._fd, RTM_GETROUTE, family)))
-            except Unsupported:
-                continue  # a kernel without IPv6
-        return found
+    def routes(self) -> list[reports.Route]:
+        """Return the routes of all tables, of both families."""
+        found = [reports.route(message) for message in dump(self._fd, RTM_GETROUTE, AF_UNSPEC)]
+        return [item for item in found if item.version]
+
+    def report(self) -> reports.Report:
+        """Return all of that."""
+        return reports.Report(self.links(), self.addresses(), self.routes())
 
 
 # Refusals

@@ -11,7 +11,7 @@ from dnet.attaching import Attaching
 from dnet.errors import InvalidRequest, NotFound, Unsupported
 from dnet.foreign import Foreign
 from dnet.model import Container
-from dnet.observed import HARDWARE_INFINIBAND, Link
+from dnet.reports import INFINIBAND, Link
 from dnet.routing import Routing
 from dnet.wiring import AttachmentSpec
 from dnet.writer import Writer
@@ -30,7 +30,7 @@ class Plumbing:
         self._writer.prepare()
         name = pipework.host_interface(words)
         link = self._link(name)
-        is_ipoib = bool(link and link.hardware == HARDWARE_INFINIBAND)
+        is_ipoib = bool(link and link.type == INFINIBAND)
         command = pipework.parse(words, exists=link is not None, is_ipoib=is_ipoib)
         match command:
             case pipework.Tool():
@@ -55,7 +55,7 @@ class Plumbing:
             exists=link is not None,
             is_bridge=bool(link and link.kind == "bridge"),
             is_ovs=bool(link and link.kind in OPEN_VSWITCH_KINDS),
-            is_ipoib=bool(link and link.hardware == HARDWARE_INFINIBAND),
+            is_ipoib=bool(link and link.type == INFINIBAND),
         )
         pipework.check(command, kind)
         if kind in {pipework.Kind.OVS, pipework.Kind.IPOIB}:

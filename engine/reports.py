@@ -1,8 +1,7 @@
-"""What the kernel reports of links, addresses and routes, whole. Rank 3, pure.
+"""What the kernel reports of links, addresses and routes. Rank 3, pure.
 
-Unlike `observed`, which reads what is asked for out of a dump, this keeps messages as they came, so that one can be
-sent again for another device with nothing changed but what names the device. Numbers are those of linux/if_link.h,
-linux/if_addr.h and linux/rtnetlink.h.
+Addresses and routes keep their messages as they came, so that one can be sent again for another device with nothing
+changed but what names the device. Numbers are those of linux/if_link.h, linux/if_addr.h and linux/rtnetlink.h.
 """
 
 from __future__ import annotations
@@ -17,15 +16,17 @@ from dnet.model import IPAddress, IPInterface, IPNetwork
 from dnet.values import Value, frozen
 
 HEADER_BYTES = 16  # struct nlmsghdr
+RTM_NEWADDR, RTM_NEWROUTE = 20, 24
 INET, INET6 = 2, 10  # AF_INET, AF_INET6
 VERSIONS = {INET: 4, INET6: 6}
 
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
-ETHERNET = 1  # ARPHRD_ETHER
+ETHERNET, INFINIBAND = 1, 32  # ARPHRD_...
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
-IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_INFO_KIND, IFLA_INFO_DATA = 18, 26, 1, 2
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_INFO_KIND, IFLA_INFO_DATA = 18, 20, 26, 1, 2
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
 IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 8
+GENERATION_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
 
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY, IFA_PROTO = 1, 2, 3, 6, 8, 9, 11
 SECONDARY, NODAD, DADFAILED, TENTATIVE, PERMANENT = 0x01, 0x02, 0x08, 0x40, 0x80  # IFA_F_...
@@ -36,7 +37,8 @@ PROTO_ADVERTISED = 2  # IFAPROT_KERNEL_RA
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_MULTIPATH, RTA_CACHEINFO = 1, 4, 5, 6, 7, 9, 12
 RTA_TABLE, RTA_VIA, RTA_PREF, RTA_EXPIRES, RTA_NH_ID = 15, 18, 20, 23, 30
-RTNH_F_ONLINK = 4
+RTNH_F_ONLINK, RTM_F_CLONED = 4, 0x200
+METRIC6 = 1024  # what the kernel makes of IPv6's metric 0: IP6_RT_PRIO_USER
 TABLE_LOCAL, TABLE_MAIN = 255, 254
 UNICAST = 1  # RTN_UNICAST
 SCOPE_LINK = 253
@@ -69,6 +71,10 @@ def number(value: bytes) -> int:
     return int.from_bytes(value, sys.byteorder)
 
 
+def _message(kind: int, body: bytes) -> bytes:
+    return struct.pack("=IHHII", HEADER_BYTES + len(body), kind, 0, 0, 0) + body
+
+
 def _u32(value: int) -> bytes:
     return value.to_bytes(4, sys.byteorder)
 
@@ -77,9 +83,9 @@ def _u32(value: int) -> bytes:
 class Link(Value):
     """A network device. `master` is the bridge or bond that it is a port of, `parent` the device that it is made on.
 
-    Both are indexes, 0 for none. `settings` are net.ipv4.conf's in the kernel's order; `address_generation` is None
-    where the device has no IPv6. `forward_delay_s` is how long a new port of a bridge passes nothing, 0 without the
-    spanning tree protocol.
+    Both are indexes, 0 for none. `kind` is empty for physical devices, `type` one of ARPHRD_*. `settings` are
+    net.ipv4.conf's in the kernel's order; `address_generation` is None where the device has no IPv6. `forward_delay_s`
+    is how long a new port of a bridge passes nothing, 0 without the spanning tree protocol.
     """
 
     index: int
@@ -91,6 +97,7 @@ class Link(Value):
     mtu: int = 1500
     master: int = 0
     parent: int = 0
+    alias: str = ""
     address_generation: int | None = None
     forward_delay_s: float = 0.0
     settings: tuple[int, ...] = ()
@@ -99,6 +106,11 @@ class Link(Value):
     def is_up(self) -> bool:
         """Its administrative state."""
         return bool(self.flags & IFF_UP)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it makes itself no IPv6 addresses."""
+        return self.address_generation == GENERATION_NONE
 
 
 def link(message: bytes) -> Link:
@@ -122,6 +134,7 @@ def link(message: bytes) -> Link:
         mtu=number(found.get(IFLA_MTU, b"")),
         master=number(found.get(IFLA_MASTER, b"")),
         parent=number(found.get(IFLA_LINK, b"")),
+        alias=_text(found.get(IFLA_IFALIAS, b"")),
         address_generation=None if generation is None else generation[0],
         # Listening, then learning, each for the delay, which is in hundredths of a second.
         forward_delay_s=number(kind_data.get(IFLA_BR_FORWARD_DELAY, b"")) / 50 if has_spanning_tree else 0.0,
@@ -130,7 +143,7 @@ def link(message: bytes) -> Link:
 
 
 def _text(value: bytes) -> str:
-    return value.partition(b"\0")[0].decode(errors="replace")
+    return value.partition(b"\0")[0].decode(errors="surrogateescape")
 
 
 @frozen
@@ -142,6 +155,11 @@ class Address(Value):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "found", dict(pairs(self.body, 8)))
+
+    @property
+    def version(self) -> int:
+        """4 or 6; 0 for other families."""
+        return VERSIONS.get(self.body[0], 0)
 
     @property
     def index(self) -> int:
@@ -164,6 +182,16 @@ class Address(Value):
     def flags(self) -> int:
         """IFA_F_... bits."""
         return number(self.found.get(IFA_FLAGS, self.body[2:3]))
+
+    @property
+    def message(self) -> bytes:
+        """As the kernel has told it, with a header."""
+        return _message(RTM_NEWADDR, self.body)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether somebody has set it, unlike what comes by itself and goes by itself."""
+        return bool(self.flags & PERMANENT)
 
     @property
     def metric(self) -> int:
@@ -321,6 +349,22 @@ class Route(Value):
         """The id of the kernel's nexthop object that it goes by, or 0."""
         return number(self.found.get(RTA_NH_ID, b""))
 
+    @property
+    def message(self) -> bytes:
+        """As the kernel has told it, with a header."""
+        return _message(RTM_NEWROUTE, self.body)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether it is a unicast one of the main table."""
+        is_cloned = number(self.body[8:12]) & RTM_F_CLONED
+        return bool(self.version and self.table == TABLE_MAIN and self.type == UNICAST and not is_cloned)
+
+    @property
+    def index(self) -> int:
+        """The device's; 0 where it leads through several."""
+        return 0 if RTA_MULTIPATH in self.found else number(self.found.get(RTA_OIF, b""))
+
     def indexes(self) -> set[int]:
         """Return the devices that it goes through."""
         found = {number(self.found[RTA_OIF])} if RTA_OIF in self.found else set()
@@ -403,15 +447,23 @@ def subnet_routes(item: Address) -> set[tuple[IPNetwork, int, IPAddress | None]]
 
 @frozen
 class Report(Value):
-    """What the kernel has told: devices, addresses and routes of the host, in its order."""
+    """What the kernel has told: devices, addresses and routes of a network namespace, in its order."""
 
-    links: Sequence[Link]
-    addresses: Sequence[Address]
-    routes: Sequence[Route]
+    links: Sequence[Link] = ()
+    addresses: Sequence[Address] = ()
+    routes: Sequence[Route] = ()
 
     def link(self, name: str) -> Link | None:
         """Return the device of that name."""
         return next((item for item in self.links if item.name == name), None)
+
+    def has(self, name: str, index: int) -> bool:
+        """Whether there is a device of that name and index."""
+        return any((item.name, item.index) == (name, index) for item in self.links)
+
+    def name_of(self, index: int) -> str:
+        """Return the name of a device, or what ip(8) calls one that has none here."""
+        return next((item.name for item in self.links if item.index == index), f"if{index}")
 
     def addresses_of(self, link: Link) -> tuple[Address, ...]:
         """Return a device's addresses."""

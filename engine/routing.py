@@ -9,8 +9,8 @@ from dnet import wanted
 from dnet.errors import Conflict, InvalidRequest, NotFound
 from dnet.foreign import Foreign
 from dnet.model import Container, StaticRoute
-from dnet.observed import METRIC6, HeldRoute
-from dnet.wires import Inside, Wires
+from dnet.reports import METRIC6, Report, Route
+from dnet.wires import Wires
 from dnet.wiring import label
 from dnet.writer import Writer
 
@@ -87,7 +87,7 @@ class Routing:
         for held in inside.routes:
             own = [item for item in container.routes if is_same(item, held)]
             there.update(own)
-            gateway, device = str(held.gateway or ""), inside.name_of(held.ifindex) if held.ifindex else ""
+            gateway, device = str(held.gateway or ""), inside.name_of(held.index) if held.index else ""
             destination = _destination(held.destination.prefixlen, str(held.destination))
             shown.append(ShownRoute(destination, gateway, device, held.metric, "dnet" if own else ""))
         for item in container.routes:
@@ -107,7 +107,7 @@ def is_meant(item: StaticRoute, way: StaticRoute) -> bool:
     )
 
 
-def is_same(item: StaticRoute, held: HeldRoute) -> bool:
+def is_same(item: StaticRoute, held: Route) -> bool:
     """Whether the kernel's route is one that was asked for."""
     return (item.destination, item.gateway, _metric(item)) == (held.destination, held.gateway, held.metric)
 
@@ -116,11 +116,11 @@ def _metric(way: StaticRoute) -> int:
     return way.metric or (METRIC6 if way.destination.version == 6 else 0)  # noqa: PLR2004
 
 
-def _placed(container: Container, way: StaticRoute, inside: Inside) -> StaticRoute:
+def _placed(container: Container, way: StaticRoute, inside: Report) -> StaticRoute:
     """Return a route with the index of its interface, if that is not dnet's."""
     if not way.interface or way.interface in wanted.inner_indexes(container):
         return way
-    index = next((link.ifindex for link in inside.links if link.name == way.interface), 0)
+    index = next((link.index for link in inside.links if link.name == way.interface), 0)
     if not index:
         names = ", ".join(link.name for link in inside.links)
         raise NotFound(
@@ -129,7 +129,7 @@ def _placed(container: Container, way: StaticRoute, inside: Inside) -> StaticRou
     return replace(way, index=index)
 
 
-def _check_free(container: Container, way: StaticRoute, inside: Inside) -> None:
+def _check_free(container: Container, way: StaticRoute, inside: Report) -> None:
     for held in inside.routes:
         if (held.destination, held.metric) == (way.destination, _metric(way)):
             sentence = f"{label(container)} has a route {_words(held, inside)} already"
@@ -137,26 +137,26 @@ def _check_free(container: Container, way: StaticRoute, inside: Inside) -> None:
             raise Conflict(sentence, object=str(way), hint=hint)
 
 
-def _leading(container: Container, way: StaticRoute, inside: Inside) -> StaticRoute:
+def _leading(container: Container, way: StaticRoute, inside: Report) -> StaticRoute:
     """Return a route with the interface that its gateway is behind; raise when there is none, as the kernel would."""
     if way.gateway is None or way.gateway.is_link_local:
         return way
-    near = [held for held in inside.routes if held.gateway is None and held.ifindex and way.gateway in held.destination]
+    near = [held for held in inside.routes if held.gateway is None and held.index and way.gateway in held.destination]
     if way.interface:
-        near = [held for held in near if inside.name_of(held.ifindex) == way.interface]
+        near = [held for held in near if inside.name_of(held.index) == way.interface]
     if not near:
         where = f"behind {way.interface} of" if way.interface else "on a network of"
         hint = "add a route to the gateway first: `dnet route add TARGET GATEWAY dev INTERFACE`"
         sentence = f"gateway {way.gateway} is not {where} {label(container)}"
         raise InvalidRequest(sentence, object=str(way.gateway), hint=hint)
     nearest = max(near, key=lambda held: (held.destination.prefixlen, -held.metric))
-    return replace(way, interface=inside.name_of(nearest.ifindex))
+    return replace(way, interface=inside.name_of(nearest.index))
 
 
-def _words(held: HeldRoute, inside: Inside) -> str:
+def _words(held: Route, inside: Report) -> str:
     words = [_destination(held.destination.prefixlen, str(held.destination))]
     words += [f"via {held.gateway}"] if held.gateway else []
-    words += [f"dev {inside.name_of(held.ifindex)}"] if held.ifindex else []
+    words += [f"dev {inside.name_of(held.index)}"] if held.index else []
     return " ".join(words)
 
 

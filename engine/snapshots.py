@@ -66,7 +66,7 @@ def check(report: Report, interface: str, bridge: Link, *, is_wireless: bool) ->
     if why:
         raise InvalidRequest(f"{interface} cannot be adopted: {why}", object=interface, hint=hint)
     if link.master:
-        holder = _name(report, link.master)
+        holder = report.name_of(link.master)
         hint = f"take it out first: ip link set {interface} nomaster"
         raise Conflict(f"{interface} is in use by {holder}, as a port of it", object=interface, hint=hint)
     for item in report.links:
@@ -95,7 +95,7 @@ def _unfit(report: Report, link: Link, bridge: Link, *, is_wireless: bool) -> tu
         (link.type != ETHERNET, "it is no Ethernet device", ""),
         (
             link.master == bridge.index,
-            f"it is a port of {_name(report, bridge.index)} already",
+            f"it is a port of {report.name_of(bridge.index)} already",
             "containers of the network are on its LAN as it is",
         ),
     )
@@ -107,14 +107,10 @@ def _check_addresses(report: Report, link: Link) -> None:
     own = {item.interface.ip for item in report.addresses_of(link) if not item.interface.ip.is_link_local}
     for item in report.addresses:
         if item.index != link.index and item.interface.ip in own:
-            holder = _name(report, item.index)
+            holder = report.name_of(item.index)
             hint = f"remove it from one of them: ip address delete {item.interface} dev {holder}"
             sentence = f"address {item.interface.ip} of {link.name} is on {holder} too"
             raise Conflict(sentence, object=link.name, hint=hint)
-
-
-def _name(report: Report, index: int) -> str:
-    return next((item.name for item in report.links if item.index == index), f"device {index}")
 
 
 def take(

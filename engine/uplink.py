@@ -10,10 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dnet import messages
-from dnet.messages import GENERATION_NONE, SETTINGS
+from dnet.messages import SETTINGS
 from dnet.model import IPAddress, IPNetwork
 from dnet.objects import Message, Object, Sysctl
-from dnet.reports import DADFAILED, NODAD, PROTOCOL_KERNEL, TENTATIVE, Address, Link, Route, subnet_routes
+from dnet.reports import (
+    DADFAILED,
+    GENERATION_NONE,
+    NODAD,
+    PROTOCOL_KERNEL,
+    TENTATIVE,
+    Address,
+    Link,
+    Route,
+    subnet_routes,
+)
 from dnet.snapshots import LEARNING, Snapshot
 
 # Of net.ipv4.conf, the bridge gets the interface's values, except of these, which are about forwarding for containers.

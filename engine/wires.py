@@ -9,33 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
 
 from dnet import interfaces, wanted
 from dnet.drivers import attachment
 from dnet.model import Container, KernelRoute
 from dnet.objects import Sandbox
-from dnet.observed import METRIC6, HeldAddress, HeldRoute, Link
+from dnet.reports import METRIC6, Link, Report, Route
 from dnet.writer import Writer
 
 BRIDGE_NAMES = "br"  # pipework's: a bridge whose name begins so is made when it is missing
 MESSAGE_BYTES_MAX = 400  # of a route that can be put back; more is a route through a dozen gateways
-
-
-class Inside(NamedTuple):
-    """What is in a container's namespace now."""
-
-    links: list[Link]
-    addresses: list[HeldAddress]
-    routes: list[HeldRoute]
-
-    def has(self, name: str, index: int) -> bool:
-        """Whether there is a device of that name and index."""
-        return any((link.name, link.ifindex) == (name, index) for link in self.links)
-
-    def name_of(self, index: int) -> str:
-        """Return the name of a device."""
-        return next((link.name for link in self.links if link.ifindex == index), str(index))
 
 
 class Wires:
@@ -45,10 +28,14 @@ class Wires:
         self._writer = writer
         self._store = writer.store
 
-    def look_into(self, container: Container) -> Inside:
-        """Return what is in a container's namespace; NotFound when that has gone, or is another one by now."""
+    def look_into(self, container: Container) -> Report:
+        """Return what is in a container's namespace, of its routes those of the main table.
+
+        Raises NotFound when the namespace has gone, or is another one by now.
+        """
         with self._writer.kernel.looking_into(sandbox_of(container)) as sight:
-            return Inside(sight.links(), sight.addresses(), sight.routes())
+            routes = [way for way in sight.routes() if way.is_main]
+            return Report(sight.links(), sight.addresses(), routes)
 
     # Changes
 
@@ -76,14 +63,14 @@ class Wires:
             return max([*known, 0]) + 1
         return 0 if container.target else min([*known, 1]) - 1
 
-    def displacing(self, before: Container, after: Container, inside: Inside) -> Container:
+    def displacing(self, before: Container, after: Container, inside: Report) -> Container:
         """Return `after` with the routes of others that its default routes take the place of."""
         had, has = (set(default_versions(item)) for item in (before, after))
         displaced = [way for way in before.displaced if way.version in had & has]
         own = set(wanted.inner_indexes(before).values())
         for way in inside.routes:
             metric = 0 if way.version == 4 else METRIC6  # noqa: PLR2004
-            is_in_the_way = way.destination.prefixlen == 0 and way.metric <= metric and way.ifindex not in own
+            is_in_the_way = way.destination.prefixlen == 0 and way.metric <= metric and way.index not in own
             if is_in_the_way and way.version in has - had and len(way.message) <= MESSAGE_BYTES_MAX:
                 displaced.append(_kernel_route(way, inside))
         return replace(after, displaced=tuple(displaced))
@@ -141,7 +128,7 @@ class Wires:
     def _is_in_use(self, device: str, index: int) -> bool:
         """Whether a bridge has ports, addresses or a network of somebody's."""
         sight = self._writer.kernel.look()
-        held = [item for item in sight.addresses() if item.ifindex == index]
+        held = [item for item in sight.addresses() if item.index == index]
         has_ports = any(link.master == index for link in sight.links())
         is_network = any(network.device == device for network in self._store.networks())
         return has_ports or is_network or any(not item.interface.ip.is_link_local for item in held)
@@ -161,8 +148,8 @@ def default_versions(container: Container) -> Iterator[int]:
         yield from item.defaults if item.device_index or not item.device else ()
 
 
-def _kernel_route(way: HeldRoute, inside: Inside) -> KernelRoute:
-    device = inside.name_of(way.ifindex)
+def _kernel_route(way: Route, inside: Report) -> KernelRoute:
+    device = inside.name_of(way.index)
     words = ["route default", f"via {way.gateway}" if way.gateway else "", f"metric {way.metric}" if way.metric else ""]
     text = " ".join(filter(None, words))
-    return KernelRoute(version=way.version, device=device, index=way.ifindex, text=text, message=way.message.hex())
+    return KernelRoute(version=way.version, device=device, index=way.index, text=text, message=way.message.hex())

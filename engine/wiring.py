@@ -20,7 +20,7 @@ from dnet.model import (
     check_mtu,
     parse_any_address,
 )
-from dnet.observed import HARDWARE_INFINIBAND, Link
+from dnet.reports import INFINIBAND, Link
 from dnet.specs import EndpointSpec, parse_vid, read_vlans
 from dnet.values import Value, frozen
 
@@ -307,7 +307,7 @@ def check_device(spec: AttachmentSpec, link: Link, *, is_wireless: bool, master:
             object=name,
             hint="attach to a bridge, and let the host forward",
         )
-    if link.hardware == HARDWARE_INFINIBAND:
+    if link.type == INFINIBAND:
         raise Unsupported(f"{name} is an InfiniBand interface", object=name, hint="dnet attaches to Ethernet")
     if master:
         hint = f"attach to that: --bridge {master}"

@@ -121,6 +121,9 @@ class FakeKernel:
     def device_index(self, name: str) -> int | None:
         return next((item.index for item in self._devices() if item.device == name), None)
 
+    def device_name(self, index: int) -> str:
+        return next((item.device for item in self._devices() if item.index == index), "")
+
     def is_device(self, index: int, name: str) -> bool:
         return any((item.index, item.device) == (index, name) for item in self._devices())
 

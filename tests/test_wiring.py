@@ -14,14 +14,14 @@ from dnet.drivers import attachment as driver
 from dnet.errors import Conflict, InvalidRequest, Unsupported
 from dnet.model import MODE_FOREIGN, Attachment, KernelRoute, StaticRoute
 from dnet.objects import Address, DisplacedRoute, Macvlan, MovedDevice, Route, Settled, Up, Veth
-from dnet.observed import HARDWARE_INFINIBAND, Link
+from dnet.reports import INFINIBAND, Link
 from dnet.rows import attachment as from_row
 from dnet.rows import attachment_details, with_defaults
 from dnet.wiring import AttachmentSpec
 from tests import samples
 
-BRIDGE = Link("br0", 9, "bridge", 0, "02:00:00:00:00:09", 1400, True, False, 1, "", False)
-ETHERNET = Link("eth1", 7, "", 0, "02:00:00:00:00:07", 1500, True, False, 1, "", False)
+BRIDGE = Link(name="br0", index=9, kind="bridge", mac="02:00:00:00:00:09", mtu=1400)
+ETHERNET = Link(name="eth1", index=7, mac="02:00:00:00:00:07")
 NET = samples.network("blue", "10.1.0.0/16")
 TARGET = {"path": "/proc/7/ns/net", "inode": 5, "cookie": 6, "kind": "docker", "reference": "abc", "name": "web"}
 
@@ -128,10 +128,10 @@ def test_routes_are_read():
     ("fields", "link", "more", "kind", "words"),
     [
         ({"bridge": "eth1"}, ETHERNET, {}, InvalidRequest, "eth1 is not a bridge"),
-        ({"macvlan": "wlan0"}, ETHERNET._replace(name="wlan0"), {"is_wireless": True}, Unsupported, "wireless"),
-        ({"direct": "wlan0"}, ETHERNET._replace(name="wlan0"), {"is_wireless": True}, Unsupported, "wireless"),
-        ({"macvlan": "ib0"}, ETHERNET._replace(hardware=HARDWARE_INFINIBAND), {}, Unsupported, "InfiniBand"),
-        ({"macvlan": "eth1"}, ETHERNET._replace(master=9), {"master": "br0"}, Conflict, "eth1 is a port of br0"),
+        ({"macvlan": "wlan0"}, replace(ETHERNET, name="wlan0"), {"is_wireless": True}, Unsupported, "wireless"),
+        ({"direct": "wlan0"}, replace(ETHERNET, name="wlan0"), {"is_wireless": True}, Unsupported, "wireless"),
+        ({"macvlan": "ib0"}, replace(ETHERNET, type=INFINIBAND), {}, Unsupported, "InfiniBand"),
+        ({"macvlan": "eth1"}, replace(ETHERNET, master=9), {"master": "br0"}, Conflict, "eth1 is a port of br0"),
         ({"direct": "br0"}, BRIDGE, {}, InvalidRequest, "cannot be moved"),
         ({"macvlan": "eth1", "mtu": 1501}, ETHERNET, {}, InvalidRequest, "more than that of eth1"),
     ],
