@@ -123,7 +123,9 @@ class Writer:
 
     def missing_vlans(self) -> list[Object]:
         """Return what should keep VLANs apart and does not: entries of the map, and hooks of devices that exist."""
-        wanted_here = self._all_vlans()
+        return self._missing_of(self._all_vlans())
+
+    def _missing_of(self, wanted_here: Group) -> list[Object]:
         entries = self._bpf.ports() if any(isinstance(item, VlanEntry) for item in wanted_here) else {}
         filtered = self.kernel.filtered() if wanted_here else set()
         found: list[Object] = []
@@ -136,12 +138,13 @@ class Writer:
 
     def mend_vlans(self) -> None:
         """Put what is missing of that in place again, the programs included."""
-        missing = self.missing_vlans()
+        wanted_here = self._all_vlans()
+        missing = self._missing_of(wanted_here)
         if missing:
-            self.applier.set_vlans([item for item in self._all_vlans() if isinstance(item, VlanEntry)])
+            self.applier.set_vlans([item for item in wanted_here if isinstance(item, VlanEntry)])
             hooks = [item for item in missing if isinstance(item, VlanFilter)]
             bridges = {item.bridge_index for item in hooks if item.index == item.bridge_index}
-            programs = [item for item in self._all_vlans() if isinstance(item, VlanProgram) and item.index in bridges]
+            programs = [item for item in wanted_here if isinstance(item, VlanProgram) and item.index in bridges]
             # A bridge's own first, then its programs, then its ports: these share what those make.
             hooks.sort(key=lambda item: item.index != item.bridge_index)
             own = [item for item in hooks if item.index in bridges]
