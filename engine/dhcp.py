@@ -14,7 +14,6 @@ import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from dnet import leases, namespaces
 from dnet.errors import DnetError, InvalidRequest, KernelRefused, NeedsRoot, NotFound
 from dnet.leases import Lease
 from dnet.model import check_hostname
+from dnet.values import Value, frozen
 
 if TYPE_CHECKING:
     import asyncio
@@ -301,8 +301,8 @@ class _Stop:
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
 
-@dataclass(frozen=True, slots=True)
-class _Library:
+@frozen
+class _Library(Value):
     """What is used of pyroute2, which takes a fifth of a second to load."""
 
     open_socket: Callable[[str], Any]

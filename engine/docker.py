@@ -12,10 +12,11 @@ import re
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from dnet.errors import DnetError, InvalidRequest, NeedsRoot, Unsupported
+from dnet.values import Value, frozen
 
 TIMEOUT_S = 5.0
 TITLES = {"docker": "Docker", "podman": "Podman"}
@@ -45,8 +46,8 @@ class Absent(Unsupported):
     """The runtime is not on this host."""
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+@frozen
+class Runtime(Value):
     """Where a container runtime is asked; `obstacle`, when set, says why it cannot be."""
 
     kind: str
@@ -56,8 +57,8 @@ class Runtime:
     obstacle: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+@frozen
+class Found(Value):
     """A container, as its runtime describes it. `pid` is 0 and `sandbox` perhaps empty when it does not run."""
 
     id: str
@@ -67,8 +68,8 @@ class Found:
     sandbox: str
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+@frozen
+class Event(Value):
     """Something that happened to a container: `start`, `die` or `destroy`."""
 
     action: str

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import select
-import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -397,6 +396,8 @@ class Kernel:
             case Sysctl():
                 _write(f"{ACCEPT_RA_DIRECTORY}/{item.device}/{item.key}", item.value)
             case AdvertisedRoute():
+                import socket
+
                 with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
                     fcntl.ioctl(sock, SIOCADDRT, _advertised_route(item))
             case _:

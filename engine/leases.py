@@ -7,12 +7,12 @@ and the like are left out, as if they had not been sent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from dnet.errors import InvalidRequest
 from dnet.model import MTU_MIN, check_domain
+from dnet.values import Value, frozen
 
 FOREVER = -1  # the largest 32-bit number: RFC 2131, section 3.3
 RENEW_SHARE, REBIND_SHARE = 0.5, 0.875  # RFC 2131, section 4.4.5
@@ -22,8 +22,8 @@ POINTER_BITS = 0xC0  # RFC 1035, section 4.1.4
 Routes = tuple[tuple[IPv4Network, IPv4Address | None], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+@frozen(kw_only=True)
+class Lease(Value):
     """An address for a time, and what came with it.
 
     Times are seconds: `acquired_at` since the epoch, when it was asked for, the others since then; None is for ever.

@@ -12,11 +12,11 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
 from dnet.background import Background
 from dnet.errors import DnetError, InvalidRequest, KernelRefused, NeedsRoot, NotFound
+from dnet.values import Value, frozen
 
 T = TypeVar("T")
 
@@ -29,8 +29,8 @@ LOOK_S = 60.0
 OWN_PATHS = ("/proc/thread-self/ns/net", "/proc/1/ns/net")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+@frozen
+class Identity(Value):
     """Which namespace it is; `cookie` is 0 on kernels without."""
 
     inode: int

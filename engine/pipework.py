@@ -16,12 +16,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Interface, ip_address, ip_interface
 
 from dnet.errors import InvalidRequest
 from dnet.model import IPAddress, IPInterface, check_hostname, check_mac
+from dnet.values import Value, frozen
 
 USAGE = "write HOSTIF [-i IF] [-l HOSTEND] [-a 4|6] CONTAINER IP/LEN[@GATEWAY] [MAC][@VLAN]"
 TOOLS = ("route", "rule", "tc")
@@ -52,8 +52,8 @@ class Kind(StrEnum):
     DUMMY = "dummy"
 
 
-@dataclass(frozen=True, slots=True)
-class Static:
+@frozen
+class Static(Value):
     """A given address; None for pipework's 0/0, an interface without one. `gateway` becomes the default route.
 
     The gateway may lie outside the address's subnet. `family` is 4 or 6.
@@ -64,8 +64,8 @@ class Static:
     family: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dhcp:
+@frozen
+class Dhcp(Value):
     """An address by DHCP. `client` is the program that pipework would run, as written, `options` its extra words.
 
     `keeps` says that the lease is to be renewed as long as the container lives; `hostname` is what an option asks to
@@ -78,8 +78,8 @@ class Dhcp:
     options: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attach:
+@frozen(kw_only=True)
+class Attach(Value):
     """An interface for a container.
 
     `host_interface` is a name, or `mac:` and an address; `is_direct` moves it itself. `host_end` names the veth's end
@@ -96,15 +96,15 @@ class Attach:
     vlan: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+@frozen
+class Wait(Value):
     """Run inside a container: wait until the interface is there and has a carrier."""
 
     interface: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+@frozen
+class Tool(Value):
     """`ip route`, `ip rule` or `tc` with these arguments inside a container."""
 
     name: str

@@ -8,18 +8,18 @@ port of 0 or none is chosen when the container is created.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from dnet.errors import InvalidRequest
+from dnet.values import Value, frozen
 
 PORT_MAX = 65535
 PORT_DIGITS_MAX = 5
 PROTOCOLS = ("tcp", "udp", "sctp")
 
 
-@dataclass(frozen=True, slots=True)
-class PortMapping:
+@frozen
+class PortMapping(Value):
     """A published port: what arrives for `host_ip:host_port` goes to `container_port`.
 
     An unspecified `host_ip` (0.0.0.0 or ::) stands for all addresses of the host of that family.
@@ -44,8 +44,8 @@ class PortMapping:
         return f"{self.host}->{self.container_port}/{self.protocol}"
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+@frozen
+class Publish(Value):
     """One `-p`, still with ranges. `host_ports` is empty when they are to be chosen; `host_ip` None: the default.
 
     With several container ports the ranges are equally long and pair up; with one, its host port is the first

@@ -14,12 +14,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 
 from dnet import docker, namespaces
 from dnet.docker import Absent, Found, Runtime
 from dnet.errors import DnetError, InvalidRequest, NotFound, Unsupported
+from dnet.values import Value, frozen
 
 PATH, PID = "path", "pid"
 PREFIXES = (PATH, PID, *docker.TITLES)
@@ -27,8 +27,8 @@ PID_DIGITS_MAX = 10
 START_FIELD = 22  # of /proc/PID/stat, in clock ticks since boot: proc(5)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+@frozen(kw_only=True)
+class Target(Value):
     """A network namespace of somebody else's. All fields are text and numbers, to be stored.
 
     `kind` and `reference` find it again: a path, a pid, a container's full id, asked for at `socket`. `name` is for
@@ -59,8 +59,8 @@ class Standing(StrEnum):
     GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+@frozen
+class Resolution(Value):
     """A target looked at again; `target` is what it is now, None when there is no namespace."""
 
     standing: Standing
