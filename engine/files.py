@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from dnet import places
 from dnet.errors import Conflict, KernelRefused
 from dnet.objects import Directory, File, Object, Symlink
 
@@ -37,7 +38,7 @@ def delete(items: Sequence[Object]) -> None:
                     if os.path.islink(item.path) and os.readlink(item.path) == item.target:
                         os.unlink(item.path)
                 case Directory():
-                    _remove(item.path)
+                    places.remove(item.path)
         except OSError as error:
             raise KernelRefused(f"remove {item}", error.errno or 0, str(error.strerror)) from error
 
@@ -93,13 +94,3 @@ def _link(item: Symlink) -> None:
     if not os.path.islink(item.path) or os.readlink(item.path) != item.target:
         hint = "remove it if nothing needs it, or choose another name"
         raise Conflict(f"cannot create {item}: something else is there", object=item.path, hint=hint)
-
-
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        for entry in os.scandir(path):
-            if entry.is_dir(follow_symlinks=False):
-                _remove(entry.path)
-            else:
-                os.unlink(entry.path)
-        os.rmdir(path)

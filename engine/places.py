@@ -18,6 +18,8 @@ from dnet import logs, processes
 from dnet.errors import KernelRefused
 from dnet.model import Status
 
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DEPTH_MAX = 50  # open directories at once
 # How long the kernel may take for a killed process, and a keeper to write down its end.
 END_TIMEOUT_S = 10.0
 
@@ -163,12 +165,43 @@ def unlink(*paths: str) -> None:
 
 
 def remove(*directories: str) -> None:
-    """Remove directories with all that is in them; what is missing is no failure."""
-    import shutil
+    """Remove directories with all that is in them, however deep; what is missing is no failure.
 
-    def report(_: object, path: str, info: tuple[type[BaseException], BaseException, object]) -> None:
-        if isinstance(info[1], OSError) and not isinstance(info[1], FileNotFoundError):
-            raise KernelRefused(f"remove {path}", info[1].errno or 0, str(info[1].strerror)) from info[1]
-
+    Not shutil.rmtree: it gives up where a container has nested a thousand directories, and takes 3 ms to be imported.
+    """
     for directory in directories:
-        shutil.rmtree(directory, onerror=report)
+        try:
+            _remove(directory)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise KernelRefused(f"remove {directory}", error.errno or 0, str(error.strerror)) from error
+
+
+def _remove(directory: str) -> None:
+    descriptor = os.open(directory, DIRECTORY_FLAGS)
+    try:
+        while _empty(descriptor, descriptor, DEPTH_MAX):
+            pass
+    finally:
+        os.close(descriptor)
+    os.rmdir(directory)
+
+
+def _empty(top: int, descriptor: int, depth: int) -> bool:
+    """Empty an open directory, and move what lies `depth` deeper up to `top`; return whether there was such."""
+    has_moved = False
+    for entry in [*os.scandir(descriptor)]:
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name, dir_fd=descriptor)
+        elif not depth:
+            os.rename(entry.name, f"{entry.inode()}.moved", src_dir_fd=descriptor, dst_dir_fd=top)
+            has_moved = True
+        else:
+            inner = os.open(entry.name, DIRECTORY_FLAGS, dir_fd=descriptor)
+            try:
+                has_moved |= _empty(top, inner, depth - 1)
+            finally:
+                os.close(inner)
+            os.rmdir(entry.name, dir_fd=descriptor)
+    return has_moved

@@ -1,0 +1,39 @@
+"""Removing what a container's process leaves."""
+
+import os
+
+import pytest
+
+from dnet import places
+from dnet.errors import KernelRefused
+
+
+def test_all_goes(tmp_path):
+    """Directories go with all that is in them; where a link leads, nothing is touched."""
+    kept, gone = tmp_path / "kept", tmp_path / "gone"
+    kept.mkdir()
+    (kept / "file").touch()
+    (gone / "a/b").mkdir(parents=True)
+    (gone / "a/file").touch()
+    (gone / "a/b/link").symlink_to(kept)
+    places.remove(str(gone), str(tmp_path / "missing"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept", "file"]
+
+
+def test_deeper_than_a_path(tmp_path, monkeypatch):
+    """What a container has nested deeper than a path can say, and than Python recurses, goes as well."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    for _ in range(2000):
+        os.mkdir("deeper")
+        os.chdir("deeper")
+    monkeypatch.undo()
+    places.remove(str(tmp_path / "gone"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_not_a_directory(tmp_path):
+    """What is none is left, and named."""
+    (tmp_path / "file").touch()
+    with pytest.raises(KernelRefused, match=f"cannot remove {tmp_path}/file"):
+        places.remove(str(tmp_path / "file"))
