@@ -125,16 +125,15 @@ class Inline(Terminal):
         environment: Mapping[str, str] | None = None,  # noqa: ARG002
         **_options,
     ) -> subprocess.CompletedProcess[str]:
-        """Call main, which ends in an exit."""
+        """Call what main does before it exits."""
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            with pytest.raises(SystemExit) as caught:
-                cli.main(list(arguments))
+            code = cli.run(list(arguments))
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         out, err = self._capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, caught.value.code, out, err)
+        return subprocess.CompletedProcess(arguments, code, out, err)
 
 
 @pytest.fixture

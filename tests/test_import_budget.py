@@ -16,8 +16,10 @@ HEAVY = {"pyroute2", "ovs", "nftables", "asyncio"}
 # Runs code, or a script with arguments, and tells at the very end what has been loaded. `-X importtime` would not
 # do: it does not see what importlib.import_module loads.
 REPORT = """
-import atexit, sys
-atexit.register(lambda: print("loaded:", *sys.modules, file=sys.stderr))
+import atexit, os, sys
+report, leave = (lambda: print("loaded:", *sys.modules, file=sys.stderr, flush=True)), os._exit
+atexit.register(report)
+os._exit = lambda code: (report(), leave(code))
 sys.argv = sys.argv[1:]
 exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """

@@ -50,10 +50,8 @@ def run(host: FakeHost, *arguments: str, code: int | None = 0) -> Result:
 def _run(arguments: Sequence[str]) -> tuple[int, str, str]:
     stdout, stderr = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        try:
-            cli.main(list(arguments))
-        except SystemExit as error:
-            return int(error.code or 0), stdout.getvalue(), stderr.getvalue()
+        code = cli.run(list(arguments))
+    return code, stdout.getvalue(), stderr.getvalue()
 
 
 def created(host: FakeHost, *arguments: str) -> dict[str, Any]:
