@@ -110,6 +110,8 @@ SIOCADDRT = 0x890B
 RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
 RTF_PREFERENCE_SHIFT = 27
 OWN_INDEX_MIN = 1 << 20  # the store gives out nothing below, the kernel next to nothing above
+# Of this network namespace.
+FLOW_COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 ACCEPT_RA_DIRECTORY = "/proc/sys/net/ipv6/conf"
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 
@@ -528,7 +530,8 @@ class Kernel:
             for target in (local if address.is_unspecified else (address,))
             if target.version == address.version
         }
-        if not addresses and not targets:
+        # The walk takes 8 ms where the table has 262,144 places, whatever is in them.
+        if not (addresses or targets) or not _has_flows():
             return
         flow_filter = ffi.new("struct dnet_flow_filter *")
         arrays = [ffi.new("uint8_t[]", b"".join(sorted(keys)) or b"\0") for keys in (addresses, targets)]
@@ -763,6 +766,14 @@ def _mount_namespace(process: str) -> int:
 def _read(path: str) -> str:
     with open(path, encoding="ascii") as file:
         return file.read().strip()
+
+
+def _has_flows() -> bool:
+    """Whether this network namespace has connection tracking entries, as far as can be told."""
+    try:
+        return _read(FLOW_COUNT) != "0"
+    except OSError:
+        return True
 
 
 def _write(path: str, value: str) -> None:

@@ -84,7 +84,8 @@ def lay_out(directory: str, hidden: Sequence[str]) -> list[Layer]:
     if os.path.isdir(f"{directory}/work"):
         # It holds the mark of a volatile mount, because of which it would not be mounted again.
         places.remove(f"{directory}/work")
-    os.makedirs(root, exist_ok=True)
+    for path in (root, f"{directory}/upper", f"{directory}/work"):
+        os.makedirs(path, exist_ok=True)
     os.chmod(root, 0o755)  # noqa: S103  it is the container's /
     found = []
     for layer in bundle.layers(_show_root(root), _mounted(), hidden):
@@ -92,7 +93,7 @@ def lay_out(directory: str, hidden: Sequence[str]) -> list[Layer]:
             found.append(layer)
             if layer.is_overlaid:
                 _make_like(layer.path, f"{directory}/upper/{layer.name}")
-                os.makedirs(f"{directory}/work/{layer.name}")
+                os.mkdir(f"{directory}/work/{layer.name}")
         elif os.path.isfile(layer.path):
             found.append(Layer(layer.path, is_overlaid=False))
     _make_files(f"{directory}/upper/etc")
@@ -115,8 +116,8 @@ def _show_root(root: str) -> list[str]:
 
 def _make_like(original: str, path: str) -> None:
     """Make a directory with the owner and permissions of another; overlayfs shows the upper one's."""
-    if not os.path.isdir(path):
-        os.makedirs(path)
+    with suppress(FileExistsError):
+        os.mkdir(path)
         found = os.stat(original)
         os.chown(path, found.st_uid, found.st_gid)
         os.chmod(path, found.st_mode & PERMISSION_BITS)

@@ -67,7 +67,8 @@ class _Fields:
     def __get__(self, _value: object, _kind: type) -> Any:
         """Two threads may be here at once: each puts the same in place."""
         kind, own = self._kind, vars(self._kind)
-        names = ("__module__", "__annotations__", "__post_init__", *own.get("__annotations__", ()))
+        # Without a docstring, it would be given one, which takes longer than all else.
+        names = ("__doc__", "__module__", "__annotations__", "__post_init__", *own.get("__annotations__", ()))
         draft = type(kind.__name__, kind.__bases__, {name: own[name] for name in names if name in own})
         made: Any = dataclass(eq=False, repr=False, match_args=False, **self._options)(draft)
         kind.__dataclass_params__, kind.__dataclass_fields__ = made.__dataclass_params__, made.__dataclass_fields__
