@@ -14,7 +14,8 @@ name that leads elsewhere) is left alone, so it does not matter how far a creati
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from dnet import absences, files, nat
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
 Group = Sequence[Object]
 E = TypeVar("E", bound=BaseException)
 K = TypeVar("K", bound=Object)
+T = TypeVar("T")
+
+LOT = 64  # groups: some 50 ms of the kernel's work
 
 
 class Applier:
@@ -82,15 +86,38 @@ class Applier:
         self._untold: set[int] = set()
 
     def create(
-        self, groups: Sequence[Group], *, keep_going: bool = False, on_progress: Progress | None = None
+        self, groups: Iterable[Group], *, keep_going: bool = False, on_progress: Progress | None = None
     ) -> list[DnetError | None]:
         """Create every group and return an error or None for each.
 
-        Without `keep_going` the first failure is raised, and what exists by then is left to `undo`; with it, the
-        groups that failed are removed.
+        They are taken in lots: while the kernel makes one, the next is thought out. Without `keep_going` the first
+        failure is raised, and what exists by then is left to `undo`; with it, the groups that failed are removed.
         """
         self._nft.prepare()  # its descriptor has to be a low one
-        self._untold = {id(group) for group in groups}
+        self._untold = set()
+        begun: list[Group] = []
+        with self._kernel.making(keep_going=keep_going, on_progress=on_progress) as making:
+            for lot in lots(groups):
+                begun += lot
+                self._prepare(lot)
+                making.put([[item for item in group if item.backend == "kernel"] for group in lot])
+                if making.has_failed:
+                    break
+            errors = making.errors()
+        self._join(begun, errors, keep_going=keep_going)
+        failed = [group for group, error in zip(begun, errors, strict=False) if error]
+        first = next(filter(None, errors), None)
+        if first and not keep_going:
+            raise first
+        try:
+            self.delete(failed)
+        except DnetError as error:
+            raise _noted(first or error, error) from error
+        return errors
+
+    def _prepare(self, groups: Sequence[Group]) -> None:
+        """Create what has to be there before groups are in the kernel."""
+        self._untold |= {id(group) for group in groups}
         if any(item.backend == "ovs" for group in groups for item in group):
             self._open_switch().prepare()
         files.create(item for group in groups for item in group if item.backend == "files")
@@ -102,18 +129,6 @@ class Applier:
         self._kernel.drop_flows(_of_kind(Flows, groups), is_new=True)
         self.set_vlans(_of_kind(VlanEntry, groups))
         self._create_bridges(groups)
-        parts = [[item for item in group if item.backend == "kernel"] for group in groups]
-        errors = self._kernel.create(parts, keep_going=keep_going, on_progress=on_progress)
-        self._join(groups, errors, keep_going=keep_going)
-        failed = [group for group, error in zip(groups, errors, strict=False) if error]
-        first = next(filter(None, errors), None)
-        if first and not keep_going:
-            raise first
-        try:
-            self.delete(failed)
-        except DnetError as error:
-            raise _noted(first or error, error) from error
-        return errors
 
     def create_files(self, items: Sequence[Object]) -> None:
         """Create files, directories and links."""
@@ -217,18 +232,63 @@ class Applier:
         `is_undoing` nobody knows how far a change came, so what shall be there is deleted first as well, and may be
         there nevertheless.
         """
-        kept = [set(old) & set(new) for old, new in zip(before, after, strict=True)]
-        gone = [[item for item in group if item not in same] for group, same in zip(before, kept, strict=True)]
-        made = [[item for item in group if item not in same] for group, same in zip(after, kept, strict=True)]
-        if is_undoing:
-            gone = [[*old, *new] for old, new in zip(gone, made, strict=True)]
+        self.change_in_lots([(before, after)], is_undoing=is_undoing, on_progress=on_progress)
+
+    def change_in_lots(
+        self,
+        pairs: Iterable[tuple[Sequence[Group], Sequence[Group]]],
+        *,
+        is_undoing: bool = False,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Do as `change` lot by lot, none of which has to do with another: while one is made, the next is begun."""
+        problems: list[OvsError] = []
+        entering: list[Group] = []
+        moved: set[str] = set()
+        with self._kernel.making(keep_going=is_undoing, on_progress=on_progress) as making:
+            for before, after in pairs:
+                gone, made = _differences(before, after)
+                if is_undoing:
+                    gone = [[*old, *new] for old, new in zip(gone, made, strict=True)]
+                moved |= self._prepare_change(gone, made, after, problems, is_undoing=is_undoing)
+                entering += made
+                parts = [
+                    (*joined(group), *(item for item in new if item.backend == "kernel"))
+                    for group, new in zip(after, made, strict=True)
+                    if any(item.backend == "kernel" for item in new)
+                ]
+                making.put(parts)
+                if making.has_failed:
+                    break
+            errors = making.errors()
+        for error in filter(None, errors):
+            # What a failed change did not come to take away is there already.
+            if not is_undoing or getattr(error, "errno", 0) != errno.EEXIST:
+                raise error
+        try:
+            self._enter(entering, moved)
+        except OvsError as error:
+            problems.append(error)
+        if problems:
+            raise problems[0]
+
+    def _prepare_change(
+        self,
+        gone: Sequence[Group],
+        made: Sequence[Group],
+        after: Sequence[Group],
+        problems: list[OvsError],
+        *,
+        is_undoing: bool,
+    ) -> set[str]:
+        """Delete what goes, and make what has to be there before the kernel's objects; return what `_leave` does."""
         self._nft.prepare()
         if _of("ovs", made) and not is_undoing:
             self._open_switch().prepare()
-        problems: list[OvsError] = []
         moved = self._leave(gone, made, problems, is_undoing=is_undoing)
-        sandboxes = [joined(group) for group in after]
-        self._kernel.remove_inside([absences.of_change(*pair) for pair in zip(sandboxes, gone, strict=True)])
+        self._kernel.remove_inside(
+            [absences.of_change(joined(group), old) for group, old in zip(after, gone, strict=True)]
+        )
         self._kernel.restore([item for group in gone for item in group if isinstance(item, MovedDevice)])
         self._kernel.delete([[item for item in group if isinstance(item, Veth)] for group in gone])
         self._delete_vlans(gone, made, after)
@@ -239,22 +299,7 @@ class Applier:
         dropped = tuple(address for item in old for address in item.addresses if address not in left)
         self._kernel.drop_flows([Flows(dropped, ())] if dropped else [], is_new=False)
         self._kernel.drop_flows(new, is_new=True)
-        parts = [
-            (*sandbox, *(item for item in group if item.backend == "kernel"))
-            for sandbox, group in zip(sandboxes, made, strict=True)
-            if any(item.backend == "kernel" for item in group)
-        ]
-        errors = self._kernel.create(parts, keep_going=is_undoing, on_progress=on_progress) if parts else []
-        for error in filter(None, errors):
-            # What a failed change did not come to take away is there already.
-            if not is_undoing or getattr(error, "errno", 0) != errno.EEXIST:
-                raise error
-        try:
-            self._enter(made, moved)
-        except OvsError as error:
-            problems.append(error)
-        if problems:
-            raise problems[0]
+        return moved
 
     def _leave(
         self, gone: Sequence[Group], made: Sequence[Group], problems: list[OvsError], *, is_undoing: bool
@@ -395,6 +440,24 @@ class Applier:
         except KernelRefused as error:
             if error.errno != errno.ENOENT:
                 raise
+
+
+def lots(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield items in lots, so that Python and the kernel can work side by side."""
+    rest = iter(items)
+    while lot := list(islice(rest, LOT)):
+        yield lot
+
+
+def _differences(before: Sequence[Group], after: Sequence[Group]) -> tuple[list[Group], list[Group]]:
+    """Return what only the one, and what only the other has of each group."""
+    gone: list[Group] = []
+    made: list[Group] = []
+    for old, new in zip(before, after, strict=True):
+        kept = set(old) & set(new)
+        gone.append([item for item in old if item not in kept])
+        made.append([item for item in new if item not in kept])
+    return gone, made
 
 
 def joined(group: Group) -> tuple[JoinedSandbox, ...]:

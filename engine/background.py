@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -58,3 +58,56 @@ class Background(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._results[0]
+
+
+class Control(Protocol):
+    """What a long call is told, and tells: `struct dnet_control` of the C core."""
+
+    done: int
+    cancel: int
+
+
+class LongCall:
+    """A call that looks at a control structure: signals are heard, and progress is told, while it runs.
+
+    When its `with` statement is left, by an exception too, it has ended.
+    """
+
+    def __init__(self, control: Control, interval_s: float) -> None:
+        self.control = control
+        self._interval_s = interval_s
+        self._work: Background[int] | None = None
+        self._code = 0
+
+    def __enter__(self) -> Self:
+        """Begin nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Have it come to rest."""
+        self.rest()
+
+    def start(self, call: Callable[[], int], *, is_short: bool) -> None:
+        """Begin; a short one has ended by then."""
+        if is_short:
+            self._code = call()
+        else:
+            self._work = Background(call)
+            self._work.start()
+
+    def finish(self, on_progress: Callable[[int], None] | None) -> int:
+        """Wait for its end, and return what it returned."""
+        if self._work is None:
+            return self._code
+        while not self._work.wait(self._interval_s):
+            if on_progress:
+                on_progress(int(self.control.done))
+        if on_progress:
+            on_progress(int(self.control.done))
+        return self._work.result()
+
+    def rest(self) -> None:
+        """Have it end soon, whatever interrupts, and return when it has."""
+        self.control.cancel = 1
+        if self._work:
+            self._work.wait_uninterrupted()

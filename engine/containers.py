@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 
@@ -73,13 +73,16 @@ class Containers:
             with store.write(is_intent=True):
                 networks, network_groups = self._reserve_with_network(network_spec, busy, owner)
                 containers = self._reserve(specs, owner)
-                container_groups = writer.groups(containers)
+                coming = writer.groups(containers)
                 store.set_creating("network", networks, owner)
-            groups.extend((*network_groups, *container_groups))
+            groups.extend(network_groups)
             planned = time.perf_counter()
             writer.applier.create(network_groups)
+            container_groups: list[Group] = []
             errors = writer.applier.create(
-                container_groups, keep_going=keep_going, on_progress=report(on_progress, len(specs))
+                _noted(coming, container_groups, groups),
+                keep_going=keep_going,
+                on_progress=report(on_progress, len(specs)),
             )
             errors = self._fail_sharers(containers, container_groups, errors)
             applied = time.perf_counter()
@@ -207,7 +210,7 @@ class Containers:
 
     def resolve(self, references: Sequence[str], *, is_missing_ok: bool = False) -> list[Container]:
         """Find containers by name, id or id prefix; many at once without a query for each."""
-        by_name = {item.name: item for item in self._store.containers()} if len(references) > 1 else {}
+        by_name = {item.name: item for item in self._store.named_containers(references)}
         found = []
         for reference in references:
             try:
@@ -252,7 +255,7 @@ class Containers:
     def _move_name(self, container: Container, renamed: Container) -> None:
         for before, after in zip(_named(container), _named(renamed), strict=True):
             files.rename(before, after)
-        (group,) = self._writer.groups([renamed])
+        [group] = self._writer.groups([renamed])
         aliases = [item for item in group if isinstance(item, Quiet) and item.alias]
         for error in self._writer.kernel.create([aliases]):
             if error:
@@ -369,6 +372,14 @@ def check_own_sandbox(container: Container) -> Container:
             hint="create it with --network NETWORK",
         )
     return container
+
+
+def _noted(groups: Iterable[Group], *lists: list[Group]) -> Iterator[Group]:
+    """Yield groups when they are in the lists."""
+    for group in groups:
+        for known in lists:
+            known.append(group)
+        yield group
 
 
 def _named(container: Container) -> tuple[str, ...]:

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Self
 
 from dnet import absences, reports
 from dnet._core import ffi, lib
-from dnet.background import Background
+from dnet.background import LongCall
 from dnet.errors import DnetError, KernelRefused, NeedsRoot, NotFound, StateError, Unsupported
 from dnet.model import IPAddress, IPNetwork
 from dnet.netlink import (
@@ -32,12 +32,14 @@ from dnet.netlink import (
     RTM_GETLINK,
     RTM_GETROUTE,
     Sight,
+    advertised_route,
     dump,
     dump_raw,
     ends_segment,
     entered,
     identity,
     mac_bytes,
+    mapped,
     new_batch,
     refusal,
     refused,
@@ -70,7 +72,6 @@ from dnet.reports import (
     IFLA_MASTER,
     RTA_DST,
     TABLE_LOCAL,
-    TICKS_PER_S,
     UNICAST,
     number,
     pairs,
@@ -106,9 +107,6 @@ DELETE_TOGETHER = 256
 DELETE_GROUP_BASE = 1 << 30
 BOOT_ID_PATH = "/proc/sys/kernel/random/boot_id"
 SIOCADDRT = 0x890B
-# Flags of linux/route.h and linux/ipv6_route.h: up, by a gateway; as a default router, or a route, that is advertised.
-RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
-RTF_PREFERENCE_SHIFT = 27
 OWN_INDEX_MIN = 1 << 20  # the store gives out nothing below, the kernel next to nothing above
 # Of this network namespace.
 FLOW_COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
@@ -121,7 +119,7 @@ class Kernel:
 
     def __init__(self, on_notice: Callable[[str], None]) -> None:
         self._on_notice = on_notice
-        self._sockets: dict[int, int] = {}
+        self._sockets: dict[tuple[int, bool], int] = {}
         self._namespace_fd = -1
         # What was switched on here: a file and what it held before.
         self._switched: dict[str, str] = {}
@@ -340,23 +338,16 @@ class Kernel:
 
         Nothing is undone here. Deleting the groups does that, however far they came.
         """
-        has_sandbox = [any(isinstance(item, Sandbox) for item in group) for group in groups]
-        errors: list[DnetError | None] = []
-        for group, is_built in zip(groups, has_sandbox, strict=True):
-            errors.append(None if is_built else self._create_on_host(group))
-            if errors[-1] and not keep_going:
-                return errors
-        built = [group for group, is_built in zip(groups, has_sandbox, strict=True) if is_built]
-        if not built:
-            return errors
-        outcome = _Build(self, built).run(keep_going=keep_going, on_progress=on_progress)
-        for group, error in zip(built, outcome, strict=True):
-            if not error:
-                _advertise(group)
-        results = iter(outcome)
-        return [next(results) if is_built else error for error, is_built in zip(errors, has_sandbox, strict=True)]
+        with self.making(keep_going=keep_going, on_progress=on_progress) as making:
+            making.put(groups)
+            return making.errors()
 
-    def _create_on_host(self, group: Sequence[Object]) -> DnetError | None:
+    def making(self, *, keep_going: bool = False, on_progress: Progress | None = None) -> Making:
+        """Return what creates groups as `create` does, in several lots."""
+        return Making(self, keep_going=keep_going, on_progress=on_progress)
+
+    def create_on_host(self, group: Sequence[Object]) -> DnetError | None:
+        """Create a group that has no sandbox."""
         return next(filter(None, self._send(group)), None)
 
     def _send(self, group: Sequence[Object]) -> Iterator[DnetError | None]:
@@ -401,7 +392,7 @@ class Kernel:
                 import socket
 
                 with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                    fcntl.ioctl(sock, SIOCADDRT, _advertised_route(item))
+                    fcntl.ioctl(sock, SIOCADDRT, advertised_route(item))
             case _:
                 raise TypeError(item)
 
@@ -521,11 +512,11 @@ class Kernel:
 
     def drop_flows(self, items: Sequence[Flows], *, is_new: bool) -> None:
         """Drop connection tracking entries: all of the containers', or those in the way of new UDP ports."""
-        addresses = set() if is_new else {_mapped(address) for item in items for address in item.addresses}
+        addresses = set() if is_new else {mapped(address) for item in items for address in item.addresses}
         published = {pair for item in items for pair in item.udp_ports} if is_new else set()
         local = self.local_addresses() if any(address.is_unspecified for address, _ in published) else set()
         targets = {
-            _mapped(target) + port.to_bytes(2)
+            mapped(target) + port.to_bytes(2)
             for address, port in published
             for target in (local if address.is_unspecified else (address,))
             if target.version == address.version
@@ -567,8 +558,7 @@ class Kernel:
 
     def _unpin(self, sandboxes: Sequence[Sandbox], on_progress: Progress | None) -> None:
         array, _alive = _sandbox_array(sandboxes)
-        control = ffi.new("struct dnet_control *")
-        code = _supervise(lambda: lib.dnet_unpin(array, len(sandboxes), control), control, len(sandboxes), on_progress)
+        code = _supervise(lambda control: lib.dnet_unpin(array, len(sandboxes), control), len(sandboxes), on_progress)
         if code:
             raise refusal("remove sandboxes", -code, "")
         for item, result in zip(sandboxes, array, strict=True):
@@ -581,16 +571,15 @@ class Kernel:
         Explicitly, although a veth goes with its sandbox: that happens later and only when no process is left in it.
         """
         left = [item for item in devices if self.is_device(item.index, item.device)]
-        control = ffi.new("struct dnet_control *")
 
-        def work() -> int:
+        def work(control: Any) -> int:
             for start in range(0, len(left), DELETE_TOGETHER):
                 if control.cancel:
                     return -errno.ECANCELED
                 self._delete_together(left[start : start + DELETE_TOGETHER])
             return 0
 
-        _supervise(work, control, len(left), None)
+        _supervise(work, len(left), None)
 
     def _delete_together(self, devices: Sequence[Device]) -> None:
         batch, _data = new_batch(len(devices) + 1)
@@ -608,18 +597,19 @@ class Kernel:
 
     # Talking
 
-    def host_fd(self) -> int:
-        """Return the host's rtnetlink socket."""
-        return self._socket(NETLINK_ROUTE)
+    def host_fd(self, *, is_for_makers: bool = False) -> int:
+        """Return the host's rtnetlink socket, or a second one for what goes on beside."""
+        return self._socket(NETLINK_ROUTE, is_for_makers=is_for_makers)
 
-    def _socket(self, protocol: int) -> int:
-        if protocol not in self._sockets:
+    def _socket(self, protocol: int, *, is_for_makers: bool = False) -> int:
+        key = (protocol, is_for_makers)
+        if key not in self._sockets:
             result = ffi.new("int *")
             code = lib.dnet_socket(-1, protocol, result)
             if code:
                 raise refusal("open a netlink socket", -code, "")
-            self._sockets[protocol] = int(result[0])
-        return self._sockets[protocol]
+            self._sockets[key] = int(result[0])
+        return self._sockets[key]
 
     def _own_namespace(self) -> int:
         if self._namespace_fd < 0:
@@ -652,6 +642,67 @@ class Kernel:
         return dump_raw(self._socket(protocol), request)
 
 
+class Making:
+    """Groups that are being created lot by lot: while the kernel works on one, the next can be thought out.
+
+    What goes wrong stops the rest soon after, unless it is to keep going. When the `with` statement is left, by an
+    exception too, the kernel has come to rest.
+    """
+
+    def __init__(self, kernel: Kernel, *, keep_going: bool, on_progress: Progress | None) -> None:
+        self._kernel = kernel
+        self._keep_going = keep_going
+        self._on_progress = on_progress
+        self._errors: list[DnetError | None] = []
+        self._build: _Build | None = None
+        self._places: list[int] = []  # in `_errors`, of the groups of the build that is under way
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop what is under way."""
+        if self._build:
+            self._build.rest()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether no further lots are wanted."""
+        return any(self._errors) and not self._keep_going
+
+    def put(self, groups: Sequence[Sequence[Object]]) -> None:
+        """Begin with one more lot when all others have been created, unless one has failed."""
+        has_sandbox = [any(isinstance(item, Sandbox) for item in group) for group in groups]
+        built = [group for group, is_built in zip(groups, has_sandbox, strict=True) if is_built]
+        build = _Build(self._kernel, built) if built else None
+        self._settle()
+        if self.has_failed:
+            return
+        start = len(self._errors)
+        for group, is_built in zip(groups, has_sandbox, strict=True):
+            self._errors.append(None if is_built else self._kernel.create_on_host(group))
+            if self.has_failed:
+                return
+        if build:
+            self._build = build
+            self._places = [start + place for place, is_built in enumerate(has_sandbox) if is_built]
+            build.start(keep_going=self._keep_going, is_supervised=bool(self._on_progress))
+
+    def errors(self) -> list[DnetError | None]:
+        """Wait until all is created, and return an error or None for each group of the lots that were begun with."""
+        self._settle()
+        return self._errors
+
+    def _settle(self) -> None:
+        if self._build:
+            before, on_progress = self._places[0], self._on_progress
+            outcome = self._build.finish(on_progress and (lambda done: on_progress(before + done)))
+            self._build = None
+            for place, error in zip(self._places, outcome, strict=True):
+                self._errors[place] = error
+
+
 class _Build:
     """One call of the C core's maker: groups encoded into segments, and results mapped back to objects."""
 
@@ -660,6 +711,8 @@ class _Build:
         self._groups = groups
         self._sandboxes = [next(item for item in group if isinstance(item, Sandbox)) for group in groups]
         self._array, self._alive = _sandbox_array(self._sandboxes)
+        self._call = LongCall(ffi.new("struct dnet_control *"), PROGRESS_INTERVAL_S)
+        self._text = ffi.new("char[]", TEXT_BYTES)
         self._offloads: dict[str, bool] = {}  # by the bridge's name
         # For each group, the positions in it of the objects of each segment.
         self._positions: list[list[list[int]]] = []
@@ -700,17 +753,30 @@ class _Build:
             self._offloads[switch] = self._kernel.has_offloads(switch)
         return self._offloads[switch]
 
-    def run(self, *, keep_going: bool, on_progress: Progress | None) -> list[DnetError | None]:
-        """Build, and return an error or None for each group; those not reached have None."""
-        control = ffi.new("struct dnet_control *")
-        text = ffi.new("char[]", TEXT_BYTES)
-        fd, count = self._kernel.host_fd(), len(self._groups)
-        call = lambda: lib.dnet_build(fd, self._array, count, keep_going, control, text, TEXT_BYTES)  # noqa: E731
-        code = _supervise(call, control, count, on_progress)
+    def start(self, *, keep_going: bool, is_supervised: bool) -> None:
+        """Begin to build; a few, of which nobody wants to hear, are built by the time that this returns."""
+        fd, count = self._kernel.host_fd(is_for_makers=True), len(self._groups)
+        control, text = self._call.control, self._text
+        self._call.start(
+            lambda: lib.dnet_build(fd, self._array, count, keep_going, control, text, TEXT_BYTES),
+            is_short=count < SUPERVISED_FROM and not is_supervised,
+        )
+
+    def rest(self) -> None:
+        """Stop, and return when all has come to rest."""
+        self._call.rest()
+
+    def finish(self, on_progress: Progress | None) -> list[DnetError | None]:
+        """Wait, and return an error or None for each group; those not reached have None."""
+        code = self._call.finish(on_progress)
         if code:
             raise refusal("build sandboxes", -code, "")
-        words = _text(text)
-        return [self._error(index, words) if self._array[index].error else None for index in range(count)]
+        words = _text(self._text)
+        outcome = [self._error(index, words) if item.error else None for index, item in enumerate(self._array)]
+        for group, error in zip(self._groups, outcome, strict=True):
+            if not error:
+                _advertise(group)
+        return outcome
 
     def _error(self, index: int, text: str) -> DnetError:
         sandbox = self._array[index]
@@ -725,21 +791,6 @@ _MAKE: dict[type[Object], int] = {
     HostSandbox: lib.DNET_PIN_OWN,
     JoinedSandbox: lib.DNET_ENTER,
 }
-
-
-def _advertised_route(item: AdvertisedRoute) -> bytes:
-    """Return a struct in6_rtmsg of linux/ipv6_route.h."""
-    flags = RTF_GATEWAY | (RTF_DEFAULT if item.destination.prefixlen == 0 else RTF_ROUTEINFO)
-    flags |= item.preference << RTF_PREFERENCE_SHIFT
-    flags |= 0 if item.expires_s is None else RTF_EXPIRES
-    ticks = (item.expires_s or 0) * TICKS_PER_S
-    numbers = struct.pack("@IHHILIi", 0, item.destination.prefixlen, 0, item.metric, ticks, flags, item.index)
-    return item.destination.network_address.packed + bytes(16) + item.gateway.packed + numbers
-
-
-def _mapped(address: IPAddress) -> bytes:
-    """Return 16 bytes, IPv4 mapped into IPv6."""
-    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed  # noqa: PLR2004
 
 
 def _way_to(path: str) -> Iterator[str]:
@@ -809,26 +860,12 @@ def _sandbox_array(sandboxes: Sequence[Sandbox]) -> tuple[Any, list[Any]]:
     return array, alive
 
 
-def _supervise(call: Callable[[], int], control: Any, count: int, on_progress: Progress | None) -> int:
-    """Run a long C call such that signals are handled, and progress reported, while it runs.
-
-    An exception here cancels the call, waits until it has come to rest and goes on to the caller.
-    """
-    if count < SUPERVISED_FROM and on_progress is None:
-        return call()
-    work = Background(call)
-    try:
-        work.start()
-        while not work.wait(PROGRESS_INTERVAL_S):
-            if on_progress:
-                on_progress(int(control.done))
-        if on_progress:
-            on_progress(int(control.done))
-    except BaseException:
-        control.cancel = 1
-        work.wait_uninterrupted()
-        raise
-    return work.result()
+def _supervise(work: Callable[[Any], int], count: int, on_progress: Progress | None) -> int:
+    """Run work on so many things, which takes its control structure, such that signals are heard meanwhile."""
+    call = LongCall(ffi.new("struct dnet_control *"), PROGRESS_INTERVAL_S)
+    with call:
+        call.start(lambda: work(call.control), is_short=count < SUPERVISED_FROM and on_progress is None)
+        return call.finish(on_progress)
 
 
 def _index_of(message: bytes) -> int:

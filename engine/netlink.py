@@ -16,10 +16,12 @@ from typing import Any
 from dnet import reports
 from dnet._core import ffi, lib
 from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, NotFound, Unsupported
+from dnet.model import IPAddress
 from dnet.objects import (
     Addition,
     Address,
     AddressMessage,
+    AdvertisedRoute,
     Alias,
     Announced,
     ArpNotify,
@@ -61,6 +63,9 @@ from dnet.objects import (
 AF_UNSPEC = 0
 FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE = 18, 22, 26
+# Flags of linux/route.h and linux/ipv6_route.h: up, by a gateway; as a default router, or a route, that is advertised.
+RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
+RTF_PREFERENCE_SHIFT = 27
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # linux/if_link.h
 # Longest message: SETLINK with an alias of 255 bytes, or with 16 ranges of VLANs.
 MESSAGE_BYTES_MAX = 448
@@ -397,3 +402,18 @@ def refusal(what: str, code: int, text: str) -> DnetError:
     if code == errno.EPERM:
         return NeedsRoot(f"cannot {what}: {os.strerror(code)}", object=what, hint="run it as root, with sudo say")
     return KernelRefused(what, code, f"{os.strerror(code)} ({text})" if text else os.strerror(code))
+
+
+def advertised_route(item: AdvertisedRoute) -> bytes:
+    """Return a struct in6_rtmsg of linux/ipv6_route.h."""
+    flags = RTF_GATEWAY | (RTF_DEFAULT if item.destination.prefixlen == 0 else RTF_ROUTEINFO)
+    flags |= item.preference << RTF_PREFERENCE_SHIFT
+    flags |= 0 if item.expires_s is None else RTF_EXPIRES
+    ticks = (item.expires_s or 0) * reports.TICKS_PER_S
+    numbers = struct.pack("@IHHILIi", 0, item.destination.prefixlen, 0, item.metric, ticks, flags, item.index)
+    return item.destination.network_address.packed + bytes(16) + item.gateway.packed + numbers
+
+
+def mapped(address: IPAddress) -> bytes:
+    """Return 16 bytes, IPv4 mapped into IPv6."""
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed  # noqa: PLR2004

@@ -18,8 +18,7 @@ from dnet import logs, processes
 from dnet.errors import KernelRefused
 from dnet.model import Status
 
-DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-DEPTH_MAX = 50  # open directories at once
+PATH_ENOUGH = 1000  # bytes, of the 4,096 that a path may have; 500 directories, of the 1,000 that Python recurses
 # How long the kernel may take for a killed process, and a keeper to write down its end.
 END_TIMEOUT_S = 10.0
 
@@ -179,29 +178,23 @@ def remove(*directories: str) -> None:
 
 
 def _remove(directory: str) -> None:
-    descriptor = os.open(directory, DIRECTORY_FLAGS)
-    try:
-        while _empty(descriptor, descriptor, DEPTH_MAX):
-            pass
-    finally:
-        os.close(descriptor)
+    while _empty(directory, directory):
+        pass
     os.rmdir(directory)
 
 
-def _empty(top: int, descriptor: int, depth: int) -> bool:
-    """Empty an open directory, and move what lies `depth` deeper up to `top`; return whether there was such."""
+def _empty(top: str, directory: str) -> bool:
+    """Empty a directory, and move what lies too deep up to `top`; return whether there was such."""
+    with os.scandir(directory) as found:
+        entries = [*found]
     has_moved = False
-    for entry in [*os.scandir(descriptor)]:
+    for entry in entries:
         if not entry.is_dir(follow_symlinks=False):
-            os.unlink(entry.name, dir_fd=descriptor)
-        elif not depth:
-            os.rename(entry.name, f"{entry.inode()}.moved", src_dir_fd=descriptor, dst_dir_fd=top)
+            os.unlink(entry.path)
+        elif len(entry.path) - len(top) > PATH_ENOUGH:
+            os.rename(entry.path, f"{top}/{entry.inode()}.moved")
             has_moved = True
         else:
-            inner = os.open(entry.name, DIRECTORY_FLAGS, dir_fd=descriptor)
-            try:
-                has_moved |= _empty(top, inner, depth - 1)
-            finally:
-                os.close(inner)
-            os.rmdir(entry.name, dir_fd=descriptor)
+            has_moved |= _empty(top, entry.path)
+            os.rmdir(entry.path)
     return has_moved

@@ -101,7 +101,7 @@ class Reconciliation:
         writer.mend_vlans()
         writer.applier.create_rules(rules)
         if lost:
-            groups = writer.groups(lost)
+            groups = list(writer.groups(lost))
             writer.applier.delete(groups)
             errors = writer.applier.create(groups, keep_going=True)
             failed += [

@@ -149,13 +149,18 @@ def with_gateways(ends: Sequence[Endpoint], networks: Mapping[str, Network]) -> 
     first = next((end.id for end in able), "")
     first6 = next((end.id for end in able if end.address6), "")
     return tuple(
-        replace(
+        _with_gateways(
             end,
-            gateway=networks[end.network_id].gateway if end.id == first else None,
-            gateway6=networks[end.network_id].gateway6 if end.id == first6 else None,
+            networks[end.network_id].gateway if end.id == first else None,
+            networks[end.network_id].gateway6 if end.id == first6 else None,
         )
         for end in sorted(ends, key=lambda end: order(end.interface))
     )
+
+
+def _with_gateways(end: Endpoint, gateway: IPv4Address | None, gateway6: IPv6Address | None) -> Endpoint:
+    is_so = (end.gateway, end.gateway6) == (gateway, gateway6)
+    return end if is_so else replace(end, gateway=gateway, gateway6=gateway6)
 
 
 def with_defaults(container: Container, networks: Mapping[str, Network]) -> Container:
@@ -186,11 +191,11 @@ def with_defaults(container: Container, networks: Mapping[str, Network]) -> Cont
 def _without_gateways(end: Endpoint, versions: Collection[int], *, is_foreign: bool) -> Endpoint:
     """Return an endpoint without the gateways of families whose default route goes another way."""
     unasked = is_foreign and end.gateway_priority <= 0
-    if end.gateway and (unasked or 4 in versions):  # noqa: PLR2004
-        end = replace(end, gateway=None)
-    if end.gateway6 and (unasked or 6 in versions):  # noqa: PLR2004
-        end = replace(end, gateway6=None)
-    return end
+    return _with_gateways(
+        end,
+        None if unasked or 4 in versions else end.gateway,  # noqa: PLR2004
+        None if unasked or 6 in versions else end.gateway6,  # noqa: PLR2004
+    )
 
 
 def attachment(row: Row) -> Attachment:
@@ -318,6 +323,7 @@ def _shares(row: Row) -> str:
     return str(row["mode"]).removeprefix(MODE_CONTAINER) if row["mode"].startswith(MODE_CONTAINER) else ""
 
 
+@lru_cache(maxsize=64)
 def _settings(text: str) -> Settings:
     fields = json.loads(text)
     return Settings(

@@ -44,8 +44,8 @@ from typing import Any, NoReturn, Self
 import pytest
 
 from dnet import files
-from dnet.errors import DnetError, KernelRefused
-from dnet.kernel import Kernel, Progress
+from dnet.errors import KernelRefused
+from dnet.kernel import Kernel, Making, Progress
 from dnet.nft import Nft
 from dnet.objects import Flows, Forwarding, Object, Sandbox
 
@@ -423,6 +423,13 @@ _VOLATILE = frozenset({"handle", "packets", "bytes", "operstate"})
 _CARRIER_FLAGS = frozenset({"NO-CARRIER", "LOWER_UP", "linkdown"})
 
 
+class _FaultyMaking(Making):
+    def put(self, groups: Sequence[Sequence[Object]]) -> None:
+        kernel = self._kernel
+        assert isinstance(kernel, FaultyKernel)  # noqa: S101
+        super().put([[kernel.count(item) for item in group] for group in groups])
+
+
 class FaultyKernel(Kernel):
     """A kernel that refuses one object: number `fail_at`, counted from 0, of those that it is told to create.
 
@@ -436,14 +443,12 @@ class FaultyKernel(Kernel):
         self._flows_countdown = fail_at_flows
         self.refused: Object | None = None
 
-    def create(
-        self, groups: Sequence[Sequence[Object]], *, keep_going: bool = False, on_progress: Progress | None = None
-    ) -> list[DnetError | None]:
-        """Create the groups with the fault in them, if it falls there."""
-        faulty = [[self._count(item) for item in group] for group in groups]
-        return super().create(faulty, keep_going=keep_going, on_progress=on_progress)
+    def making(self, *, keep_going: bool = False, on_progress: Progress | None = None) -> Making:
+        """Return what creates the groups with the fault in them, if it falls there."""
+        return _FaultyMaking(self, keep_going=keep_going, on_progress=on_progress)
 
-    def _count(self, item: Object) -> Object:
+    def count(self, item: Object) -> Object:
+        """Return an object, or what is refused in its place."""
         self._countdown -= 1
         if self._countdown != -1:
             return item

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dnet import bridges, etcfiles, files, firewalls, reserve, wanted
 from dnet.adoption import Adoptions
-from dnet.apply import Applier, Group
+from dnet.apply import Applier, Group, lots
 from dnet.bpf import Bpf
 from dnet.errors import DnetError, InvalidRequest
 from dnet.kernel import Kernel
@@ -306,11 +306,11 @@ class Writer:
         names |= {link.parent for item in containers for link in item.linked_by}
         return {item.name: item for item in self.store.named_containers(names - set(known))} | known
 
-    def groups(self, containers: Sequence[Container]) -> list[Group]:
-        """Return each container's objects."""
+    def groups(self, containers: Sequence[Container]) -> Iterator[Group]:
+        """Return each container's objects, from what the store says now."""
         networks = self.store.networks_by_id()
         host, peers = self.host_files(), self.peers(containers)
-        return [wanted.container(item, networks, host, peers) for item in containers]
+        return (wanted.container(item, networks, host, peers) for item in containers)
 
     def remove_containers(self, containers: Sequence[Container], on_progress: Progress | None = None) -> None:
         """Delete containers that are marked so, with their processes, and what others' hosts files say of them."""
@@ -318,7 +318,7 @@ class Writer:
             if item.process:
                 self.runtime.remove(item)
         lines = self.linked_lines(containers)
-        self.applier.delete(self.groups(containers), on_progress=report(on_progress, len(containers)))
+        self.applier.delete(list(self.groups(containers)), on_progress=report(on_progress, len(containers)))
         self.store.forget("container", [item.id for item in containers])
         self.update_hosts(lines)
 
@@ -340,14 +340,17 @@ class Writer:
     ) -> None:
         """Turn containers into others: delete the objects that only the former have, create those of the latter."""
         networks, host = self.store.networks_by_id(), self.host_files()
-        old, new = (
-            [wanted.container(item, networks, host, peers) for item in items]
-            for items in (before, after)
-            for peers in (self.peers(items),)
-        )
-        self.applier.change(old, new, is_undoing=is_undoing, on_progress=report(on_progress, len(after)))
-        for one, other in zip(old, new, strict=True):
-            _rewrite(one, other)
+        old_peers, new_peers = self.peers(before), self.peers(after)
+
+        def pairs() -> Iterator[tuple[list[Group], list[Group]]]:
+            for lot in lots(zip(before, after, strict=True)):
+                old: list[Group] = [wanted.container(item, networks, host, old_peers) for item, _ in lot]
+                new: list[Group] = [wanted.container(item, networks, host, new_peers) for _, item in lot]
+                yield old, new
+                for one, other in zip(old, new, strict=True):
+                    _rewrite(one, other)
+
+        self.applier.change_in_lots(pairs(), is_undoing=is_undoing, on_progress=report(on_progress, len(after)))
 
     def turn(
         self, before: Sequence[Container], after: Sequence[Container], on_progress: Progress | None = None

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, ip_address
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from dnet import nat
 from dnet.errors import DnetError, KernelRefused, NotFound, OvsError
@@ -48,6 +48,36 @@ MACHINE_DIRECTORIES = ("/etc", "/run/netns", "/run/dnet", "/var/lib")
 def refusal(what: str, code: int) -> KernelRefused:
     """Return the error that the real ones make of a code that the kernel gives without words."""
     return KernelRefused(what, code, os.strerror(code))
+
+
+class FakeMaking:
+    """Creates group by group. As with the real one's two threads, one group after a failure is still made."""
+
+    def __init__(self, kernel: FakeKernel, *, keep_going: bool, on_progress: Callable[[int], None] | None) -> None:
+        self._kernel = kernel
+        self._keep_going = keep_going
+        self._on_progress = on_progress
+        self._errors: list[DnetError | None] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def has_failed(self) -> bool:
+        return any(self._errors) and not self._keep_going
+
+    def put(self, groups: Sequence[Sequence[Object]]) -> None:
+        for group in groups:
+            is_late = any(self._errors[:-1]) and not self._keep_going
+            self._errors.append(None if is_late else self._kernel.create_on_host(group))
+            if self._on_progress:
+                self._on_progress(len(self._errors))
+
+    def errors(self) -> list[DnetError | None]:
+        return self._errors
 
 
 class FakeKernel:
@@ -130,7 +160,7 @@ class FakeKernel:
     def _devices(self) -> Iterator[Device]:
         return (item for item in self.objects if isinstance(item, (Bridge, Veth)))
 
-    def host_fd(self) -> NoReturn:
+    def host_fd(self, *, is_for_makers: bool = False) -> NoReturn:
         raise NotImplementedError("there is no netlink socket to a kernel that is only remembered")
 
     def encode(self, item: Object, batch: object) -> NoReturn:
@@ -145,16 +175,15 @@ class FakeKernel:
         keep_going: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[DnetError | None]:
-        """Create group by group. As with the real one's two threads, one group after a failure is still made."""
-        errors: list[DnetError | None] = []
-        for number, group in enumerate(groups, 1):
-            is_late = any(errors[:-1])
-            errors.append(None if is_late and not keep_going else self._create_group(group))
-            if on_progress:
-                on_progress(number)
-        return errors
+        making = self.making(keep_going=keep_going, on_progress=on_progress)
+        making.put(groups)
+        return making.errors()
 
-    def _create_group(self, group: Sequence[Object]) -> DnetError | None:
+    def making(self, *, keep_going: bool = False, on_progress: Callable[[int], None] | None = None) -> FakeMaking:
+        return FakeMaking(self, keep_going=keep_going, on_progress=on_progress)
+
+    def create_on_host(self, group: Sequence[Object]) -> DnetError | None:
+        """Create objects until one is refused."""
         for item in group:
             code = errno.ENOMEM if self.refuses(item) else self._create(item)
             if code:
@@ -208,7 +237,7 @@ class FakeKernel:
         raise NotImplementedError("there is no /proc/sys of a kernel that is only remembered")
 
     def put_back(self, items: Sequence[Object]) -> None:
-        self._create_group(items)
+        self.create_on_host(items)
 
     # What no test on a host that is only remembered needs: tests/kernel asks the real one.
 
@@ -234,7 +263,7 @@ class FakeKernel:
         """Make absences inside sandboxes, object by object; what is missing already is no failure."""
         for group in groups:
             for number, item in enumerate(group if len(group) > 1 else ()):
-                error = self._create_group([item])
+                error = self.create_on_host([item])
                 if error and (number == 0 or getattr(error, "errno", 0) not in {errno.ESRCH, errno.ENODEV}):
                     raise error
 

@@ -177,9 +177,9 @@ def create_with_stolen_name(directories: tuple[str, str]) -> dict[str, str]:
     """Create containers while somebody takes the name of one of them."""
 
     class Thief(FaultyKernel):
-        def create(self, *arguments: Any, **options: Any) -> Any:
+        def making(self, *arguments: Any, **options: Any) -> Any:
             Path("/run/netns/c-33").write_text("theirs", encoding="ascii")
-            return super().create(*arguments, **options)
+            return super().making(*arguments, **options)
 
     with Engine(*directories, print, Thief(print), None) as engine:
         try:

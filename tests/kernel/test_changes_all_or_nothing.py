@@ -141,7 +141,7 @@ PLACES = (
     "Kernel.remove_inside",
     "Nft.run",
     "Kernel.drop_flows",
-    "Kernel.create",
+    "Kernel.making",
     "Store.set_endpoint_phase",
     "files.rewrite",
 )
@@ -232,13 +232,13 @@ HELD = """
 import sys
 import dnet
 from dnet.apply import Applier
-change = Applier.change
+change = Applier.change_in_lots
 def held(*arguments, **options):
     print(flush=True)
     sys.stdin.readline()
     return change(*arguments, **options)
 with dnet.open(*sys.argv[1:3]) as engine:
-    Applier.change = held
+    Applier.change_in_lots = held
     try:
         engine.connect(["web"], dnet.EndpointSpec(network="blue", gateway_priority=1, interface="wan"))
     except (dnet.Conflict, dnet.NotFound):

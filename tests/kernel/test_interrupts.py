@@ -172,9 +172,7 @@ def test_build_is_waited_for(host: FakeHost) -> None:
 STUBBORN = """
 import os, signal, threading, time
 from dnet import kernel
-from dnet._core import ffi
-control = ffi.new("struct dnet_control *")
-def work():
+def work(control):
     while not control.cancel:
         time.sleep(0.001)
     time.sleep(0.3)
@@ -182,7 +180,7 @@ def work():
     return 0
 threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
-    kernel._supervise(work, control, 100, None)
+    kernel._supervise(work, 100, None)
 except KeyboardInterrupt:
     print("then interrupted")
 """
