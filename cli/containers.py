@@ -43,8 +43,9 @@ def create(
             render.objects(engine.plan([spec]), as_json=as_json)
             return
         container = engine.create_many([spec]).containers[0]
+        networks = engine.networks() if as_json else []
     if as_json:
-        render.document(views.container_document(container))
+        render.document(views.container_document(container, networks))
     else:
         click.echo(container.name)
 
@@ -88,7 +89,7 @@ def rename(session: Session, old: str, new: str) -> None:
 
 
 @click.command()
-@click.option("-a", "--all", "_all", is_flag=True, help="Also containers whose process has ended.")
+@click.option("-a", "--all", "_all", is_flag=True, help="Taken as Docker takes it; all are listed in any case.")
 @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
 @render.json_option
 @click.pass_obj
@@ -162,7 +163,8 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
     if template:
         views.check_template(template)
     with session.open() as engine:
-        documents = [views.container_document(engine.container(name)) for name in names]
+        networks = engine.networks()
+        documents = [views.container_document(engine.container(name), networks) for name in names]
     if not template:
         render.document(documents)
     for item in documents if template else ():

@@ -53,8 +53,9 @@ def set_vlans(
         raise click.UsageError("one of --tag, --trunk and --none is needed")
     with session.open() as engine:
         container = engine.set_vlans(name, vlans, network)
+        networks = engine.networks() if as_json else []
     if as_json:
-        render.document(views.container_document(container))
+        render.document(views.container_document(container, networks))
 
 
 @vlan.command()

@@ -23,8 +23,9 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def container_document(container: Container) -> Document:
-    """Return what `inspect` prints of a container, with Docker's field names."""
+def container_document(container: Container, networks: Iterable[Network]) -> Document:
+    """Return what `inspect` prints of a container, with Docker's field names; `networks` has those that it is on."""
+    known = {net.id: net for net in networks}
     first = container.endpoints[0] if container.endpoints else None
     process = container.process
     return {
@@ -72,7 +73,7 @@ def container_document(container: Container) -> Document:
             "GlobalIPv6PrefixLen": first.address6.network.prefixlen if first and first.address6 else 0,
             "IPv6Gateway": str(first.gateway6 or "") if first else "",
             "Ports": ports_document(container),
-            "Networks": {end.network: _endpoint_document(end) for end in container.endpoints},
+            "Networks": {end.network: _endpoint_document(end, known[end.network_id]) for end in container.endpoints},
             "Attachments": [attached_document(container, item, is_new=None) for item in container.attachments],
         },
     }
@@ -112,14 +113,16 @@ def port_documents(ports: Iterable[PortMapping]) -> list[Document]:
     ]
 
 
-def _endpoint_document(end: Endpoint) -> Document:
+def _endpoint_document(end: Endpoint, network: Network) -> Document:
+    """Return an endpoint's part; the gateway is the network's, wherever the default route leads, as with Docker."""
+    has_way = not network.internal
     return {
         "IPAddress": str(end.address.ip),
         "IPPrefixLen": end.address.network.prefixlen,
-        "Gateway": str(end.gateway or ""),
+        "Gateway": str(network.gateway) if has_way else "",
         "GlobalIPv6Address": str(end.address6.ip) if end.address6 else "",
         "GlobalIPv6PrefixLen": end.address6.network.prefixlen if end.address6 else 0,
-        "IPv6Gateway": str(end.gateway6 or ""),
+        "IPv6Gateway": str(network.gateway6) if has_way and end.address6 else "",
         "MacAddress": end.mac,
         "EndpointID": end.id,
         "NetworkID": end.network_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 
@@ -17,6 +18,7 @@ from tests import samples
 
 BLUE = samples.network("blue", "10.1.0.0/16", labels={"tier": "front"})
 RED = samples.network("red", "10.2.0.0/24", internal=True)
+NETWORKS = [BLUE, RED]
 END = samples.endpoint(BLUE, "10.1.0.2")
 WEB = samples.container("web", [END, samples.endpoint(RED, "10.2.0.9", interface="eth1", index=77)], labels={"a": "b"})
 ALONE = samples.container("alone")
@@ -156,7 +158,7 @@ def test_values_are_not_read_as_templates(text, value):
 def test_container_fields():
     """The document of a container has the contract's fields, with and without an endpoint."""
     for container in (WEB, ALONE):
-        document = views.container_document(container)
+        document = views.container_document(container, NETWORKS)
         for place, names in CONTAINER_FIELDS.items():
             assert names <= set(document[place] if place else document)
         for end in document["NetworkSettings"]["Networks"].values():
@@ -165,7 +167,7 @@ def test_container_fields():
 
 def test_container_document():
     """The document of a container says who and where it is; the address at the top is its first endpoint's."""
-    document = views.container_document(WEB)
+    document = views.container_document(WEB, NETWORKS)
     assert (document["Id"], document["Name"]) == (WEB.id, "web")
     assert document["Config"]["Labels"] == {"a": "b"}
     assert document["HostConfig"]["NetworkMode"] == "blue"
@@ -178,16 +180,23 @@ def test_container_document():
 
 def test_endpoint_document():
     """Each endpoint is under its network's name, one of an internal network without a gateway."""
-    networks = views.container_document(WEB)["NetworkSettings"]["Networks"]
+    networks = views.container_document(WEB, NETWORKS)["NetworkSettings"]["Networks"]
     blue, red = networks["blue"], networks["red"]
     assert (blue["IPAddress"], blue["IPPrefixLen"], blue["Gateway"]) == ("10.1.0.2", 16, "10.1.0.1")
     assert (blue["HostInterface"], blue["EndpointID"], blue["NetworkID"]) == (END.host_interface, END.id, BLUE.id)
     assert (red["IPAddress"], red["IPPrefixLen"], red["Gateway"]) == ("10.2.0.9", 24, "")
 
 
+def test_gateway_without_default_route():
+    """The gateway of a network is told also where the default route leads another way, as Docker does."""
+    end = replace(END, gateway=None)
+    shown = views.container_document(replace(WEB, endpoints=(end,)), NETWORKS)["NetworkSettings"]["Networks"]
+    assert shown["blue"]["Gateway"] == "10.1.0.1"
+
+
 def test_container_without_endpoint():
     """A container of mode none has empty addresses, as with Docker."""
-    settings = views.container_document(ALONE)["NetworkSettings"]
+    settings = views.container_document(ALONE, NETWORKS)["NetworkSettings"]
     assert [settings[key] for key in ("IPAddress", "IPPrefixLen", "Gateway", "MacAddress")] == ["", 0, "", ""]
     assert settings["Networks"] == {}
 
@@ -273,8 +282,8 @@ def test_bulk_document():
 @pytest.mark.parametrize(
     "document",
     [
-        views.container_document(WEB),
-        views.container_document(ALONE),
+        views.container_document(WEB, NETWORKS),
+        views.container_document(ALONE, NETWORKS),
         views.network_document(BLUE, [WEB]),
         views.row_document(WEB, {}),
         views.bulk_document(WEB),
@@ -288,7 +297,7 @@ def test_documents_are_json(document):
 
 def test_documented_templates():
     """The templates that the command line's contract names work on a container's document."""
-    document = views.container_document(WEB)
+    document = views.container_document(WEB, NETWORKS)
     assert views.render("{{ .Name }}", document) == "web"
     assert views.render("{{ .NetworkSettings.IPAddress }}", document) == "10.1.0.2"
     assert isinstance(json.loads(views.render("{{ json .NetworkSettings.Ports }}", document)), dict)
@@ -306,8 +315,11 @@ CHILD = samples.container(
 
 def test_links_as_shown():
     """`inspect` shows the parent's links as Docker does, `ps` the child's other names."""
-    assert views.container_document(PARENT)["HostConfig"]["Links"] == ["/db:/web/database", "/cache:/web/cache"]
-    assert views.container_document(CHILD)["HostConfig"]["Links"] == []
+    assert views.container_document(PARENT, NETWORKS)["HostConfig"]["Links"] == [
+        "/db:/web/database",
+        "/cache:/web/cache",
+    ]
+    assert views.container_document(CHILD, NETWORKS)["HostConfig"]["Links"] == []
     assert (views.row(PARENT, {})[7], views.row(CHILD, {})[7]) == ("", "web/database")
     assert views.row_document(CHILD, {})["links"] == ["web/database"]
 
@@ -335,4 +347,4 @@ def test_mode_as_shown(mode, names, shown):
     """`ps` shows whose network a sharer has by its name now, or its id when it is gone; `inspect` always by the id."""
     box = samples.container("side", mode=mode, shares=WEB.id if "container" in mode else "")
     assert views.row(box, names)[2] == views.row_document(box, names)["mode"] == shown
-    assert views.container_document(box)["HostConfig"]["NetworkMode"] == mode
+    assert views.container_document(box, NETWORKS)["HostConfig"]["NetworkMode"] == mode
