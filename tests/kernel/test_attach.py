@@ -199,7 +199,7 @@ def test_neighbours_are_told(host: FakeHost, family: int) -> None:
         [entry] = peer.json("ip", "-j", "neigh", "show", "to", address)
         return str(entry["lladdr"])
 
-    wait_until(lambda: known() == mac, "the neighbour knows the new address", within_s=2)
+    wait_until(lambda: known() == mac, "the neighbour knows the new address", within_s=10)
 
 
 def test_own_container(host: FakeHost) -> None:

@@ -98,15 +98,21 @@ def test_watch_renews(host: FakeHost, leases: Path) -> None:
     try:
         run(host, "attach", "--bridge", "br0", "--dhcp", "/run/netns/x")
         [address] = addresses(space, "eth0")
-        ends = int(leases.read_text().split()[0])
+        wait_until(lambda: lease_ends(leases), "the server has written it down")
+        ends = lease_ends(leases)
         # As if half of the time were over soon.
         host.call(shorten, host.directories)
-        # dnsmasq empties the file before it writes it anew.
-        wait_until(lambda: int((leases.read_text().split() or ["0"])[0]) > ends, "it is renewed", within_s=20)
+        wait_until(lambda: lease_ends(leases) > ends, "it is renewed", within_s=20)
         assert addresses(space, "eth0") == [address]
     finally:
         watch.terminate()
         watch.communicate()
+
+
+def lease_ends(leases: Path) -> int:
+    """Return when the server's lease ends; 0 at a moment when it is writing the file anew."""
+    words = leases.read_text().split()
+    return int(words[0]) if words else 0
 
 
 def shorten(directories: tuple[str, str]) -> None:

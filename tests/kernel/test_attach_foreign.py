@@ -148,10 +148,10 @@ def test_watch_attaches_again(daemon: Dockerd) -> None:
     try:
         wait_until(lambda: watches(daemon), "dnet watch listens to Docker")
         daemon.docker("restart", "--time", "0", "web")
-        wait_until(lambda: "eth0" in names(inside(daemon)), "attached again", within_s=5)
-        wait_until(lambda: peer(daemon).can_ping(ADDRESS), "it answers", within_s=5)
+        wait_until(lambda: "eth0" in names(inside(daemon)), "attached again", within_s=20)
+        wait_until(lambda: peer(daemon).can_ping(ADDRESS), "it answers", within_s=20)
         daemon.docker("rm", "--force", "web")
-        wait_until(lambda: listed(daemon) == [], "forgotten", within_s=5)
+        wait_until(lambda: listed(daemon) == [], "forgotten", within_s=20)
     finally:
         watch.terminate()
         _, messages = watch.communicate()

@@ -20,7 +20,16 @@ from dnet.nft import Nft
 from dnet.objects import BridgePort, MacEntry, Object, VlanEntry, VlanFilter, VlanProgram, vlan_block
 from dnet.testing import FakeHost, Raised, wait_until
 from tests.kernel.vlan_semantics import VlanSemantics, access, trunk
-from tests.kernel.vlan_world import BROADCAST, ETHERTYPE, LinuxBridge, drained, packet_sockets, tags_of, transfer
+from tests.kernel.vlan_world import (
+    BROADCAST,
+    ETHERTYPE,
+    LinuxBridge,
+    on_one_processor,
+    packet_sockets,
+    received,
+    tags_of,
+    transfer,
+)
 
 DIRECTORY = "/run/dnet/bpf"
 
@@ -340,8 +349,9 @@ def _replace_under_traffic(known: Sequence[Object]) -> tuple[int, int, dict[str,
         sockets = packet_sockets(stack, "abct")
 
         def send() -> None:
-            for _ in range(sent):
-                sockets["a"].send(frame)
+            with on_one_processor():
+                for _ in range(sent):
+                    sockets["a"].send(frame)
 
         thread = threading.Thread(target=send)
         thread.start()
@@ -351,6 +361,6 @@ def _replace_under_traffic(known: Sequence[Object]) -> tuple[int, int, dict[str,
             _applier(known).set_vlans([item for item in known if isinstance(item, VlanEntry)])
             rounds += 1
         thread.join()
-        for name, packet, _ in drained(sockets):
+        for name, packet, _ in received(sockets):
             heard.setdefault(name, Counter())[tags_of(packet)] += 1
     return sent, rounds, dict(heard)

@@ -63,6 +63,7 @@ def test_port_changes_its_vlan(host: FakeHost, office: Neighbour) -> None:
         assert world.refused(host.sandbox("web"), world.FAR[4], 7000)
 
 
+@pytest.mark.skipif("bridge" in BACKENDS, reason="where bridges can filter VLANs themselves, they do")
 def test_network_that_cannot_keep_vlans_apart(host: FakeHost) -> None:
     """When a network in use cannot be made to keep VLANs apart, it goes on as it was: no hook, no entry is left.
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from dnet.model import PortVlans
 from dnet.objects import Bridge, Object, Quiet, Up
@@ -29,7 +30,7 @@ NUMBERS = 50  # for each bridge
 NOBODY = "02:00:00:00:ff:ff"
 ETHERTYPE = 0x88B5  # IEEE 802's for experiments
 C_TAG, S_TAG = 0x8100, 0x88A8
-QUIET_S = 0.08  # how long nothing must arrive for nothing to be on its way
+VETHS_MAX = 4
 # Of linux/if_packet.h.
 SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
 TP_STATUS_VLAN_VALID = 0x10
@@ -46,6 +47,9 @@ class Switch(ABC):
     Its ports are the host's ends of veths, whose other ends are eth0 of namespaces of the same name. `vlans` tells what
     each port is, and the bridge's own end by the bridge's name. Nothing sends of its own accord.
     """
+
+    # How long nothing must arrive for nothing to be on its way, where frames pass another process.
+    quiet_s: ClassVar[float] = 0.08
 
     def __init__(self, host: FakeHost, number: int = 0) -> None:
         self.host = host
@@ -151,12 +155,14 @@ class Switch(ABC):
 
     def exchange(self, frames: Sequence[tuple[str, str]], others: Iterable[str] = ()) -> dict[str, list[bytes]]:
         """Send frames, each a port's name and bytes in hexadecimal; return what each port, and the host, got."""
-        heard = self.host.call(_exchange, self.device, [*self.numbers, *others], frames)
+        heard = self.host.call(_exchange, self.device, [*self.numbers, *others], frames, self.quiet_s)
         return {name: [bytes.fromhex(text) for text in packets] for name, packets in heard.items()}
 
 
 class LinuxBridge(Switch):
     """A Linux bridge, made and told of its ports by objects of dnet's."""
+
+    quiet_s = 0.0
 
     @abstractmethod
     def filtering(self) -> Sequence[Object]:
@@ -276,17 +282,40 @@ def packet_sockets(stack: contextlib.ExitStack, names: Iterable[str]) -> dict[st
     return found
 
 
-def drained(sockets: Mapping[str, socket.socket]) -> Iterator[tuple[str, bytes, int]]:
-    """Yield what has arrived and arrives until nothing does: whose it is, the frame, the kernel's word for its kind."""
+@contextlib.contextmanager
+def on_one_processor() -> Iterator[None]:
+    """Keep this thread on one processor; at the end, all that it has sent has got where it goes.
+
+    What a veth takes joins the processor's backlog, in order, for every veth on its way, as does what goes over the
+    loopback: when that has come back as many times, nothing sent before is left. A packet that crosses two bridges
+    passes three veths.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            for _ in range(VETHS_MAX):
+                sock.sendto(b"", sock.getsockname())
+                sock.recv(1)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def received(sockets: Mapping[str, socket.socket], quiet_s: float = 0.0) -> Iterator[tuple[str, bytes, int]]:
+    """Yield what has been received, until for a while nothing is: whose it is, the frame, the kernel's word for it."""
     with selectors.DefaultSelector() as selector:
         for name, sock in sockets.items():
             selector.register(sock, selectors.EVENT_READ, name)
-        while ready := selector.select(QUIET_S):
+        while ready := selector.select(quiet_s):
             for key, _ in ready:
                 yield (key.data, *_receive(sockets[key.data]))
 
 
-def _exchange(device: str, names: Sequence[str], frames: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+def _exchange(
+    device: str, names: Sequence[str], frames: Sequence[tuple[str, str]], quiet_s: float
+) -> dict[str, list[str]]:
     """Send frames and return what was heard at all places, and what reached the host through the bridge's own end."""
     heard: dict[str, list[str]] = {name: [] for name in (*names, device)}
     with contextlib.ExitStack() as stack:
@@ -294,11 +323,12 @@ def _exchange(device: str, names: Sequence[str], frames: Sequence[tuple[str, str
         senders = {**listeners, device: stack.enter_context(_packet_socket(device, 0))}
         # What is for all EtherTypes is taken before tc, what is for one behind it.
         listeners[device] = stack.enter_context(_packet_socket(device, ETHERTYPE))
-        for source, text in frames:
-            # ENOBUFS is how the host learns that tc has dropped what it sent.
-            with contextlib.suppress(OSError):
-                senders[source].send(bytes.fromhex(text))
-        for name, packet, kind in drained(listeners):
+        with on_one_processor():
+            for source, text in frames:
+                # ENOBUFS is how the host learns that tc has dropped what it sent.
+                with contextlib.suppress(OSError):
+                    senders[source].send(bytes.fromhex(text))
+        for name, packet, kind in received(listeners, quiet_s):
             if name != device or kind != PACKET_OTHERHOST:
                 heard[name].append(packet.hex())
     return heard
