@@ -47,10 +47,11 @@ demo: build ## Create 500 container networks for real, look at them, remove them
 test: lint types check-bpf test-c fuzz test-python ## Everything: lint, types, C under sanitizers and fuzzed, Python tests on the real kernel
 
 # Most tests wait for programs and the kernel; those of one file share what they start, a dockerd say.
-PARALLEL ?= -n 4 --dist loadfile
+# In their order, so that what takes minutes comes first and the quick ones without a kernel fill what is left.
+PARALLEL ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-python
-test-python: build $(STAMPS)/extra-test
+test-python: build $(STAMPS)/extra-test $(STAMPS)/extra-vm
 	$(BIN)/python -m pytest $(PARALLEL)
 
 .PHONY: test-pure
@@ -58,7 +59,7 @@ test-pure: build $(STAMPS)/extra-test ## The tests that need neither root nor a 
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not kernel'
 
 .PHONY: test-kernel
-test-kernel: build $(STAMPS)/extra-test ## The tests on the real kernel (root)
+test-kernel: build $(STAMPS)/extra-test $(STAMPS)/extra-vm ## The tests on the real kernel (root)
 	$(BIN)/python -m pytest $(PARALLEL) -m kernel
 
 .PHONY: test-c
@@ -72,14 +73,12 @@ $(STAMPS)/test-core-asan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/v
 $(STAMPS)/test-core-tsan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/venv
 	gcc $(SANITIZE) -fsanitize=thread -Icsrc $(TEST_C) -o $@
 
-# Three to five minutes. The others of tests/kernel/test_vlan*.py run there as well, in some ten minutes more.
+# Two minutes. The others of tests/kernel/test_vlan*.py run there as well, in some ten minutes more.
 VM_TESTS ?= tests/kernel/test_vlan_bridge.py
-VM_COMMAND := modprobe br_netfilter; DNET_TEST_VM=1 PYTHONDONTWRITEBYTECODE=1 \
-	$(BIN)/python -m pytest -p no:cacheprovider --color=no --basetemp=/run/pytest $(VM_TESTS)
 
 .PHONY: test-vm
 test-vm: build $(STAMPS)/extra-test $(STAMPS)/extra-vm ## What this kernel's bridges lack: tests on Debian's, in a virtual machine
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/vm.sh $(VENV)/vm '$(VM_COMMAND)'
+	sh tests/vm.sh $(VENV)/vm $(BIN)/python $(VM_TESTS)
 
 # Another compiler makes other instructions of the same source: the one of Debian 12, wherever this runs.
 BPF_CLANG := clang-14

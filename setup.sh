@@ -8,12 +8,16 @@ cd "$(dirname "$0")"
 PACKAGES="make gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev libnftables1 python3-nftables
 nftables iproute2 iputils-ping crun conmon"
 case "${1:-}" in
-    # Programs that tests ask, compare or disturb dnet with, or run in containers.
-    test | test-python | test-kernel)
+    # Programs that tests ask, compare or disturb dnet with, or run in containers; the last two are for a virtual machine.
+    test | test-python | test-kernel | test-vm)
         PACKAGES="$PACKAGES busybox-static curl dnsmasq-base docker.io ethtool iptables nginx openssh-client
-        openssh-server openssl openvswitch-switch redis-tools tcpdump"
-        # By this compiler the VLAN programs are proved to be what their source gives, and vlan.c is fuzzed; only Debian
-        # 12 is sure to have it.
+        openssh-server openssl openvswitch-switch redis-tools tcpdump
+        kmod qemu-system-x86"
+        ;;
+esac
+# The VLAN programs are what this compiler makes of their source, and it fuzzes; only Debian 12 is sure to have it.
+case "${1:-}" in
+    test | bpf | check-bpf | fuzz)
         if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
             PACKAGES="$PACKAGES clang-14 libclang-rt-14-dev"
         fi

@@ -1,14 +1,16 @@
 #!/bin/sh
-# Runs a command as root in a virtual machine that sees this machine's files, on Debian's kernel: it has what a
-# development machine's may lack, bridges that filter VLANs among it. Called by `make test-vm`.
+# Runs tests as root in a virtual machine that sees this machine's files, on Debian's kernel: it has what a
+# development machine's may lack, bridges that filter VLANs among it. Called by `make test-vm` and
+# tests/kernel/test_on_another_kernel.py.
 #
-#     tests/vm.sh DIRECTORY COMMAND...        the kernel is kept in DIRECTORY; exits as COMMAND does
+#     tests/vm.sh DIRECTORY PYTHON TESTS...        the kernel is kept in DIRECTORY; exits as pytest does
 #
 # By software emulation, some 15 times slower than outside: a machine in the cloud may show a /dev/kvm that does not
-# work. What COMMAND writes to files is lost with the machine.
+# work. What tests write to files is lost with the machine.
 set -eu
-directory=$1
-shift
+directory=$1 python=$2
+shift 2
+PATH="$(dirname "$python"):$PATH:/usr/sbin:/sbin"
 for program in qemu-system-x86_64 apt-get dpkg-deb depmod vng; do
     command -v "$program" >/dev/null || {
         echo "vm: $program is missing (packages qemu-system-x86 and kmod, on Debian; virtme-ng of PyPI)" >&2
@@ -16,22 +18,32 @@ for program in qemu-system-x86_64 apt-get dpkg-deb depmod vng; do
     }
 done
 
-image=$(find "$directory/boot" -name 'vmlinuz-*' 2>/dev/null | head -n 1)
-if [ -z "$image" ]; then
+# Taken out of its package, since to install that would also change what this machine boots.
+download() {
     package=$(apt-cache depends linux-image-amd64 | awk '/Depends:/ {print $2; exit}')
-    mkdir -p "$directory"
-    (cd "$directory" && apt-get download --quiet=2 "$package")
-    dpkg-deb --extract "$directory/$package"_*.deb "$directory"
-    rm "$directory/$package"_*.deb
-    image=$(find "$directory/boot" -name 'vmlinuz-*')
-    depmod --basedir "$directory" "${image##*/vmlinuz-}"
+    [ -n "$package" ] && (cd "$directory.new" && apt-get --quiet=2 --option APT::Sandbox::User=root download "$package")
+}
+if [ ! -d "$directory" ]; then
+    rm -rf "$directory.new"
+    mkdir -p "$directory.new"
+    # A fresh system has no package lists yet, an old one's are out of date.
+    download 2>/dev/null || { apt-get update --quiet=2 && download; }
+    dpkg-deb --extract "$directory.new"/*.deb "$directory.new"
+    rm "$directory.new"/*.deb
+    depmod --basedir "$directory.new" "$(ls "$directory.new/lib/modules")"
+    mv "$directory.new" "$directory"
 fi
 
-# The exit code comes over the console as everything does: other channels need udev in the machine.
-script="dmesg -n 1; echo; echo 'vm: begin'; cd '$(pwd)' && ( $* ); echo \"vm: exit \$?\""
+tests="DNET_TEST_VM=1 PYTHONDONTWRITEBYTECODE=1 $python -m pytest -p no:cacheprovider --color=no --basetemp=/run/pytest $*"
+# The exit code comes over the console as everything does: other channels need udev in the machine. What the console has
+# not written when the machine is switched off is lost.
+script="dmesg -n 1; modprobe br_netfilter; echo; echo 'vm: begin'; cd '$(pwd)' && ( $tests ); echo \"vm: exit \$?\"
+$python -c 'import termios; termios.tcdrain(1)'"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-vng --verbose --disable-kvm --force-9p --cpus 2 --memory 2G --run "$image" --user root -- "$script" </dev/null 2>&1 |
+vng --verbose --disable-kvm --force-9p --cpus 2 --memory 2G --run "$(echo "$directory"/boot/vmlinuz-*)" --user root -- \
+    "$script" </dev/null 2>&1 |
     tr -d '\r' | tee "$log" | sed -n '/^vm: begin$/,/^vm: exit/ { /^\[ *[0-9]*\.[0-9]*\]/!p }'
 code=$(sed -n 's/^vm: exit \([0-9]*\)$/\1/p' "$log")
+[ -n "$code" ] || tail -n 40 "$log" >&2
 exit "${code:-1}"

@@ -26,12 +26,13 @@ from tests.kernel.programs import (
 from tests.kernel.world import run, snapshot
 
 # Says that it is ready, and waits for a signal, whose number it prints.
+# Go programs, runc among them, send themselves SIGURG, which may still be pending when they become the container's.
 WAITER = """
 import signal
 every = set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}
 signal.pthread_sigmask(signal.SIG_BLOCK, every)
 print("ready", flush=True)
-print(signal.sigwait(every - {signal.SIGCHLD, signal.SIGWINCH}).name, flush=True)
+print(signal.sigwait(every - {signal.SIGCHLD, signal.SIGWINCH, signal.SIGURG}).name, flush=True)
 raise SystemExit(7)
 """
 
