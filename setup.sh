@@ -8,11 +8,11 @@ cd "$(dirname "$0")"
 PACKAGES="make gcc libc6-dev linux-libc-dev python3 python3-venv python3-dev libnftables1 python3-nftables
 nftables iproute2 iputils-ping crun conmon"
 case "${1:-}" in
-    # Programs that tests ask, compare or disturb dnet with, or run in containers; the last two are for a virtual machine.
+    # Programs that tests ask, compare or disturb dnet with, or run in containers; the last three are for a virtual machine.
     test | test-python | test-kernel | test-vm)
         PACKAGES="$PACKAGES busybox-static curl dnsmasq-base docker.io ethtool iptables nginx openssh-client
         openssh-server openssl openvswitch-switch redis-tools tcpdump
-        kmod qemu-system-x86"
+        file kmod qemu-system-x86"
         ;;
 esac
 # The VLAN programs are what this compiler makes of their source, and it fuzzes; only Debian 12 is sure to have it.

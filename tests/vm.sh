@@ -11,9 +11,9 @@ set -eu
 directory=$1 python=$2
 shift 2
 PATH="$(dirname "$python"):$PATH:/usr/sbin:/sbin"
-for program in qemu-system-x86_64 apt-get dpkg-deb depmod vng; do
+for program in qemu-system-x86_64 apt-get dpkg-deb depmod file vng; do
     command -v "$program" >/dev/null || {
-        echo "vm: $program is missing (packages qemu-system-x86 and kmod, on Debian; virtme-ng of PyPI)" >&2
+        echo "vm: $program is missing (packages qemu-system-x86, kmod and file, on Debian; virtme-ng of PyPI)" >&2
         exit 1
     }
 done
