@@ -96,7 +96,7 @@ int dnet_put_identity(struct dnet_batch *batch, uint32_t index, const char *name
 int dnet_put_ask(struct dnet_batch *batch, uint32_t index, const char *name);
 int dnet_put_message(struct dnet_batch *batch, uint16_t type, uint16_t flags, const uint8_t *body, size_t size);
 int dnet_put_dump(struct dnet_batch *batch, int type, int family);
-int dnet_put_mac_entry(struct dnet_batch *batch, uint32_t index, const uint8_t *mac);
+int dnet_put_mac_entry(struct dnet_batch *batch, int is_new, uint32_t index, const uint8_t *mac);
 int dnet_put_clsact(struct dnet_batch *batch, int is_new, uint32_t index, uint32_t ingress_block,
                     uint32_t egress_block);
 int dnet_put_program(struct dnet_batch *batch, uint32_t block, int program_fd, const char *name);

@@ -448,12 +448,14 @@ dnet_put_delete(struct dnet_batch *batch, uint32_t index)
     return finish(&writer);
 }
 
-/* An entry of a bridge's forwarding table: the MAC is at this port, and stays there whoever else sends from it. */
+/* Adds or removes an entry of a bridge's forwarding table: the MAC is at this port, and stays there whoever else sends
+ * from it. */
 int
-dnet_put_mac_entry(struct dnet_batch *batch, uint32_t index, const uint8_t *mac)
+dnet_put_mac_entry(struct dnet_batch *batch, int is_new, uint32_t index, const uint8_t *mac)
 {
     struct writer writer;
-    struct ndmsg *body = begin(&writer, batch, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, sizeof *body);
+    struct ndmsg *body = begin(&writer, batch, is_new ? RTM_NEWNEIGH : RTM_DELNEIGH,
+                               is_new ? NLM_F_CREATE | NLM_F_REPLACE : 0, sizeof *body);
 
     if (body) {
         body->ndm_family = AF_BRIDGE;
@@ -524,7 +526,8 @@ dnet_put_message(struct dnet_batch *batch, uint16_t type, uint16_t flags, const 
     return finish(&writer);
 }
 
-/* A dump request: RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE or RTM_GETQDISC of one family, or of all with AF_UNSPEC. */
+/* A dump request: RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE or RTM_GETQDISC of one family, or of all with AF_UNSPEC; or
+ * RTM_GETNEIGH of AF_BRIDGE, which takes the header of a link. */
 int
 dnet_put_dump(struct dnet_batch *batch, int type, int family)
 {

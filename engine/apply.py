@@ -31,10 +31,12 @@ from dnet.objects import (
     BridgeVlans,
     Flows,
     JoinedSandbox,
+    MacEntry,
     MovedDevice,
     NftTable,
     NoBridgeFiltering,
     NoBridgeVlans,
+    NoMacEntry,
     NoVlanFilter,
     Object,
     OvsBridge,
@@ -363,6 +365,9 @@ class Applier:
         # Hooks with other blocks are somebody else's.
         filtered = self._kernel.filtered() if hooks else set()
         absent += [NoVlanFilter.instead(item) for item in hooks if (item.index, *item.blocks) in filtered]
+        entries = [item for item in left if isinstance(item, MacEntry)]
+        known = self._kernel.mac_entries() if entries else set()
+        absent += [NoMacEntry.instead(item) for item in entries if (item.index, item.mac) in known]
         for error in self._kernel.create([absent]) if absent else ():
             if error:
                 raise error

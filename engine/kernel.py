@@ -86,7 +86,8 @@ LINKS_MAX = 40  # the kernel's own limit (MAXSYMLINKS)
 
 NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
 NLM_F_REQUEST = 1
-RTM_GETQDISC = 38
+RTM_GETNEIGH, RTM_GETQDISC = 30, 38
+AF_BRIDGE, NDA_LLADDR, NTF_STICKY = 7, 2, 0x40
 TCA_KIND, TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK = 1, 13, 14
 IFLA_BR_VLAN_DEFAULT_PVID = 39
 PROBE_INDEX = 1 << 19  # below all that the store gives out
@@ -219,6 +220,15 @@ class Kernel:
             if attributes.get(TCA_KIND, b"").startswith(b"clsact"):
                 ingress, egress = (number(attributes.get(key, b"")) for key in (TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK))
                 found.add((_index_of(message), ingress, egress))
+        return found
+
+    def mac_entries(self) -> set[tuple[int, str]]:
+        """Return the MACs in bridges' forwarding tables that stay at their ports: the port's index, and the MAC."""
+        found = set()
+        for message in self._dump(RTM_GETNEIGH, AF_BRIDGE):
+            if message[26] & NTF_STICKY:  # ndm_flags
+                mac = dict(pairs(message, 28)).get(NDA_LLADDR, b"")
+                found.add((_index_of(message), mac.hex(":")))
         return found
 
     def has_bridge_vlans(self) -> bool:
@@ -869,5 +879,5 @@ def _supervise(work: Callable[[Any], int], count: int, on_progress: Progress | N
 
 
 def _index_of(message: bytes) -> int:
-    """Return ifi_index of a message about a link."""
+    """Return ifi_index of a message about a link; other kinds have theirs in the same place."""
     return number(message[20:24])

@@ -45,6 +45,7 @@ from dnet.objects import (
     NoBridgeFiltering,
     NoBridgeVlans,
     NoDevice,
+    NoMacEntry,
     NoRoute,
     NoVlanFilter,
     Object,
@@ -204,7 +205,7 @@ def _put_offloads(item: Offloads, batch: Any) -> int:
 
 
 def _put_mac_entry(item: MacEntry, batch: Any) -> int:
-    return int(lib.dnet_put_mac_entry(batch, item.index, mac_bytes(item.mac)))
+    return int(lib.dnet_put_mac_entry(batch, not isinstance(item, NoMacEntry), item.index, mac_bytes(item.mac)))
 
 
 def _put_vlan_filter(item: VlanFilter, batch: Any) -> int:
@@ -241,6 +242,7 @@ ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
     NoRoute: _put_route,
     Membership: _put_membership,
     MacEntry: _put_mac_entry,
+    NoMacEntry: _put_mac_entry,
     VlanFilter: _put_vlan_filter,
     NoVlanFilter: _put_vlan_filter,
     BridgeFiltering: _put_bridge_filtering,

@@ -549,6 +549,19 @@ class MacEntry(Device):
 
 
 @frozen
+class NoMacEntry(MacEntry):
+    """The absence of a MAC's entry, at a port whose bridge no longer keeps VLANs apart."""
+
+    @classmethod
+    def instead(cls, item: MacEntry) -> NoMacEntry:
+        """Return the absence of this entry."""
+        return cls(item.device, item.index, item.sandbox, item.mac)
+
+    def __str__(self) -> str:
+        return f"no {MacEntry.__str__(self)}"
+
+
+@frozen
 class Message(Device):
     """A message of rtnetlink about a device, as it is sent: for what has been read from the kernel (see `messages`).
 

@@ -21,7 +21,7 @@ from dnet.kernel import Kernel
 from dnet.model import Container, Network
 from dnet.nat import CHAINS, TABLE
 from dnet.nft import Nft
-from dnet.objects import File, Object, VlanEntry, VlanFilter, VlanProgram
+from dnet.objects import File, MacEntry, Object, VlanEntry, VlanFilter, VlanProgram
 from dnet.runtime import Runtime
 from dnet.store import Store
 from dnet.switches import Switches
@@ -122,19 +122,28 @@ class Writer:
         return wanted.vlans(networks.values(), self.store.containers())
 
     def missing_vlans(self) -> list[Object]:
-        """Return what should keep VLANs apart and does not: entries of the map, and hooks of devices that exist."""
+        """Return what should keep VLANs apart and does not: entries of the map, hooks, MACs at devices that exist."""
         return self._missing_of(self._all_vlans())
 
     def _missing_of(self, wanted_here: Group) -> list[Object]:
         entries = self._bpf.ports() if any(isinstance(item, VlanEntry) for item in wanted_here) else {}
         filtered = self.kernel.filtered() if wanted_here else set()
-        found: list[Object] = []
-        for item in wanted_here:
-            if isinstance(item, VlanEntry) and entries.get(item.index) != item.vlans:
-                found.append(item)
-            elif isinstance(item, VlanFilter) and (item.index, *item.blocks) not in filtered:
-                found += [item] if self.kernel.is_device(item.index, item.device) else []
-        return found
+        stay = self.kernel.mac_entries() if wanted_here else set()
+        # Of two ports with one MAC, one can have it.
+        macs = {item.mac for item in wanted_here if isinstance(item, MacEntry) and (item.index, item.mac) in stay}
+
+        def is_missing(item: Object) -> bool:
+            match item:
+                case VlanEntry():
+                    return entries.get(item.index) != item.vlans
+                case VlanFilter():
+                    return (item.index, *item.blocks) not in filtered and self.kernel.is_device(item.index, item.device)
+                case MacEntry():
+                    return item.mac not in macs and self.kernel.is_device(item.index, item.device)
+                case _:
+                    return False
+
+        return [item for item in wanted_here if is_missing(item)]
 
     def mend_vlans(self) -> None:
         """Put what is missing of that in place again, the programs included."""
@@ -148,7 +157,9 @@ class Writer:
             # A bridge's own first, then its programs, then its ports: these share what those make.
             hooks.sort(key=lambda item: item.index != item.bridge_index)
             own = [item for item in hooks if item.index in bridges]
-            for error in self.kernel.create([[*own, *programs, *(item for item in hooks if item not in own)]]):
+            others = [item for item in hooks if item not in own]
+            macs = [item for item in missing if isinstance(item, MacEntry)]
+            for error in self.kernel.create([[*own, *programs, *others, *macs]]):
                 if error:
                     raise error
 

@@ -23,9 +23,11 @@ from dnet.objects import (
     Flows,
     Forwarding,
     JoinedSandbox,
+    MacEntry,
     Membership,
     NoBridgeFiltering,
     NoBridgeVlans,
+    NoMacEntry,
     NoRoute,
     NoVlanFilter,
     Object,
@@ -145,6 +147,9 @@ class FakeKernel:
     def filtered(self) -> set[tuple[int, int, int]]:
         return {(item.index, *item.blocks) for item in self.objects if isinstance(item, VlanFilter)}
 
+    def mac_entries(self) -> set[tuple[int, str]]:
+        return {(item.index, item.mac) for item in self.objects if isinstance(item, MacEntry)}
+
     def has_bridge_vlans(self) -> bool:
         return False
 
@@ -202,7 +207,7 @@ class FakeKernel:
                 is_missing = len(left) == len(self.objects)
                 self.objects = left
                 return errno.ESRCH if is_missing else 0
-            case NoVlanFilter() | NoBridgeFiltering() | NoBridgeVlans():
+            case NoVlanFilter() | NoMacEntry() | NoBridgeFiltering() | NoBridgeVlans():
                 kind = type(item).__base__
                 self.objects.remove(next(it for it in self.objects if type(it) is kind and item.instead(it) == item))
                 return 0

@@ -20,10 +20,12 @@ from dnet.objects import (
     File,
     Flows,
     Forwarding,
+    MacEntry,
     NatElement,
     NftTable,
     NoBridgeFiltering,
     NoBridgeVlans,
+    NoMacEntry,
     NoVlanFilter,
     Object,
     Symlink,
@@ -439,7 +441,8 @@ def filtered_bridge(index: int) -> tuple[Object, ...]:
 def filtered_port(index: int, vid: int) -> tuple[Object, ...]:
     """Return what a port of bridge 5 has besides itself."""
     name = f"veth{index}"
-    return (VlanEntry(name, index, PortVlans(access=vid)), VlanFilter(name, index, "", bridge_index=5))
+    mac = MacEntry(name, index, "", mac=f"02:00:00:00:00:{index % 256:02x}")
+    return (VlanEntry(name, index, PortVlans(access=vid)), VlanFilter(name, index, "", bridge_index=5), mac)
 
 
 class Filtering:
@@ -497,7 +500,7 @@ def test_vlans_change(filtering):
 
 @pytest.mark.parametrize("is_undoing", [False, True])
 def test_bridge_that_filters_no_longer(filtering, is_undoing):
-    """A bridge that is to keep no VLANs apart any more loses its hooks, then its entries; its ports go on as before."""
+    """A bridge that is to keep no VLANs apart loses its hooks, its ports' MACs, then its entries; the ports go on."""
     plain = (Bridge("br5", 5, "", mac="", mtu=0),)
     port = (next(item for item in GROUPS[0] if isinstance(item, Veth)),)
     hooks = filtered_port(port[0].index, 100)
@@ -506,7 +509,8 @@ def test_bridge_that_filters_no_longer(filtering, is_undoing):
     before = [(*plain, *filtering.all_vlans), (*port, *hooks)]
     filtering.applier.change(before, [plain, port], is_undoing=is_undoing)
     gone = [item for kind, item in filtering.log if kind == "create"]
-    assert gone == [NoVlanFilter.instead(filtering.all_vlans[1]), NoVlanFilter.instead(hooks[1])]
+    assert gone[:2] == [NoVlanFilter.instead(filtering.all_vlans[1]), NoVlanFilter.instead(hooks[1])]
+    assert gone[2:] == [NoMacEntry.instead(hooks[2])]
     assert filtering.events()[-1] == "remove programs"
     assert filtering.kernel.filtered() == set()
     assert {*plain, *port} <= set(filtering.kernel.objects)

@@ -15,6 +15,7 @@ from dnet.objects import (
     BridgeVlans,
     LocalRouting,
     LoopbackRoute,
+    MacEntry,
     Membership,
     Object,
     Up,
@@ -92,6 +93,7 @@ def port_vlans(net: Network, end: Endpoint) -> Iterator[Object]:
     if net.vlan_backend == "bpf":
         yield VlanEntry(end.host_interface, end.host_index, wanted)
         yield VlanFilter(end.host_interface, end.host_index, "", bridge_index=net.device_index)
+        yield MacEntry(end.host_interface, end.host_index, "", mac=end.mac)
     elif net.vlan_backend == "bridge":
         yield from BridgeVlans.of(end.host_interface, end.host_index, wanted, is_bridge=False)
 
@@ -99,8 +101,9 @@ def port_vlans(net: Network, end: Endpoint) -> Iterator[Object]:
 def port(net: Network, end: Endpoint) -> tuple[Object, ...]:
     """Return what makes an endpoint's host end, which exists, a port of the bridge."""
     membership = Membership(end.host_interface, end.host_index, "", master=net.device, master_index=net.device_index)
-    # Of what is tied to the bridge, its own filtering goes when a port leaves; programs at the port stay.
-    return (membership, _settings(net, end), *(item for item in port_vlans(net, end) if isinstance(item, BridgeVlans)))
+    # What the bridge knows of a port goes when that leaves; programs at the port stay.
+    known = (item for item in port_vlans(net, end) if isinstance(item, (BridgeVlans, MacEntry)))
+    return (membership, _settings(net, end), *known)
 
 
 def _settings(net: Network, end: Endpoint) -> BridgePort:

@@ -273,7 +273,7 @@ bridge_filtering(struct dnet_batch *batch)
 static int
 mac_entry(struct dnet_batch *batch)
 {
-    return dnet_put_mac_entry(batch, 7, mac);
+    return dnet_put_mac_entry(batch, 1, 7, mac);
 }
 
 static int

@@ -23,6 +23,7 @@ from tests.kernel.vlan_semantics import VlanSemantics, access, trunk
 from tests.kernel.vlan_world import (
     BROADCAST,
     ETHERTYPE,
+    NOBODY,
     LinuxBridge,
     on_one_processor,
     packet_sockets,
@@ -42,8 +43,10 @@ class FilteredBridge(LinuxBridge):
 
     def membership(self, name: str, vlans: PortVlans) -> Sequence[Object]:
         entry = VlanEntry(name, self.indexes[name], vlans)
-        is_own = name == self.device
-        return [entry] if is_own else [entry, VlanFilter(name, entry.index, "", bridge_index=self.index)]
+        if name == self.device:
+            return [entry]
+        macs = [MacEntry(name, entry.index, "", mac=self.mac(name))] if name in self.numbers else []
+        return [entry, VlanFilter(name, entry.index, "", bridge_index=self.index), *macs]
 
     def apply(self, name: str, vlans: PortVlans) -> None:
         self.create(VlanEntry(name, self.indexes[name], vlans))
@@ -244,16 +247,19 @@ def test_hairpin(switch: FilteredBridge) -> None:
     assert switch.send(("a", ""), ("t", "100")) == [{"a": "", "t": "100"}, {"a": "", "t": "100"}]
 
 
-def test_claimed_mac(switch: FilteredBridge) -> None:
-    """A MAC with an entry in the forwarding table stays at its port, although a port in another VLAN claims it."""
+def test_claimed_macs(switch: FilteredBridge) -> None:
+    """The MAC of each port stays at it, whoever sends from it; one that nobody knows is at whoever sends from it last.
+
+    That is the one table of all VLANs: the filtering of a bridge's own, and Open vSwitch, have one for each.
+    """
     switch.add(a=access(100), b=access(100), c=access(200))
-    mac = switch.mac("b")
-    frames = [("b", ""), ("c", "", BROADCAST, mac), ("a", "", mac)]
-    assert switch.send(*frames) == [{"a": ""}, {}, {}]
-    create(switch.host, MacEntry("b", switch.indexes["b"], "", mac=mac))
-    assert switch.send(*frames) == [{"a": ""}, {}, {"b": ""}]
-    [entry] = [item for item in switch.host.json("bridge -j fdb show dev b") if item["mac"] == mac]
-    assert (entry["master"], entry["state"], entry["flags"]) == ("sw0", "static", ["sticky"])
+    [entry] = [item for item in switch.host.json("bridge -j fdb show dev b") if item["mac"] == switch.mac("b")]
+    assert (entry["master"], entry["state"], entry["flags"]) == (switch.device, "static", ["sticky"])
+    for source in ("a", "c"):
+        switch.send((source, "", BROADCAST, switch.mac("b")))
+        assert switch.send(("a", "", "b")) == [{"b": ""}]
+    frames = [("b", "", BROADCAST, NOBODY), ("a", "", NOBODY), ("c", "", BROADCAST, NOBODY), ("a", "", NOBODY)]
+    assert switch.send(*frames) == [{"a": ""}, {"b": ""}, {}, {}]
 
 
 def test_segments_pass_whole(switch: FilteredBridge) -> None:

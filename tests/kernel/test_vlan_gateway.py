@@ -78,6 +78,7 @@ def test_network_that_cannot_keep_vlans_apart(host: FakeHost) -> None:
     assert f"VLAN filter on {theirs}" in refused.stderr
     hooks = [line for line in host.run("tc qdisc show").stdout.splitlines() if "clsact" in line]
     assert [line.split()[4] for line in hooks] == [theirs]
+    assert "sticky" not in host.run("bridge fdb show").stdout
     after = world.snapshot(host)
     for key in ("links", "addresses", "nftables", "rows"):
         assert after[key] == before[key], key

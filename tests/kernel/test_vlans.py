@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 
@@ -82,6 +83,56 @@ def test_programs_are_mended(lab):
     assert lab.dnet("reconcile", "--json").json == {"done": [], "left": []}
     assert _reach(lab, "a1", 12)
     assert not _reach(lab, "a1", 13)
+
+
+def _sticky(host) -> dict[str, tuple[str, str]]:
+    """Return the MACs that stay at their ports: the port and the entry's state."""
+    entries = host.json("bridge -j fdb show")
+    return {item["mac"]: (item["ifname"], item["state"]) for item in entries if "sticky" in item["flags"]}
+
+
+def _mac(host, name: str) -> str:
+    return host.dnet("inspect", "-f", "{{ .NetworkSettings.Networks.lab.MacAddress }}", name).stdout.strip()
+
+
+def _claim(mac: str) -> None:
+    """Send a broadcast from that MAC."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind(("eth0", 0))
+        sock.send(bytes.fromhex(f"ffffffffffff{mac}88b5".replace(":", "")) + bytes(46))
+
+
+def test_macs_stay(lab):
+    """A container in another VLAN that sends from somebody's MAC, or the gateway's, cuts nobody off."""
+    assert _sticky(lab) == {_mac(lab, name): (_port(lab, name), "static") for name in ("old", "a1", "a2", "b1")}
+    [gateway] = lab.json("ip -j link show type bridge")
+    for owner in (_mac(lab, "a2"), _mac(lab, "old"), gateway["address"]):
+        lab.sandbox("b1").call(_claim, owner)
+        assert _reach(lab, "a1", 12)
+        assert _reach(lab, "old", 1)
+
+
+def test_macs_are_mended(lab):
+    """A MAC that somebody has taken off its port is named, and put back by reconcile."""
+    before, mac = _sticky(lab), _mac(lab, "a1")
+    lab.run("bridge", "fdb", "del", mac, "dev", _port(lab, "a1"), "master")
+    left = lab.dnet("reconcile", "--dry-run", "--json", code=10).json["left"]
+    assert [item["what"] for item in left] == [f"MAC {mac} at {_port(lab, 'a1')}"]
+    lab.run("ip", "link", "set", _port(lab, "a2"), "nomaster")
+    lab.dnet("reconcile")
+    assert _sticky(lab) == before
+    assert lab.dnet("reconcile", "--json").json == {"done": [], "left": []}
+
+
+def test_one_mac_twice(lab):
+    """Of two containers with one MAC the later one is reached, in whichever VLANs they are; frames of neither leak."""
+    mac = _mac(lab, "a1")
+    _create(lab, "b2", "--vlan", "200", "--mac-address", mac, last=14)
+    assert _sticky(lab)[mac] == (_port(lab, "b2"), "static")
+    assert _reach(lab, "b1", 14)
+    assert not _reach(lab, "a2", 11)
+    assert not _reach(lab, "a2", 14)
+    assert lab.dnet("reconcile", "--json").json == {"done": [], "left": []}
 
 
 def test_nothing_is_left(lab):

@@ -156,6 +156,21 @@ class VlanSemantics:
         assert set(heard[2]) <= {"b"}
         assert set(heard[4]) <= {"c"}
 
+    def test_claimed_mac(self, switch: Switch) -> None:
+        """Who sends from the MAC of a container in another VLAN, or of the host, gets none of its frames there or here.
+
+        Nor does the owner lose any.
+        """
+        switch.add(a=access(100), b=access(100), c=access(200), d=access(200), t=trunk("200"))
+        switch.change(switch.device, access(100))
+        for owner in ("b", switch.device):
+            switch.send((owner, ""))
+            for claim in (("c", ""), ("t", "200")):
+                # In goes of their own: a switch may take frames of several ports in another order, and learn late.
+                [heard] = switch.send((*claim, BROADCAST, switch.mac(owner)))
+                assert set(heard) <= {"c", "d", "t"} - {claim[0]}
+                assert switch.send(("a", "", owner)) == [{owner: ""}]
+
     def test_every_kind_of_port(self, switch: Switch) -> None:
         """Broadcasts with all kinds of tags on ports of all kinds go where IEEE 802.1Q says, and nowhere else."""
         draw = random.Random(802)
