@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 
-from dnet import etcfiles, files, reserve, wanted
+from dnet import etcfiles, files, reserve, texts, wanted
 from dnet.apply import Group
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound
 from dnet.model import DEFAULT_NETWORK, MODE_FOREIGN, MODE_HOST, Container, Endpoint, IPNetwork, PortVlans, check_name
@@ -351,7 +351,7 @@ class Containers:
         for item in self._store.containers():
             if not item.shares and item.mode != MODE_FOREIGN:
                 path = f"{item.files}/resolv.conf"
-                before, after = files.read(path), etcfiles.resolv_conf(item, host.resolv_conf, host.systemd)
+                before, after = texts.read(path), etcfiles.resolv_conf(item, host.resolv_conf, host.systemd)
                 if before != after and etcfiles.is_untouched(before):
                     yield path, after
 

@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from dnet import firewalls, ovsdb, processes
+from dnet import firewalls, ovsdb, processes, texts
 from dnet.drivers import bridge
 from dnet.errors import DnetError, NeedsRoot
 from dnet.model import Network
@@ -121,7 +121,7 @@ class Doctor:
                 used = f"network {net.name} has {sizes[net.name]} of the {bridge.PORTS_MAX} ports of a bridge"
                 yield Diagnosis("note", "bridge ports", used, "spread containers over several networks")
         largest, total = max(sizes.values(), default=0), sum(sizes.values())
-        backlog = _read_number(BACKLOG_PATH)
+        backlog = texts.read_number(BACKLOG_PATH)
         if backlog and largest > NEARLY * backlog:
             yield Diagnosis(
                 "note",
@@ -129,7 +129,7 @@ class Doctor:
                 f"broadcasts to {largest} ports lose copies: net.core.netdev_max_backlog is {backlog}",
                 f"sysctl net.core.netdev_max_backlog={2 * largest}",
             )
-        neighbours = _read_number(NEIGHBOURS_PATH)
+        neighbours = texts.read_number(NEIGHBOURS_PATH)
         if neighbours and total > NEARLY * neighbours:
             yield Diagnosis(
                 "note",
@@ -142,13 +142,13 @@ class Doctor:
 
     def _forwarding(self) -> Iterator[Diagnosis]:
         networks = self._store.networks()
-        if _read_number(FORWARDING_PATH) != 1 and networks:
+        if texts.read_number(FORWARDING_PATH) != 1 and networks:
             sentence = "IPv4 forwarding is off, so containers reach neither the outside nor other networks"
             yield Diagnosis("blocks", "forwarding", sentence, "sysctl net.ipv4.ip_forward=1")
         else:
-            state = "is on" if _read_number(FORWARDING_PATH) == 1 else "is switched on with the first network"
+            state = "is on" if texts.read_number(FORWARDING_PATH) == 1 else "is switched on with the first network"
             yield Diagnosis("ok", "forwarding", f"IPv4 forwarding {state}")
-        if _read_number(BRIDGE_FILTER_PATH) == 1 and any(not net.icc for net in networks):
+        if texts.read_number(BRIDGE_FILTER_PATH) == 1 and any(not net.icc for net in networks):
             yield Diagnosis(
                 "note",
                 "br_netfilter",
@@ -160,11 +160,3 @@ class Doctor:
             for sentence in firewalls.make_way(self._writer.nft, networks, is_thorough=True, is_dry_run=True):
                 what, _, remedy = sentence.partition("; to let it through: ")
                 yield Diagnosis("blocks", "firewall", what, remedy)
-
-
-def _read_number(path: str) -> int:
-    try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 0

@@ -18,7 +18,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Self
 
-from dnet import absences, reports
+from dnet import absences, reports, texts
 from dnet._core import ffi, lib
 from dnet.background import LongCall
 from dnet.errors import DnetError, KernelRefused, NeedsRoot, NotFound, StateError, Unsupported
@@ -190,19 +190,17 @@ class Kernel:
     def sysctls(self, device: str, keys: Sequence[str]) -> dict[str, str]:
         """Return those of net.ipv6.conf.DEVICE that there are."""
         paths = {key: f"{ACCEPT_RA_DIRECTORY}/{device}/{key}" for key in keys}
-        return {key: _read(path) for key, path in paths.items() if os.path.exists(path)}
+        return {key: texts.read(path).strip() for key, path in paths.items() if os.path.exists(path)}
 
     def boot_id(self) -> str:
         """Return the id of the running system, another one after each boot."""
-        return _read(BOOT_ID_PATH)
+        return texts.read(BOOT_ID_PATH).strip()
 
     def is_wireless(self, name: str) -> bool:
         """Whether a device of the host is a wireless one."""
         directory = f"/sys/class/net/{name}"
         # /sys may be that of another network namespace.
-        is_ours = os.path.exists(f"{directory}/ifindex") and int(_read(f"{directory}/ifindex")) == self.device_index(
-            name
-        )
+        is_ours = texts.read_number(f"{directory}/ifindex") == (self.device_index(name) or 0)
         return is_ours and os.path.exists(f"{directory}/phy80211")
 
     def masters(self) -> dict[int, int]:
@@ -489,7 +487,7 @@ class Kernel:
         path = FORWARDING_PATHS[version]
         if not os.path.exists(path):
             raise Unsupported(f"this host has no IPv{version}", object=path, hint="make the network without --ipv6")
-        if _read(path) != "0":
+        if texts.read_number(path) != 0:
             return
         if version == 6:  # noqa: PLR2004
             self._keep_accepting_routers()
@@ -502,14 +500,14 @@ class Kernel:
         for device in os.listdir(ACCEPT_RA_DIRECTORY):
             path = f"{ACCEPT_RA_DIRECTORY}/{device}/accept_ra"
             is_ours = (self.device_index(device) or 0) >= OWN_INDEX_MIN
-            if device not in {"all", "default", "lo"} and not is_ours and _read(path) == "1":
+            if device not in {"all", "default", "lo"} and not is_ours and texts.read_number(path) == 1:
                 self._switch(path, "2")
                 changed.append(device)
         if changed:
             self._on_notice(f"set accept_ra=2 on {', '.join(sorted(changed))}, so that IPv6 routes learned there stay")
 
     def _switch(self, path: str, value: str) -> None:
-        before = _read(path)
+        before = texts.read(path).strip()
         try:
             _write(path, value)
         except OSError as error:
@@ -532,7 +530,7 @@ class Kernel:
             if target.version == address.version
         }
         # The walk takes 8 ms where the table has 262,144 places, whatever is in them.
-        if not (addresses or targets) or not _has_flows():
+        if not (addresses or targets) or texts.read_number(FLOW_COUNT) == 0:
             return
         flow_filter = ffi.new("struct dnet_flow_filter *")
         arrays = [ffi.new("uint8_t[]", b"".join(sorted(keys)) or b"\0") for keys in (addresses, targets)]
@@ -822,19 +820,6 @@ def _mount_namespace(process: str) -> int:
         return os.stat(f"/proc/{process}/ns/mnt").st_ino
     except OSError:
         return 0
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read().strip()
-
-
-def _has_flows() -> bool:
-    """Whether this network namespace has connection tracking entries, as far as can be told."""
-    try:
-        return _read(FLOW_COUNT) != "0"
-    except OSError:
-        return True
 
 
 def _write(path: str, value: str) -> None:

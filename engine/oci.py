@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from dnet import places, processes
+from dnet import processes, texts
 from dnet.errors import RuntimeFailed, Unsupported
 from dnet.model import Process
 from dnet.places import Place
@@ -33,7 +33,7 @@ class Programs:
             return processes.require(self._program, os.path.basename(self._program))
         crun = processes.find("crun")
         # crun refuses where some controllers are in cgroups v1 and others in v2.
-        is_mixed = bool(places.read(HYBRID_CONTROLLERS).strip())
+        is_mixed = bool(texts.read(HYBRID_CONTROLLERS).strip())
         found = crun if crun and not is_mixed else processes.find("runc")
         if found:
             return found
@@ -128,7 +128,7 @@ def shell_code(code: int, error: str) -> int:
 
 def _reason(error: str) -> str:
     """Return the OCI runtime's last words, or conmon's where it has none."""
-    lines = places.read(error).splitlines()
+    lines = texts.read(error).splitlines()
     for line in reversed(lines):
         with suppress(ValueError, AttributeError):
             return str(json.loads(line).get("msg", "")).rpartition("unable to start container process: ")[2]

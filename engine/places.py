@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from dnet import logs, processes
+from dnet import logs, processes, texts
 from dnet.errors import KernelRefused
 from dnet.model import Status
 
@@ -76,19 +76,19 @@ class Place(NamedTuple):
         """Return whether the process runs, or how it ended."""
         if not os.path.exists(self.config):
             return Status(state="created")
-        code = read_number(self.exit)
+        code = texts.read_number(self.exit)
         if code is not None:
             return Status(state="exited", exit_code=code)
         is_kept = self._is_kept()
-        pid = read_number(self.pid) or 0
+        pid = texts.read_number(self.pid) or 0
         if is_kept or self._is_home_of(pid):
             return Status(state="running", pid=pid) if pid else Status(state="created")
         # The keeper may have written down the end between the two looks; or it was killed.
-        return Status(state="exited", exit_code=read_number(self.exit))
+        return Status(state="exited", exit_code=texts.read_number(self.exit))
 
     def open_process(self) -> int | None:
         """Return a descriptor of the container's first process, or None when it does not run."""
-        pid = read_number(self.pid) or 0
+        pid = texts.read_number(self.pid) or 0
         opened = processes.open_process(pid)
         if opened is not None and not self._is_home_of(pid):
             os.close(opened)
@@ -97,20 +97,20 @@ class Place(NamedTuple):
 
     def _is_home_of(self, pid: int) -> bool:
         """Whether a process is alive and in the container's control group: numbers of processes are used again."""
-        is_ours = any(line.endswith(f":{self.cgroup}") for line in read(f"/proc/{pid}/cgroup").splitlines())
+        is_ours = any(line.endswith(f":{self.cgroup}") for line in texts.read(f"/proc/{pid}/cgroup").splitlines())
         # proc(5): after the name, which may contain anything, comes the state; Z and X are dead.
-        return is_ours and read(f"/proc/{pid}/stat").rpartition(") ")[2][:1] not in {"", "Z", "X"}
+        return is_ours and texts.read(f"/proc/{pid}/stat").rpartition(") ")[2][:1] not in {"", "Z", "X"}
 
     # Whoever waits for its end
 
     def _is_kept(self) -> bool:
         """Whether the keeper has its work to do yet: it holds the lock, or is conmon, which lets go of it before."""
-        keeper = read_number(self.keeper) or 0
-        return processes.is_held(self.lock) or f"\0--cid={self.name}\0" in read(f"/proc/{keeper}/cmdline")
+        keeper = texts.read_number(self.keeper) or 0
+        return processes.is_held(self.lock) or f"\0--cid={self.name}\0" in texts.read(f"/proc/{keeper}/cmdline")
 
     def open_keeper(self) -> int | None:
         """Return a descriptor of the keeper, or None when it has done its work."""
-        opened = processes.open_process(read_number(self.keeper) or 0)
+        opened = processes.open_process(texts.read_number(self.keeper) or 0)
         if opened is not None and not self._is_kept():
             os.close(opened)
             return None
@@ -129,21 +129,6 @@ class Place(NamedTuple):
                         return
         finally:
             os.close(keeper)
-
-
-def read(path: str) -> str:
-    """Return a text file's content, nothing when it cannot be read."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def read_number(path: str) -> int | None:
-    """Return the number that a file holds, or None."""
-    text = read(path).strip()
-    return int(text) if text.isdecimal() else None
 
 
 def write(path: str, text: str) -> None:

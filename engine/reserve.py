@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from itertools import count
 from typing import Any
 
-from dnet import bridges, hostports, ipam, names, nat
+from dnet import bridges, hostports, ipam, names, nat, texts
 from dnet.bridges import Taken
 from dnet.drivers import bridge
 from dnet.errors import Conflict, Exhausted, InvalidRequest, Unsupported
@@ -56,12 +56,7 @@ def busy_subnets(kernel: Kernel) -> list[IPNetwork]:
 def _nameservers() -> list[IPNetwork]:
     """Return the host's IPv4 nameservers, as networks of one address."""
     found: list[IPNetwork] = []
-    try:
-        with open(RESOLV_CONF, encoding="utf-8", errors="replace") as file:
-            lines = [line.split() for line in file]
-    except OSError:
-        return []
-    for words in lines:
+    for words in map(str.split, texts.read(RESOLV_CONF).splitlines()):
         if len(words) > 1 and words[0] == "nameserver":
             try:
                 found.append(IPv4Network(words[1]))

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
-from dnet import bundle, places
+from dnet import bundle, places, texts
 from dnet.bundle import Layer, User
 from dnet.errors import InvalidRequest, RuntimeFailed, Unsupported
 
@@ -51,7 +51,7 @@ def check_program(root: str, program: str, path: str, workdir: str) -> None:
 
 def find_user(root: str, text: str) -> User:
     """Return the user that `user[:group]` means below `root`."""
-    return bundle.find_user(text, *(places.read(inside(root, path)) for path in ("/etc/passwd", "/etc/group")))
+    return bundle.find_user(text, *(texts.read(inside(root, path)) for path in ("/etc/passwd", "/etc/group")))
 
 
 def inside(root: str, path: str) -> str:
@@ -132,4 +132,4 @@ def _make_files(upper_etc: str) -> None:
 
 
 def _mounted() -> dict[str, str]:
-    return bundle.mounted(places.read("/proc/self/mountinfo"))
+    return bundle.mounted(texts.read("/proc/self/mountinfo"))

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from dnet import bundle, logs, oci, places, processes, rootfs
+from dnet import bundle, logs, oci, places, processes, rootfs, texts
 from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
 from dnet.model import Container, Process, Status
 from dnet.places import END_TIMEOUT_S, Place
@@ -103,7 +103,7 @@ class Runtime:
         _check_input(process)
         root = f"/proc/{pid}/root"
         user = rootfs.find_user(root, process.user) if process.user else None
-        first = json.loads(places.read(place.config))["process"]
+        first = json.loads(texts.read(place.config))["process"]
         document = bundle.further_process(first, process, user, processes.terminal_size())
         path = next((text[5:] for text in document["env"] if text.startswith("PATH=")), bundle.PATH)
         rootfs.check_program(root, process.args[0], path, document["cwd"])
@@ -199,7 +199,7 @@ class Runtime:
     def _take_back(self, place: Place, error: BaseException, *, is_first: bool) -> None:
         """Undo a start; a container that had been started before counts as ended, as with Docker."""
         try:
-            keeper = places.read_number(place.keeper)
+            keeper = texts.read_number(place.keeper)
             # Before the container's process, so that it does not execute what is to follow that one's end.
             _kill(processes.open_process(keeper) if keeper and keeper != os.getpid() else None)
             self._end(place)
@@ -236,7 +236,7 @@ def _attend(command: Sequence[str], process: Process, pid_file: str) -> int:
     with processes.standard_input(is_interactive=is_interactive, has_terminal=has_terminal) as file:
         return processes.attend(
             lambda: processes.spawn(command, files=(file,), environment=oci.environment()),
-            lambda: processes.resize(places.read_number(pid_file) or 0) if has_terminal else None,
+            lambda: processes.resize(texts.read_number(pid_file) or 0) if has_terminal else None,
         )
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dnet import bridges, etcfiles, files, firewalls, reserve, wanted
+from dnet import bridges, etcfiles, files, firewalls, reserve, texts, wanted
 from dnet.adoption import Adoptions
 from dnet.apply import Applier, Group, lots
 from dnet.bpf import Bpf
@@ -300,7 +300,7 @@ class Writer:
 
     def host_files(self) -> wanted.HostFiles:
         """Return the host's files, from which containers' are made."""
-        return wanted.HostFiles(files.read(reserve.RESOLV_CONF), files.read(SYSTEMD_RESOLV_CONF), files.read(HOSTS))
+        return wanted.HostFiles(texts.read(reserve.RESOLV_CONF), texts.read(SYSTEMD_RESOLV_CONF), texts.read(HOSTS))
 
     def reservation(self) -> reserve.Reservation:
         """Return what chooses containers' names, addresses and ports; for use inside a transaction."""
@@ -450,19 +450,19 @@ class Writer:
             key = (path, alias)
             old, new = before.get(key, ""), (after or {}).get(key, "")
             if old != new:
-                text = files.read(f"{path}/hosts")
+                text = texts.read(f"{path}/hosts")
                 files.rewrite(f"{path}/hosts", etcfiles.edited(text, old, new))
 
 
 def _rewrite(before: Group, after: Group) -> None:
     """Bring files in step, hosts line by line; what somebody has edited stays."""
-    texts = {item.path: item.text for item in before if isinstance(item, File)}
+    told = {item.path: item.text for item in before if isinstance(item, File)}
     for item in after:
-        if not isinstance(item, File) or item.text == texts.get(item.path):
+        if not isinstance(item, File) or item.text == told.get(item.path):
             continue
-        text = files.read(item.path)
+        text = texts.read(item.path)
         if item.path.endswith("/hosts"):
-            files.rewrite(item.path, etcfiles.edited(text, texts.get(item.path, ""), item.text))
+            files.rewrite(item.path, etcfiles.edited(text, told.get(item.path, ""), item.text))
         elif etcfiles.is_untouched(text):
             files.rewrite(item.path, item.text)
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from dnet import files
+from dnet import files, texts
 from dnet.errors import Conflict, KernelRefused
 from dnet.objects import Directory, File, NftTable, Symlink
 
@@ -143,12 +143,14 @@ def test_objects_of_others_are_a_mistake():
         files.create([NftTable()])
 
 
-def test_read(tmp_path):
-    """A file is read as text; one that is missing, or a directory, is empty, and wrong bytes are no failure."""
-    path = tmp_path / "resolv.conf"
-    assert files.read(str(path)) == files.read(str(tmp_path)) == ""
-    path.write_bytes(b"nameserver 192.0.2.1\n\xff")
-    assert files.read(str(path)).startswith("nameserver 192.0.2.1\n")
+def test_bytes_are_kept(tmp_path):
+    """What was no UTF-8 where a text came from is the same bytes in a file that is made, or rewritten, with it."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.write_bytes(b"192.0.2.1 caf\xe9\n")
+    files.create([File(str(ours), texts.read(str(theirs)))])
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert files.rewrite(str(ours), texts.read(str(ours)) + "more\n")
+    assert ours.read_bytes() == b"192.0.2.1 caf\xe9\nmore\n"
 
 
 @pytest.mark.parametrize("text", ["", "shorter\n", "longer " * 1000, "é" * 10])

@@ -13,24 +13,9 @@ from hypothesis import strategies as st
 
 from dnet import targets
 from dnet.errors import InvalidRequest
-from dnet.targets import Target, split
+from dnet.targets import split
 from dnet.testing import FakeHost, Raised, wait_until
-
-
-def find(host: FakeHost, text: str) -> Target:
-    """Find a target inside the fake host."""
-    return Target(**host.call(lambda: asdict(targets.find(text))))
-
-
-def resolve(host: FakeHost, target: Target) -> tuple[str, Target | None]:
-    """Resolve a target inside the fake host."""
-
-    def inside():
-        resolution = targets.resolve(target)
-        return str(resolution.standing), resolution.target and asdict(resolution.target)
-
-    standing, fields = host.call(inside)
-    return standing, fields and Target(**fields)
+from tests.resolved import find, resolve
 
 
 def sleeper(host: FakeHost) -> subprocess.Popen[str]:

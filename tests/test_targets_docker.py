@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +15,7 @@ from dnet import docker, targets
 from dnet.targets import Target
 from dnet.testing import Namespace, Raised, wait_until
 from tests.dockerd import Dockerd, running_dockerd
+from tests.resolved import find, resolve
 
 pytestmark = pytest.mark.kernel
 
@@ -26,22 +27,6 @@ def daemon(tmp_path_factory) -> Iterator[Dockerd]:
         found.run("web")
         found.docker("create", "--name", "idle", "--network", "none", "busybox", "sleep", "1000")
         yield found
-
-
-def find(space: Namespace, text: str) -> Target:
-    """Find a target inside the daemon's fake host."""
-    return Target(**space.call(lambda: asdict(targets.find(text))))
-
-
-def resolve(space: Namespace, target: Target) -> tuple[str, Target | None]:
-    """Resolve a target inside the daemon's fake host."""
-
-    def inside():
-        resolution = targets.resolve(target)
-        return str(resolution.standing), resolution.target and asdict(resolution.target)
-
-    standing, fields = space.call(inside)
-    return standing, fields and Target(**fields)
 
 
 def inode(space: Namespace, pid: int) -> int:
