@@ -37,9 +37,14 @@ class Containers:
     # Creating
 
     def create_many(
-        self, specs: Sequence[ContainerSpec], *, keep_going: bool = False, on_progress: Progress | None = None
+        self,
+        specs: Sequence[ContainerSpec],
+        *,
+        keep_going: bool = False,
+        on_progress: Progress | None = None,
+        is_starting: bool = False,
     ) -> Created:
-        """Create containers in one pass; see Engine.create_many."""
+        """Create containers in one pass; see Engine.create_many. With `is_starting` the caller starts them at once."""
         self._writer.prepare()
         for mode in sorted({spec.mode for spec in specs if not spec.endpoints and (spec.publish or spec.publish_all)}):
             self._writer.notice(f"published ports are discarded in mode {mode}")
@@ -49,12 +54,14 @@ class Containers:
                 if not self._store.find_networks(DEFAULT_NETWORK):
                     self._writer.mend_networks(references - {DEFAULT_NETWORK})
                     first = _default_network(specs)
-                    return self._create_many(specs, first, keep_going=keep_going, on_progress=on_progress)
+                    return self._create_many(
+                        specs, first, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting
+                    )
         self._writer.mend_networks(references)
         for reference in {end.network for spec in specs for end in spec.endpoints if end.vlans}:
             if not self._store.network(reference).vlan:
                 self._writer.keep_vlans_apart(reference)
-        return self._create_many(specs, None, keep_going=keep_going, on_progress=on_progress)
+        return self._create_many(specs, None, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting)
 
     def _create_many(
         self,
@@ -63,6 +70,7 @@ class Containers:
         *,
         keep_going: bool,
         on_progress: Progress | None,
+        is_starting: bool,
     ) -> Created:
         """Create containers, and a network for them with `network_spec`: reserved together, undone together."""
         started = time.perf_counter()
@@ -89,6 +97,8 @@ class Containers:
             with store.write():
                 store.set_ready("network", networks)
                 store.set_ready("container", [item.id for item in containers])
+                if is_starting:
+                    store.set_starting([item.id for item in containers])
                 failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
                 if failed:
                     store.delete("container", failed)

@@ -79,7 +79,7 @@ class Place(NamedTuple):
         code = texts.read_number(self.exit)
         if code is not None:
             return Status(state="exited", exit_code=code)
-        is_kept = self._is_kept()
+        is_kept = self.is_kept()
         pid = texts.read_number(self.pid) or 0
         if is_kept or self._is_home_of(pid):
             return Status(state="running", pid=pid) if pid else Status(state="created")
@@ -103,7 +103,7 @@ class Place(NamedTuple):
 
     # Whoever waits for its end
 
-    def _is_kept(self) -> bool:
+    def is_kept(self) -> bool:
         """Whether the keeper has its work to do yet: it holds the lock, or is conmon, which lets go of it before."""
         keeper = texts.read_number(self.keeper) or 0
         return processes.is_held(self.lock) or f"\0--cid={self.name}\0" in texts.read(f"/proc/{keeper}/cmdline")
@@ -111,7 +111,7 @@ class Place(NamedTuple):
     def open_keeper(self) -> int | None:
         """Return a descriptor of the keeper, or None when it has done its work."""
         opened = processes.open_process(texts.read_number(self.keeper) or 0)
-        if opened is not None and not self._is_kept():
+        if opened is not None and not self.is_kept():
             os.close(opened)
             return None
         return opened

@@ -63,7 +63,7 @@ class Reconciliation:
         findings += [Finding(str(item)) for item in strays if isinstance(item, (Membership, OvsBridge, OvsPort))]
         findings += [Finding(str(item)) for item in self._writer.missing_vlans()]
         spent = [item for item in containers if self._is_spent(item)]
-        findings += [Finding(f"removal of container {item.name}, whose process has ended") for item in spent]
+        findings += [Finding(f"removal of container {item.name}, which has no process any more") for item in spent]
         if is_dry_run or not findings:
             return findings
         for path, text in outdated:
@@ -76,9 +76,13 @@ class Reconciliation:
         return self._repair(findings, networks, rules, lost, whole)
 
     def _is_spent(self, container: Container) -> bool:
-        """Whether a container that was to go with its process is still there without it."""
-        process = container.process
-        return bool(process and process.removes_itself and self._writer.runtime.status(container).state == "exited")
+        """Whether a container that was to go with its process is there without it: that has ended, or never came."""
+        runtime, process = self._writer.runtime, container.process
+        if not process or not process.removes_itself:
+            return False
+        if self._store.is_forsaken(container.id) and not runtime.is_begun(container):
+            return True
+        return runtime.status(container).state == "exited"
 
     def _repair(
         self,

@@ -34,7 +34,7 @@ class Running:
         """Create a container and start its process; return its exit status, or its pid when it is detached."""
         process = _process_of(spec.name or "the container", spec.process)
         self._runtime.check(process, is_detached=is_detached)
-        (container,) = Containers(self._writer).create_many([spec]).containers
+        (container,) = Containers(self._writer).create_many([spec], is_starting=True).containers
         try:
             if is_detached:
                 return container, self._start(container, process)

@@ -38,6 +38,11 @@ class Runtime:
         """Return whether a container's process runs, or how it ended; a few reads of files."""
         return self._place(container).status()
 
+    def is_begun(self, container: Container) -> bool:
+        """Whether a container's process has ever been started, or is being started by somebody."""
+        place = self._place(container)
+        return place.status().state != "created" or place.is_kept()
+
     def log(self, container: Container, *, is_followed: bool = False) -> Iterator[logs.Entry]:
         """Yield what a detached container wrote, in all its runs; when followed, go on until its process ends."""
         place = self._place(container)

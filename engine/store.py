@@ -790,6 +790,16 @@ class Store:
         """Mark rows of `container` or `network` as existing; inside a transaction."""
         self._update(table, "phase = 'ready', owner = ''", identities)
 
+    def set_starting(self, identities: Sequence[str]) -> None:
+        """Mark containers as ready for this process, which is to start theirs; inside a transaction."""
+        self._update("container", f"phase = 'ready', owner = '{self._process_name()}.start'", identities)
+
+    def is_forsaken(self, container_id: str) -> bool:
+        """Whether another process was to start a container's, and is gone."""
+        found = self._query("SELECT owner FROM container WHERE id = ? AND phase = 'ready'", (container_id,))
+        owner = found[0][0] if found else ""
+        return bool(owner) and owner.partition(".")[0] != self._owner_name and not self._is_alive(owner)
+
     def set_creating(self, table: str, identities: Sequence[str], owner: str) -> None:
         """Mark rows as being made by `owner`; inside a transaction."""
         self._update(table, f"phase = 'creating', owner = '{owner}'", identities)

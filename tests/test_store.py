@@ -389,6 +389,24 @@ def test_open_store_keeps_its_work_from_others(store, directory):
         assert [item.name for item in other.abandoned()[0]] == ["web"]
 
 
+def test_container_whose_starter_has_gone(store, directory):
+    """A container that a process was to start is forsaken when that has gone; it is ready, and never abandoned."""
+    insert(store, BLUE, web(), owner=store.new_owner())
+    with contextlib.closing(Store(str(directory), RUN)) as other:
+        assert not other.is_forsaken(web().id)
+        with store.write():
+            store.set_starting([web().id])
+        assert [item.name for item in other.containers()] == ["web"]
+        for asked in (store, other):
+            assert not asked.is_forsaken(web().id)
+        store.close()
+        assert other.is_forsaken(web().id)
+        assert other.abandoned() == ([], [], [])
+        with other.write():
+            other.set_ready("container", [web().id])
+        assert not other.is_forsaken(web().id)
+
+
 def test_own_remains_are_abandoned(store):
     """What a store finds of its own at the beginning of the next change is what an earlier one failed to take back."""
     insert(store, BLUE, web(), owner=store.new_owner(), is_ready=False)

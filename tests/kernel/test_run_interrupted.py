@@ -102,19 +102,15 @@ def test_terminated(host: FakeHost, tree: Path, stage: str, options: list[str]) 
     assert host.changes(before) == ""
 
 
-# A fault that is known, and not mended yet.
-STAYS = pytest.mark.xfail(
-    strict=True, reason="stays in spite of --rm if `dnet run` was killed before the program started"
-)
-
-
-@pytest.mark.parametrize("stage", [pytest.param("network", marks=STAYS), "process"])
+@pytest.mark.parametrize("stage", ["network", "process"])
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 def test_killed(host: FakeHost, tree: Path, stage: str, options: list[str]) -> None:
-    """After SIGKILL `reconcile`, once the program has ended, removes what is left."""
+    """After SIGKILL, and not before, `reconcile` removes what is left, once the program has ended if it ever ran."""
     run(host, "run", "--name", "first", "true")
     before = snapshot(host)
     process, identity = begun(host, tree, stage, *options)
+    run(host, "reconcile")
+    assert "web" in statuses(host)
     process.kill()
     process.wait()
     wait_until(lambda: has_ended(host), "the end", PATIENCE_S)
