@@ -116,14 +116,15 @@ def failure(error: str, what: str) -> RuntimeFailed:
     return RuntimeFailed(f"cannot {what}: {reason}", object=what, exit_code=code)
 
 
-def shell_code(code: int, error: str) -> int:
+def shell_code(code: int, error: str, *, is_fit: bool) -> int:
     """Return a shell's exit status for that of an OCI runtime, negative after a signal.
 
-    A program that was found but that the kernel could not execute, is 126 to a shell; crun says so after the start.
+    A program that was found but that the kernel could not execute is 126 to a shell. crun says so after the start; runc
+    (1.1) exits with 1, and tells only the container's standard error: then it is so if the program is not `is_fit`.
     """
     if code < 0:
         return 128 - code
-    return EXIT_UNFIT if code == 1 and _reason(error).startswith("exec") else code
+    return EXIT_UNFIT if code == 1 and (not is_fit or _reason(error).startswith("exec")) else code
 
 
 def _reason(error: str) -> str:

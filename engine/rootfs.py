@@ -15,6 +15,9 @@ LINKS_MAX = 40  # the kernel's own limit (MAXSYMLINKS)
 EXECUTABLE_BITS = 0o111
 PERMISSION_BITS = 0o7777
 EXIT_UNFIT, EXIT_MISSING = 126, 127
+# elf(5): the first bytes of e_ident, and how many there are to the end of e_machine.
+ELF, ELF_64_BITS, ELF_BYTES = b"\x7fELF", b"\2", 20
+HANDLERS = "/proc/sys/fs/binfmt_misc"
 
 
 def check_root(rootfs: str, state_dir: str) -> None:
@@ -32,21 +35,44 @@ def check_root(rootfs: str, state_dir: str) -> None:
         raise Unsupported(sentence, object=state_dir, hint=hint)
 
 
-def check_program(root: str, program: str, path: str, workdir: str) -> None:
-    """Raise RuntimeFailed unless a program can be found below `root` as execvp(3) does, in the directories `path`."""
+def find_program(root: str, program: str, path: str, workdir: str) -> str:
+    """Return a program's file, found below `root` as execvp(3) does in the directories `path`; else RuntimeFailed."""
     places = [workdir] if "/" in program else path.split(":")
     is_there = False
     for place in places:
         with suppress(OSError):
-            found = os.stat(inside(root, f"{place}/{program}" if program[0] != "/" else program))
+            file = inside(root, f"{place}/{program}" if program[0] != "/" else program)
+            found = os.stat(file)
             is_there = True
             if stat.S_ISREG(found.st_mode) and found.st_mode & EXECUTABLE_BITS:
-                return
+                return file
     if is_there:
         sentence = f"the program {program} cannot be executed"
         raise RuntimeFailed(sentence, object=program, hint="see its permissions", exit_code=EXIT_UNFIT)
     hint = "give its path, or a rootfs that has it" if "/" in program else f"it is looked for in {path}"
     raise RuntimeFailed(f"there is no program {program}", object=program, hint=hint, exit_code=EXIT_MISSING)
+
+
+def is_fit(file: str) -> bool:
+    """Whether the kernel can execute a file, as far as its first bytes tell."""
+    try:
+        with open(file, "rb") as opened, open("/proc/self/exe", "rb") as own:
+            head, ours = opened.read(ELF_BYTES), own.read(ELF_BYTES)
+    except OSError:
+        return True
+    if head[:4] == ELF:
+        # A kernel of 64 bits may have programs of 32, too. Compared are order of bytes, and machine.
+        is_foreign = head[4:5] == ours[4:5] == ELF_64_BITS and (head[5:6], head[18:20]) != (ours[5:6], ours[18:20])
+    else:
+        is_foreign = head[:2] != b"#!"
+    return not is_foreign or _has_handlers()
+
+
+def _has_handlers() -> bool:
+    """Whether somebody has told the kernel how to execute more than it knows by itself."""
+    with suppress(OSError):
+        return not {"register", "status"}.issuperset(os.listdir(HANDLERS))
+    return False
 
 
 def find_user(root: str, text: str) -> User:

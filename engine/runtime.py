@@ -59,10 +59,8 @@ class Runtime:
         else:
             _check_input(process)
         rootfs.check_root(process.rootfs, self._state_dir)
-        root = process.rootfs.rstrip("/")
-        path = dict(process.env).get("PATH", bundle.PATH)
-        rootfs.check_program(root, process.args[0], path, process.workdir or "/")
-        rootfs.find_user(root, process.user)
+        _program_of(process)
+        rootfs.find_user(process.rootfs.rstrip("/"), process.user)
 
     # Starting
 
@@ -75,12 +73,13 @@ class Runtime:
             places.write(place.keeper, str(os.getpid()))
             arguments = ("run", f"--bundle={place.state}", f"--pid-file={place.pid}", place.name)
             command = self._programs.command(self._programs.choose(), place.error, *arguments)
+            is_fit = rootfs.is_fit(_program_of(process))
             code = _attend(command, process, place.pid)
             if not os.path.exists(place.pid):
                 raise oci.failure(place.error, f"start container {container.name}")
             if code < 0:
                 self._end(place)
-            code = oci.shell_code(code, place.error)
+            code = oci.shell_code(code, place.error, is_fit=is_fit)
             places.write(place.exit, str(code))
         return code
 
@@ -111,7 +110,7 @@ class Runtime:
         first = json.loads(texts.read(place.config))["process"]
         document = bundle.further_process(first, process, user, processes.terminal_size())
         path = next((text[5:] for text in document["env"] if text.startswith("PATH=")), bundle.PATH)
-        rootfs.check_program(root, process.args[0], path, document["cwd"])
+        is_fit = rootfs.is_fit(rootfs.find_program(root, process.args[0], path, document["cwd"]))
         descriptor = os.memfd_create("process", 0)
         error, pid_file = (f"{place.run}/exec-{os.getpid()}-{descriptor}.{kind}" for kind in ("error", "pid"))
         try:
@@ -121,7 +120,7 @@ class Runtime:
             code = _attend(command, process, pid_file)
             if not os.path.exists(pid_file):
                 raise oci.failure(error, f"execute {process.args[0]} in container {container.name}")
-            return oci.shell_code(code, error)
+            return oci.shell_code(code, error, is_fit=is_fit)
         finally:
             os.close(descriptor)
             places.unlink(error, pid_file)
@@ -233,6 +232,12 @@ class Runtime:
             size=processes.terminal_size(),
         )
         places.write(place.config, text)
+
+
+def _program_of(process: Process) -> str:
+    """Return the file of a container's first program; RuntimeFailed if there is none."""
+    root, path = process.rootfs.rstrip("/"), dict(process.env).get("PATH", bundle.PATH)
+    return rootfs.find_program(root, process.args[0], path, process.workdir or "/")
 
 
 def _attend(command: Sequence[str], process: Process, pid_file: str) -> int:

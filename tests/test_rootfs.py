@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +68,8 @@ def test_paths_of_the_host():
 @pytest.mark.parametrize("program", ["tool", "absolute", "/bin/tool", "/usr/bin/relative", "./bin/tool", "bin/tool"])
 def test_programs_are_found(tree, program):
     """A program is found by its name in PATH, by its path, and from the working directory."""
-    rootfs.check_program(tree, program, PATH, "/usr" if program.startswith("./") else "/")
+    found = rootfs.find_program(tree, program, PATH, "/usr" if program.startswith("./") else "/")
+    assert found == tree + ("/usr/bin/tool" if program.endswith("tool") else "/opt/tool/bin/deep")
 
 
 @pytest.mark.parametrize(
@@ -86,9 +89,46 @@ def test_programs_are_found(tree, program):
 def test_programs_that_cannot_be_run(tree, program, code):
     """What is missing is 127, what cannot be executed 126, as to a shell; the error names it."""
     with pytest.raises(RuntimeFailed, match=program) as caught:
-        rootfs.check_program(tree, program, PATH, "/srv")
+        rootfs.find_program(tree, program, PATH, "/srv")
     assert caught.value.exit_code == code
     assert caught.value.hint
+
+
+OWN = Path(sys.executable).read_bytes()[:64]
+SWAPPED = bytes([3 - OWN[5]])
+FILES = {
+    "of our own": (OWN, True),
+    "of 32 bits": (OWN[:4] + b"\1" + OWN[5:18] + b"\x03\0", True),
+    "script": (b"#!/bin/sh\n", True),
+    "other processor": (OWN[:18] + b"\xff\xff" + OWN[20:], False),
+    "other order of bytes": (OWN[:5] + SWAPPED + OWN[6:], False),
+    "cut off": (OWN[:10], False),
+    "text": (b"echo hello\n", False),
+    "empty": (b"", False),
+}
+
+
+@pytest.mark.skipif(OWN[4] != 2, reason="this is no system of 64 bits")
+@pytest.mark.parametrize(("head", "is_fit"), FILES.values(), ids=FILES)
+@pytest.mark.parametrize(
+    ("handlers", "can_tell"), [(None, True), ([], True), (["register", "status"], True), (["register", "java"], False)]
+)
+def test_what_the_kernel_executes(tmp_path, monkeypatch, head, is_fit, handlers, can_tell):
+    """A binary of this processor and a script are fit; with handlers of somebody else's, anything may be."""
+    directory = tmp_path / "binfmt_misc"
+    if handlers is not None:
+        directory.mkdir()
+        for name in handlers:
+            (directory / name).touch()
+    monkeypatch.setattr(rootfs, "HANDLERS", str(directory))
+    file = tmp_path / "program"
+    file.write_bytes(head)
+    assert rootfs.is_fit(str(file)) == (is_fit or not can_tell)
+
+
+def test_program_that_has_gone(tmp_path):
+    """Of what cannot be read nothing is said."""
+    assert rootfs.is_fit(str(tmp_path / "nosuch"))
 
 
 def test_users_are_those_inside(tree):

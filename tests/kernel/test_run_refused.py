@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHost]:
         (host.directory / "text").write_text("no program\n", encoding="ascii")
         (host.directory / "script").write_text("#!/no/such/interpreter\n", encoding="ascii")
         (host.directory / "script").chmod(0o755)
+        (host.directory / "plain").write_text("no program\n", encoding="ascii")
+        (host.directory / "plain").chmod(0o755)
+        head = Path(sys.executable).read_bytes()[:64]
+        (host.directory / "foreign").write_bytes(head[:18] + b"\xff\xff" + head[20:])
+        (host.directory / "foreign").chmod(0o755)
         yield host
 
 
@@ -93,6 +99,17 @@ def test_program_that_fails_to_start(settled: FakeHost) -> None:
     assert settled.changes(before) == ""
     done = settled.dnet("run", "-d", "--name", "web", "--rm", f"{settled.directory}/script", code=None)
     wait_for_removal(settled, "web", done.stdout.strip() or "web")
+    assert settled.changes(before) == ""
+
+
+@pytest.mark.parametrize("words", [("run", "--rm"), ("exec", "runs")], ids=" ".join)
+@pytest.mark.parametrize("name", ["plain", "foreign"])
+def test_file_that_is_no_program(settled: FakeHost, words: tuple[str, ...], name: str) -> None:
+    """A file that may be executed, but neither is a script nor for this processor, exits 126."""
+    before = snapshot(settled)
+    refused = settled.dnet(*words, f"{settled.directory}/{name}", code=126)
+    assert refused.stdout == ""
+    assert "exec format error" in refused.stderr.lower()
     assert settled.changes(before) == ""
 
 
