@@ -101,6 +101,7 @@ def bulk_create(
 @click.option("--prefix", metavar="P", help="Those named P-1, P-2, ...")
 @click.option("--all", "everything", is_flag=True, help="All containers.")
 @click.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="Those that this file lists.")
+@click.option("-f", "--force", is_flag=True, help="Also shared ones, and while Open vSwitch is gone.")
 @render.json_option
 @render.quiet_option
 @render.progress_option
@@ -112,6 +113,7 @@ def bulk_delete(
     path: str | None,
     *,
     everything: bool,
+    force: bool,
     as_json: bool,
     quiet: bool,
     with_progress: bool,
@@ -131,7 +133,7 @@ def bulk_delete(
             names = tuple(spec.name for spec in specfile.read(path))
         wanted = names or engine.names(prefix=prefix)
         with render.progress("removing", is_wanted=with_progress and not quiet) as report:
-            removed = engine.delete_many(wanted, is_running_ok=True, on_progress=report)
+            removed = engine.delete_many(wanted, is_running_ok=True, is_forced=force, on_progress=report)
     seconds = time.perf_counter() - started
     if as_json:
         render.document(

@@ -56,7 +56,7 @@ def create(
     "-f",
     "--force",
     is_flag=True,
-    help="Also containers that run, or whose network others share; no error when there is none.",
+    help="Also containers that run, whose network others share, or whose Open vSwitch is gone; none is no error.",
 )
 @render.json_option
 @click.pass_obj

@@ -182,9 +182,10 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
 
 @network.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Also while their Open vSwitch is gone; no error when there is none.")
 @render.json_option
 @click.pass_obj
-def rm(session: Session, names: tuple[str, ...], *, as_json: bool) -> None:
+def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) -> None:
     """Remove networks that no container is on: all of them, or none.
 
     \b
@@ -192,15 +193,15 @@ def rm(session: Session, names: tuple[str, ...], *, as_json: bool) -> None:
       dnet network rm blue green
     """
     with session.open() as engine:
-        removed = [net.name for net in engine.delete_networks(names)]
+        removed = [net.name for net in engine.delete_networks(names, is_forced=force)]
     render.names("deleted", removed, as_json=as_json)
 
 
 @network.command()
-@click.option("-f", "--force", "_force", is_flag=True, help="Accepted for Docker's sake; dnet never asks.")
+@click.option("-f", "--force", is_flag=True, help="Also while their Open vSwitch is gone; dnet never asks.")
 @render.json_option
 @click.pass_obj
-def prune(session: Session, *, _force: bool, as_json: bool) -> None:
+def prune(session: Session, *, force: bool, as_json: bool) -> None:
     """Remove every network that no container is on.
 
     \b
@@ -208,7 +209,7 @@ def prune(session: Session, *, _force: bool, as_json: bool) -> None:
       dnet network prune
     """
     with session.open() as engine:
-        removed = [net.name for net in engine.prune_networks()]
+        removed = [net.name for net in engine.prune_networks(is_forced=force)]
     render.names("deleted", removed, as_json=as_json)
 
 
@@ -270,9 +271,10 @@ def connect(
 @network.command()
 @click.argument("network_name", metavar="NETWORK")
 @click.argument("name", metavar="NAME")
+@click.option("-f", "--force", is_flag=True, help="Also while the Open vSwitch of the network is gone.")
 @render.json_option
 @click.pass_obj
-def disconnect(session: Session, network_name: str, name: str, *, as_json: bool) -> None:
+def disconnect(session: Session, network_name: str, name: str, *, force: bool, as_json: bool) -> None:
     """Take a container off a network.
 
     \b
@@ -280,7 +282,7 @@ def disconnect(session: Session, network_name: str, name: str, *, as_json: bool)
       dnet network disconnect blue web
     """
     with session.open() as engine:
-        container = engine.disconnect(name, network_name)
+        container = engine.disconnect(name, network_name, is_forced=force)
     if as_json:
         render.document({"disconnected": [container.name]})
 

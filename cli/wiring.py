@@ -14,7 +14,9 @@ from dnet.cli import Session, render
 @click.command()
 @click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
 @click.option("--network", default="", metavar="NET", help="A network of dnet's.")
-@click.option("--bridge", default="", metavar="DEVICE", help="A bridge of the host's; br... is made when missing.")
+@click.option(
+    "--bridge", default="", metavar="DEVICE", help="A bridge of the host's or Open vSwitch's; br... is made if missing."
+)
 @click.option("--macvlan", default="", metavar="DEVICE", help="A macvlan on an interface of the host's.")
 @click.option("--direct", default="", metavar="DEVICE", help="That interface itself, given back by detach.")
 @click.option("--mode", default="", metavar="MODE", help="Of a macvlan: bridge, private, vepa, passthru.")
@@ -29,7 +31,9 @@ from dnet.cli import Session, render
 @click.option("--hostname", default="", metavar="NAME", help="Told to the DHCP server [default: the container's].")
 @click.option("--mac-address", default="", metavar="MAC", help="Or U: and a string, for one that is always the same.")
 @click.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the interface [default: the device's].")
-@click.option("--vlan", default=None, metavar="VID", help="A VLAN of the network.")
+@click.option("--vlan", metavar="VID", help="In this VLAN of the network, or of a bridge of Open vSwitch.")
+@click.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
+@click.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
 @click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable.")
 @render.json_option
 @render.progress_option
@@ -59,6 +63,7 @@ def attach(
     Example:
       dnet attach --network blue docker:web
       dnet attach --bridge br0 --ip 192.168.1.150/24@192.168.1.1 web
+      dnet attach --bridge ovs0 --vlan 100 --ip 10.0.0.7/24 docker:web
       dnet attach --macvlan eth1 -i lan0 --ip 10.0.0.5/24 --ip fd00::5/64 pid:4711
     """
     options |= {"addresses": [*addresses, *addresses6], "mac": mac_address}
@@ -81,9 +86,10 @@ def attach(
 @click.command()
 @click.argument("target")
 @click.option("-i", "--interface", default="", metavar="NAME", help="Which, where several are attached.")
+@click.option("-f", "--force", is_flag=True, help="Also while the Open vSwitch that it is on is gone.")
 @render.json_option
 @click.pass_obj
-def detach(session: Session, target: str, interface: str, *, as_json: bool) -> None:
+def detach(session: Session, target: str, interface: str, *, force: bool, as_json: bool) -> None:
     """Take an interface off a container; a default route whose place it had taken is there again.
 
     \b
@@ -91,7 +97,7 @@ def detach(session: Session, target: str, interface: str, *, as_json: bool) -> N
       dnet detach docker:web -i eth1
     """
     with session.open() as engine:
-        container = engine.detach(target, interface)
+        container = engine.detach(target, interface, is_forced=force)
     if as_json:
         render.document({"detached": [container.name]})
 
@@ -213,6 +219,7 @@ def pipework(session: Session, words: tuple[str, ...]) -> int:
     \b
     Example:
       dnet pipework br0 docker:web 192.168.1.150/24@192.168.1.1
+      dnet pipework ovs0 docker:web 192.168.1.151/24 @100
     """
     if words in {(), ("--help",)}:
         click.echo(click.get_current_context().get_help())

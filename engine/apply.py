@@ -26,6 +26,7 @@ from dnet.kernel import Kernel, Progress
 from dnet.model import PortVlans
 from dnet.nft import Nft
 from dnet.objects import (
+    Announced,
     Bridge,
     BridgeFiltering,
     BridgeVlans,
@@ -246,6 +247,7 @@ class Applier:
         """Do as `change` lot by lot, none of which has to do with another: while one is made, the next is begun."""
         problems: list[OvsError] = []
         entering: list[Group] = []
+        late: list[Group] = []
         moved: set[str] = set()
         with self._kernel.making(keep_going=is_undoing, on_progress=on_progress) as making:
             for before, after in pairs:
@@ -254,9 +256,11 @@ class Applier:
                     gone = [[*old, *new] for old, new in zip(gone, made, strict=True)]
                 moved |= self._prepare_change(gone, made, after, problems, is_undoing=is_undoing)
                 entering += made
+                told = [_announced(new) for new in made]
+                late += [(*joined(group), *some) for group, some in zip(after, told, strict=True) if some]
                 parts = [
-                    (*joined(group), *(item for item in new if item.backend == "kernel"))
-                    for group, new in zip(after, made, strict=True)
+                    (*joined(group), *(item for item in new if item.backend == "kernel" and item not in some))
+                    for group, new, some in zip(after, made, told, strict=True)
                     if any(item.backend == "kernel" for item in new)
                 ]
                 making.put(parts)
@@ -271,6 +275,8 @@ class Applier:
             self._enter(entering, moved)
         except OvsError as error:
             problems.append(error)
+        else:
+            self._announce(late)
         if problems:
             raise problems[0]
 
@@ -302,6 +308,12 @@ class Applier:
         self._kernel.drop_flows([Flows(dropped, ())] if dropped else [], is_new=False)
         self._kernel.drop_flows(new, is_new=True)
         return moved
+
+    def _announce(self, groups: Sequence[Group]) -> None:
+        """Tell neighbours of what is behind ports of Open vSwitch, which pass frames by now."""
+        for error in self._kernel.create(groups, keep_going=True) if groups else ():
+            if error:
+                raise error
 
     def _leave(
         self, gone: Sequence[Group], made: Sequence[Group], problems: list[OvsError], *, is_undoing: bool
@@ -468,6 +480,12 @@ def _differences(before: Sequence[Group], after: Sequence[Group]) -> tuple[list[
 def joined(group: Group) -> tuple[JoinedSandbox, ...]:
     """Return the sandbox of a container's group as one that is there already; a network's group has none."""
     return tuple(JoinedSandbox.of(item) for item in group if isinstance(item, Sandbox))
+
+
+def _announced(group: Group) -> list[Announced]:
+    """Return the announcements that have to wait for the group's ports of Open vSwitch."""
+    has_ports = any(isinstance(item, OvsPort) for item in group)
+    return [item for item in group if isinstance(item, Announced)] if has_ports else []
 
 
 def _of(backend: str, groups: Sequence[Group]) -> list[Object]:

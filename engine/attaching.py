@@ -61,6 +61,7 @@ class Attaching:
         wanted = to.spec
         network = self._store.network(wanted.network)
         to.check(network)
+        self._writer.prepare_switch(network)
         self._writer.mend_networks([network.name])
         if wanted.vlans and not network.vlan:
             self._writer.keep_vlans_apart(network.name)
@@ -109,6 +110,7 @@ class Attaching:
     # To a device
 
     def _wire(self, members: Sequence[Container], spec: AttachmentSpec, on_progress: Progress | None) -> list[Attached]:
+        spec = self._resolved(spec)
         present = {item.id: wire for item in members for wire in item.attachments if wiring.is_made(spec, wire)}
         for item in members:
             if item.id in present:
@@ -124,6 +126,21 @@ class Attaching:
         if spec.is_dhcp:
             made |= {identity: self._lease(one) for identity, one in made.items()}
         return [made.get(item.id) or Attached(item, present[item.id], is_new=False) for item in members]
+
+    def _resolved(self, spec: AttachmentSpec) -> AttachmentSpec:
+        """Return what is asked for with the kind that a bridge of its name is of; one that is missing is the kernel's.
+
+        An Open vSwitch that it is on runs then.
+        """
+        if spec.kind == "bridge":
+            link = self._writer.kernel.link(spec.device)
+            made = self._store.made_bridges().get(spec.device)
+            if self._writer.switches.has_bridge(link) if link else made and made.mark:
+                spec = spec.of_kind("ovs")
+        spec.check_vlans()
+        if spec.kind == "ovs":
+            self._writer.switches.open().prepare()
+        return spec
 
     def _check_inside(self, container: Container, spec: AttachmentSpec, inside: Report) -> None:
         """Raise when the name of the interface, or an address, is in the container already."""
@@ -151,8 +168,8 @@ class Attaching:
         kernel = self._writer.kernel
         found: AbstractContextManager[Link | None] = nullcontext(None)
         if spec.device:
-            is_bridge = spec.kind == "bridge"
-            found = self._wires.bridge(spec.device) if is_bridge else nullcontext(kernel.link(spec.device))
+            is_bridge = spec.kind in {"bridge", "ovs"}
+            found = self._wires.bridge(spec.device, spec.kind) if is_bridge else nullcontext(kernel.link(spec.device))
         with found as link:
             if link:
                 master = kernel.device_name(link.master)
@@ -186,7 +203,7 @@ class Attaching:
         try:
             yield
         except BaseException:
-            if spec.kind == "bridge" and spec.device in self._store.made_bridges():
+            if spec.kind in {"bridge", "ovs"} and spec.device in self._store.made_bridges():
                 self._tidy(spec.device)
             raise
 
@@ -275,7 +292,7 @@ class Attaching:
 
     # Detaching
 
-    def detach(self, target: str, interface: str = "") -> Container:
+    def detach(self, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
         """Take an interface off a container: the only one that was attached, unless it is named.
 
         What it was in the place of, a default route or a device of the host's, is there again.
@@ -283,11 +300,13 @@ class Attaching:
         self._writer.prepare()
         container = self._foreign.remembered(target)
         item = _chosen(container, interface)
+        if not is_forced:
+            self._writer.check_switch([item])
         if isinstance(item, Attachment):
             self._leasing.release(container, item)
-        return self._take_off(container, item)
+        return self._take_off(container, item, is_forced=is_forced)
 
-    def _take_off(self, container: Container, item: Attachment | Endpoint) -> Container:
+    def _take_off(self, container: Container, item: Attachment | Endpoint, *, is_forced: bool = False) -> Container:
         with self._store.write(is_intent=True):
             table = "endpoint" if isinstance(item, Endpoint) else "attachment"
             self._store.set_endpoint_phase([item.id], "deleting", table)
@@ -300,7 +319,7 @@ class Attaching:
             routes=tuple(way for way in container.routes if way.interface != item.interface),
         )
         after = self._wires.displacing(container, with_defaults(after, networks), Report())
-        self._writer.turn([container], [after])
+        self._writer.turn([container], [after], is_forced=is_forced)
         self._wires.sweep_bridges()
         return after
 
@@ -331,7 +350,7 @@ def _attachment(
     priority: int,
 ) -> Attachment:
     identity = reserve.new_id()
-    has_mtu = link and spec.kind in {"bridge", "direct"}
+    is_port = spec.kind in {"bridge", "ovs"}
     return Attachment(
         id=identity,
         kind=spec.kind,
@@ -339,16 +358,17 @@ def _attachment(
         device_index=link.index if link else 0,
         interface=spec.interface or wiring.free_interface(container, [one.name for one in inside.links]),
         host_index=index,
-        host_interface=(spec.host_interface or veth_name(index)) if spec.kind == "bridge" else "",
+        host_interface=(spec.host_interface or veth_name(index)) if is_port else "",
         addresses=spec.addresses,
         gateways=spec.gateways,
         mac=wiring.choose_mac(spec, identity, link),
-        mtu=spec.mtu or (link.mtu if link and has_mtu else 0),
+        mtu=spec.mtu or (link.mtu if link and (is_port or spec.kind == "direct") else 0),
         macvlan_mode=spec.mode,
         is_dhcp=spec.is_dhcp,
         hostname=spec.hostname,
         gateway_priority=priority if spec.gateways else 0,
         before=before_move,
+        vlans=spec.vlans,
     )
 
 

@@ -190,6 +190,10 @@ class Containers:
     ) -> list[Container]:
         """Remove containers; see Engine.delete_many."""
         self._writer.prepare()
+        if not is_forced and self._store.uses_switch():
+            found = self.resolve(references, is_missing_ok=is_missing_ok)
+            for item in found:
+                self._writer.check_switch([*item.endpoints, *item.attachments])
         with self._store.write(is_intent=True):
             found = self.resolve(references, is_missing_ok=is_missing_ok)
             containers = list({item.id: item for item in found}.values())
@@ -199,7 +203,7 @@ class Containers:
                 if not is_running_ok:
                     self._check_idle(containers)
             self._store.set_deleting("container", [item.id for item in containers], self._store.new_owner())
-        self._writer.remove_containers(containers, on_progress)
+        self._writer.remove_containers(containers, on_progress, is_forced=is_forced)
         return containers
 
     def _check_unshared(self, containers: Sequence[Container]) -> None:
@@ -279,6 +283,7 @@ class Containers:
         """Join containers to one more network; all of them, or none."""
         self._writer.prepare()
         network = self._store.network(wanted_end.network)
+        self._writer.prepare_switch(network)
         self._writer.mend_networks([network.name])
         if wanted_end.vlans and not network.vlan:
             self._writer.keep_vlans_apart(network.name)
@@ -300,10 +305,12 @@ class Containers:
         self._writer.turn(members, after, on_progress)
         return after
 
-    def disconnect(self, reference: str, network_reference: str) -> Container:
-        """Take a container off a network."""
+    def disconnect(self, reference: str, network_reference: str, *, is_forced: bool = False) -> Container:
+        """Take a container off a network; see Engine.disconnect."""
         self._writer.prepare()
         network = self._store.network(network_reference)
+        if network.driver == "ovs" and not is_forced:
+            self._writer.switches.check_within_reach()
         with self._store.write(is_intent=True):
             container = self._store.container(reference)
             self._store.check_settled([container])
@@ -313,7 +320,7 @@ class Containers:
             networks = self._store.networks_by_id()
         left = [end for end in container.endpoints if end.id != leaving.id]
         after = with_defaults(replace(container, endpoints=tuple(left)), networks)
-        self._writer.turn([container], [after])
+        self._writer.turn([container], [after], is_forced=is_forced)
         return after
 
     def set_vlans(self, reference: str, network_reference: str, vlans: PortVlans | None) -> Container:
@@ -321,6 +328,7 @@ class Containers:
         self._writer.prepare()
         container = self._store.container(reference)
         end = self._endpoint_on(container, network_reference)
+        self._writer.prepare_switch(self._store.network(end.network_id))
         if vlans and not self._store.network(end.network_id).vlan:
             self._writer.keep_vlans_apart(end.network_id)
         with self._store.write(is_intent=True):

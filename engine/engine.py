@@ -195,13 +195,17 @@ class Engine:
         """Return what creating the network would create, in order, touching nothing."""
         return self._networks.plan(spec)
 
-    def delete_networks(self, references: Sequence[str]) -> list[Network]:
-        """Remove networks that no container is on; all of them, or none."""
-        return self._networks.delete(references)
+    def delete_networks(self, references: Sequence[str], *, is_forced: bool = False) -> list[Network]:
+        """Remove networks that no container is on; all of them, or none.
 
-    def prune_networks(self) -> list[Network]:
-        """Remove every network that no container is on."""
-        return self._networks.prune()
+        `is_forced` leaves out those that there are not, and does without an Open vSwitch that is gone, from whose
+        database a later `reconcile` removes the bridges.
+        """
+        return self._networks.delete(references, is_forced=is_forced)
+
+    def prune_networks(self, *, is_forced: bool = False) -> list[Network]:
+        """Remove every network that no container is on; `is_forced` as in `delete_networks`."""
+        return self._networks.prune(is_forced=is_forced)
 
     def adopt(
         self,
@@ -292,7 +296,8 @@ class Engine:
         """Remove containers with all that belongs to them; returns when the kernel shows nothing of them.
 
         None is removed when a name is unknown, unless `is_missing_ok`, when the process of one runs, unless
-        `is_running_ok`, or when another container shares the sandbox of one; `is_forced` allows the last two.
+        `is_running_ok`, or when another container shares the sandbox of one; `is_forced` allows the last two. Where
+        Open vSwitch is gone, what is on it is removed with `is_forced` only, from its database by a later `reconcile`.
         """
         return self._containers.delete_many(
             list(references),
@@ -316,9 +321,9 @@ class Engine:
         """
         return self._containers.set_vlans(reference, network, vlans)
 
-    def disconnect(self, reference: str, network: str) -> Container:
-        """Take a container off a network."""
-        return self._containers.disconnect(reference, network)
+    def disconnect(self, reference: str, network: str, *, is_forced: bool = False) -> Container:
+        """Take a container off a network; with `is_forced`, also while the network's Open vSwitch is gone."""
+        return self._containers.disconnect(reference, network, is_forced=is_forced)
 
     # Processes
 
@@ -378,12 +383,13 @@ class Engine:
         wanted = wiring.to_network(to) if isinstance(to, str) else to
         return self._attaching.attach(list(targets), wanted, on_progress=on_progress)
 
-    def detach(self, target: str, interface: str = "") -> Container:
+    def detach(self, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
         """Take an interface off a container: the only one that was attached, unless it is named.
 
-        A default route, or a device of the host's, whose place it had taken is there again.
+        A default route, or a device of the host's, whose place it had taken is there again. With `is_forced`, also
+        while the Open vSwitch that it is on is gone.
         """
-        return self._attaching.detach(target, interface)
+        return self._attaching.detach(target, interface, is_forced=is_forced)
 
     def attached(self) -> list[Container]:
         """Return containers with interfaces attached to devices, and all of others that dnet is attached to."""

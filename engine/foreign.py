@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from dnet.drivers import attachment
 from dnet.errors import DnetError, InvalidRequest, NotFound
 from dnet.leasing import Leasing
 from dnet.model import MODE_FOREIGN, Attachment, Container, Settings, StaticRoute
-from dnet.objects import Membership
+from dnet.objects import Membership, Object
 from dnet.reports import Report
 from dnet.rows import with_defaults
 from dnet.wires import Wires
@@ -194,9 +195,8 @@ class Foreign:
         done += [Refreshed(f"address by DHCP of {label(container)}")] if is_unleased else []
         if is_dry_run:
             return done
-        for error in self._writer.kernel.create([strays]) if strays else ():
-            if error:
-                raise error
+        if strays:
+            self._writer.applier.join(strays)
         if names or ways:
             before = replace(
                 container,
@@ -238,12 +238,16 @@ class Foreign:
                 container = self._leasing.acquire(container, item, previous)
         return container
 
-    def _strays(self, wires: Iterable[Attachment]) -> list[Membership]:
+    def _strays(self, wires: Iterable[Attachment]) -> list[Object]:
         """Return what makes host ends that their bridge has lost, one that was made anew say, its ports again."""
-        found = []
+        found: list[Object] = []
         for item in wires:
-            link = self._writer.kernel.link(item.host_interface) if item.kind == "bridge" else None
-            if link and link.index == item.host_index and link.master != item.device_index:
+            link = self._writer.kernel.link(item.host_interface) if item.host_interface else None
+            if not link or link.index != item.host_index:
+                continue
+            if item.kind == "ovs":
+                found += self._writer.switches.missing(list(attachment.ports(item)))
+            elif link.master != item.device_index:
                 found.append(
                     Membership(
                         item.host_interface, item.host_index, "", master=item.device, master_index=item.device_index
@@ -266,16 +270,25 @@ class Foreign:
             for item in container.attachments:
                 if not item.device:
                     continue
+                if item.kind == "ovs":  # its device is looked for by name
+                    self._find_switch(item.device, is_made=item.device in made)
+                    continue
                 index = self._writer.kernel.device_index(item.device)
                 if index is None and item.device in made and item.kind == "bridge":
                     with self._store.network_lock():
-                        link = self._writer.kernel.link(item.device) or self._wires.make_bridge(item.device)
+                        link = self._writer.kernel.link(item.device) or self._wires.make_bridge(item.device, item.kind)
                         index = link.index if link else None
                 if index is None and item.kind == "direct":
                     continue  # it is in the container, or nowhere
                 if (index or 0) != item.device_index:
                     with self._store.write():
                         self._store.set_attachment(replace(item, device_index=index or 0))
+
+    def _find_switch(self, device: str, *, is_made: bool) -> None:
+        """Make a bridge of Open vSwitch again that dnet made and somebody has removed, if that is possible."""
+        if is_made and self._writer.kernel.device_index(device) is None:
+            with self._store.network_lock(), suppress(DnetError):  # who is attached to it will say why
+                self._wires.make_bridge(device, "ovs")
 
     # Changes
 
@@ -309,7 +322,7 @@ class Foreign:
         with self._store.write(is_intent=True):
             self._store.set_changing(container.id, self._store.new_owner())
         gone = replace(container, endpoints=(), attachments=(), routes=(), displaced=())
-        self._writer.change([container], [gone])
+        self._writer.change([container], [gone], is_forced=True)
         self._writer.settle_rows([gone], [container])
 
 

@@ -370,9 +370,10 @@ class Attachment(Value):
     """An interface of a container that belongs to no network of dnet's.
 
     `kind` says what it is: `bridge`, the inner end of a veth whose other end, `host_interface`, is a port of the
-    host's bridge `device`; `macvlan` on the host's interface `device`, in one of the modes of macvlan; `direct`, that
-    interface itself, `before` being what it had on the host; `dummy`, one that leads nowhere. `device_index` is 0
-    while the host has no such device: then nothing of the attachment exists.
+    host's bridge `device`; `ovs`, the same on a bridge of Open vSwitch, where it may have `vlans`; `macvlan` on the
+    host's interface `device`, in one of the modes of macvlan; `direct`, that interface itself, `before` being what it
+    had on the host; `dummy`, one that leads nowhere. `device_index` is 0 while the host has no such device: then
+    nothing of the attachment exists.
 
     `gateways` are those asked for, one of each family at most; `defaults` the versions of IP whose default route goes
     through it now. `lease` is what DHCP granted, as leases.Lease has it.
@@ -396,6 +397,7 @@ class Attachment(Value):
     defaults: tuple[int, ...] = ()
     before: Mapping[str, Any] = field(default_factory=dict)
     lease: Mapping[str, Any] = field(default_factory=dict)
+    vlans: PortVlans | None = None
 
     @property
     def ways(self) -> tuple[IPAddress, ...]:

@@ -32,6 +32,8 @@ class Networks:
         writer = self._writer
         writer.prepare()
         with self._store.network_lock():
+            if spec.driver == "ovs":  # what was left behind may have the bridge's name
+                writer.switches.collect()
             busy, taken = reserve.busy_subnets(writer.kernel), self._taken(spec)
             owner = self._store.new_owner()
             with writer.undoing(owner) as groups:
@@ -64,16 +66,19 @@ class Networks:
             network = reserve.network(self._store, self._writer.kernel, spec, busy, "", taken)
         return list(wanted.network(network, is_first=is_first))
 
-    def delete(self, references: Sequence[str]) -> list[Network]:
-        """Remove networks that no container is on; all of them, or none."""
+    def delete(self, references: Sequence[str], *, is_forced: bool = False) -> list[Network]:
+        """Remove networks that no container is on; see Engine.delete_networks."""
         self._writer.prepare()
         with self._store.network_lock():
+            if not is_forced and any(self._store.network(name).driver == "ovs" for name in references):
+                self._writer.switches.check_within_reach()
             with self._store.write(is_intent=True):
-                networks = list({net.id: net for net in map(self._store.network, references)}.values())
+                found = [name for name in references if not is_forced or self._store.find_networks(name)]
+                networks = list({net.id: net for net in map(self._store.network, found)}.values())
                 for network in networks:
                     self._check_unused(network)
                 self._store.set_deleting("network", [network.id for network in networks], self._store.new_owner())
-            self._writer.remove_networks(networks)
+            self._writer.remove_networks(networks, is_forced=is_forced)
         return networks
 
     def _check_unused(self, network: Network) -> None:
@@ -86,7 +91,7 @@ class Networks:
                 hint="remove the containers first",
             )
 
-    def prune(self) -> list[Network]:
+    def prune(self, *, is_forced: bool = False) -> list[Network]:
         """Remove every network that no container is on, and no interface of the host's."""
         self._writer.prepare()
         unused = [
@@ -94,7 +99,7 @@ class Networks:
             for network in self._store.networks()
             if not network.uplinks and not self._store.member_names(network.id)
         ]
-        return self.delete(unused)
+        return self.delete(unused, is_forced=is_forced)
 
     # Interfaces of the host's
 

@@ -17,6 +17,7 @@ from dnet.values import Value, frozen
 # VLANs, each pair the first and the last of some that follow each other.
 VlanRanges = tuple[tuple[int, int], ...]
 ALL_VLANS: VlanRanges = ((0, 4095),)
+SILENT: VlanRanges = ((4095, 4095),)  # the trunk that passes nothing: no frame is in that VLAN
 
 
 @frozen
@@ -770,6 +771,22 @@ class OvsPort(Object):
     trunks: VlanRanges
     native: int
     is_protected: bool
+
+    @classmethod
+    def of(
+        cls, port: str, bridge: str, owner: str, vlans: PortVlans | None, *, untagged: int = 0, is_protected: bool
+    ) -> OvsPort:
+        """Return the port that has some VLANs, where `untagged` is the VLAN that untagged frames count as being in.
+
+        Without VLANs it takes and gives untagged frames only.
+        """
+        if vlans is None:
+            return cls(port, bridge, owner, 0, (), 0, is_protected)
+        tag, native = (0 if vid == untagged else vid for vid in (vlans.access, vlans.native))
+        trunks = () if vlans.access else vlans.trunk or SILENT
+        if vlans.native and not native:
+            trunks = ((0, 0), *trunks)
+        return cls(port, bridge, owner, tag, trunks, native, is_protected)
 
     def __str__(self) -> str:
         trunks = ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in self.trunks)

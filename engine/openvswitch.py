@@ -61,6 +61,10 @@ class OpenVSwitch:
         """Connect, and raise OvsError when there is nobody who would do what is going to be asked."""
         self._database.require_switch("reach Open vSwitch")
 
+    def reach(self) -> None:
+        """Connect, and raise OvsError when the database cannot be asked; whether ovs-vswitchd runs does not matter."""
+        self._database.read([], "reach Open vSwitch")
+
     # Looking
 
     def switch(self) -> Switch:
@@ -108,6 +112,15 @@ class OpenVSwitch:
         )
         tag = next((_number(row["tag"]) for row in ports), 0)
         return next((SeenBridge(row["datapath_type"] or SYSTEM, _owner(row), tag) for row in bridges), None)
+
+    def port_names(self, bridge: str) -> list[str]:
+        """Return the ports of a bridge, dnet's or not, without its own."""
+        what = f"look at bridge {bridge}"
+        bridges, ports = self._select(
+            [("Bridge", [["name", "==", bridge]], ["ports"]), ("Port", EVERYTHING, ["_uuid", "name"])], what
+        )
+        members = {uuid for row in bridges for uuid in _uuids(row["ports"])}
+        return sorted(row["name"] for row in ports if row["_uuid"][1] in members and row["name"] != bridge)
 
     # Bridges
 
@@ -157,6 +170,15 @@ class OpenVSwitch:
             if item.bridge in errors:
                 reason = errors[item.bridge] or "ovs-vswitchd could not make its datapath, and its log says why"
                 raise OvsError(f"cannot create {item}: {reason}", object=str(item), hint=_DATAPATH_HINT)
+
+    def disown_bridge(self, item: OvsBridge) -> None:
+        """Take dnet's mark off a bridge, which is others' from then on."""
+        mutation = ["external_ids", "delete", _as_map({MARK: item.owner})]
+        where = [["name", "==", item.bridge]]
+        operations: list[Operation] = [
+            {"op": "mutate", "table": table, "where": where, "mutations": [mutation]} for table in ("Bridge", "Port")
+        ]
+        self._repeat(operations, f"give away {item}")
 
     def delete_bridges(self, bridges: Sequence[OvsBridge]) -> None:
         """Delete bridges with all their ports; those that are not there, or not their owner's, are left alone."""

@@ -101,7 +101,13 @@ def remote(address: str = "", private_key: str = "", certificate: str = "", ca_c
                 raise InvalidRequest(f"cannot connect to {address}: {wrong}", object=address, hint=hint)
     elif any(files.values()):
         raise InvalidRequest(f"keys and certificates are of use with ssl only, not with {address}", object=address)
-    return Remote(address, private_key, certificate, ca_certificate)
+    # Other processes, in other directories, will go by what is kept of this.
+    return Remote(address, *(os.path.abspath(path) if path else "" for path in files.values()))
+
+
+def is_here() -> bool:
+    """Whether this system's own server seems to run; nothing is loaded for that."""
+    return os.path.exists(_default_socket())
 
 
 def _default_socket() -> str:

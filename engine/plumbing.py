@@ -16,8 +16,6 @@ from dnet.routing import Routing
 from dnet.wiring import AttachmentSpec
 from dnet.writer import Writer
 
-OPEN_VSWITCH_KINDS = {"openvswitch", "tun"}
-
 
 class Plumbing:
     """pipework's words."""
@@ -54,24 +52,21 @@ class Plumbing:
             command.host_interface,
             exists=link is not None,
             is_bridge=bool(link and link.kind == "bridge"),
-            is_ovs=bool(link and link.kind in OPEN_VSWITCH_KINDS),
+            is_ovs=bool(link and self._writer.switches.has_bridge(link)),
             is_ipoib=bool(link and link.type == INFINIBAND),
         )
         pipework.check(command, kind)
-        if kind in {pipework.Kind.OVS, pipework.Kind.IPOIB}:
-            what = "Open vSwitch" if kind is pipework.Kind.OVS else "InfiniBand"
-            hint = (
-                "a network of its own has driver ovs: `dnet network create -d ovs`" if kind is pipework.Kind.OVS else ""
-            )
-            raise Unsupported(f"{command.host_interface} is {what}, to which dnet does not attach by hand", hint=hint)
+        if kind is pipework.Kind.IPOIB:
+            raise Unsupported(f"{command.host_interface} is InfiniBand, to which dnet does not attach by hand")
         how = command.addressing
         static = how if isinstance(how, pipework.Static) else pipework.Static(None, None, 4)
         device = link.name if link else command.host_interface
-        is_bridge = kind is pipework.Kind.BRIDGE and not command.is_direct
+        is_switch = kind is pipework.Kind.OVS  # which does not move, also when that is asked for
+        is_bridge = is_switch or (kind is pipework.Kind.BRIDGE and not command.is_direct)
         is_dummy = kind is pipework.Kind.DUMMY
-        return AttachmentSpec(
+        spec = AttachmentSpec(
             bridge=device if is_bridge else "",
-            direct=device if command.is_direct else "",
+            direct=device if command.is_direct and not is_switch else "",
             dummy=is_dummy and not command.is_direct,
             macvlan=device if not (is_bridge or command.is_direct or is_dummy) else "",
             interface=command.interface,
@@ -83,6 +78,7 @@ class Plumbing:
             hostname=how.hostname or command.guest if isinstance(how, pipework.Dhcp) else "",
             host_interface=command.host_end if is_bridge else "",
         )
+        return spec.of_kind("ovs") if is_switch else spec
 
     # route, rule, tc
 

@@ -8,7 +8,7 @@ bulk is.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -43,11 +43,12 @@ class Reconciliation:
         networks = self._store.networks()
         containers = [item for item in self._store.containers() if item.mode != MODE_FOREIGN]
         rules = self._missing_rules(networks, containers)
-        findings = self._out_of_reach(networks)
+        findings = self._out_of_reach(networks, containers)
         if findings:  # what is on the others can be looked at
             away = {net.id for net in networks if net.driver == "ovs"}
             networks = [net for net in networks if net.id not in away]
-            containers = [item for item in containers if away.isdisjoint(end.network_id for end in item.endpoints)]
+            containers = [item for item in containers if not _is_on(item, away)]
+        findings += [Finding(*item) for item in self._writer.switches.collect(is_dry_run=is_dry_run)]
         findings += [Finding(text) for text in self._missing_of_networks(networks)]
         table = [rule for rule in rules if isinstance(rule, NftTable)]
         findings += [Finding(str(rule)) for rule in table or rules]
@@ -128,14 +129,15 @@ class Reconciliation:
 
     # Looking
 
-    def _out_of_reach(self, networks: Sequence[Network]) -> list[Finding]:
-        """Return the networks on an Open vSwitch that cannot be asked, with the reason."""
-        on_switch = [net for net in networks if net.driver == "ovs"]
+    def _out_of_reach(self, networks: Sequence[Network], containers: Sequence[Container]) -> list[Finding]:
+        """Return the networks, and what is attached by hand, on an Open vSwitch that cannot be asked; and why."""
+        on_switch = [f"network {net.name}" for net in networks if net.driver == "ovs"]
+        on_switch += [f"interfaces of container {item.name}" for item in containers if _is_on(item, ())]
         try:
             if on_switch:
                 self._writer.switches.open().prepare()
         except DnetError as error:
-            return [Finding(f"network {net.name}", error) for net in on_switch]
+            return [Finding(what, error) for what in on_switch]
         return []
 
     def _missing_of_networks(self, networks: Sequence[Network]) -> Iterator[str]:
@@ -177,3 +179,9 @@ class Reconciliation:
             for rule in rules
             if isinstance(rule, NatElement) and (rule.set_name, rule.key.replace('"', "")) not in present
         ]
+
+
+def _is_on(container: Container, networks: Collection[str]) -> bool:
+    """Whether a container is on one of some networks, by their ids, or attached to Open vSwitch by hand."""
+    on_network = any(end.network_id in networks for end in container.endpoints)
+    return on_network or any(item.kind == "ovs" for item in container.attachments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -50,6 +50,23 @@ def veth_name(host_index: int) -> str:
 
 def _labels(text: str) -> Mapping[str, str]:
     return dict(json.loads(text)) if text != "{}" else {}
+
+
+class MadeBridge(NamedTuple):
+    """A bridge that was made because somebody attached to it; `mark` is that of one of Open vSwitch, else empty."""
+
+    device: str
+    device_index: int
+    mark: str = ""
+
+
+class LeftBehind(NamedTuple):
+    """A bridge of Open vSwitch, or a port of `bridge`, still in the database that `connection`, as JSON, leads to."""
+
+    name: str
+    mark: str
+    bridge: str
+    connection: str
 
 
 class Adoption(NamedTuple):
@@ -117,11 +134,18 @@ def _endpoint(row: Row, network: Network) -> Endpoint:
         host_interface=veth_name(row["host_index"]),
         aliases=tuple(json.loads(row["aliases"])) if row["aliases"] != "[]" else (),
         gateway_priority=row["gateway_priority"],
-        vlans=_vlans(row["vlans"]) if row["vlans"] else None,
+        vlans=_vlans(row["vlans"]),
     )
 
 
-def _vlans(text: str) -> PortVlans:
+def vlans_text(vlans: PortVlans | None) -> str:
+    """Return the VLANs of a port as a column has them."""
+    return json.dumps(asdict(vlans)) if vlans else ""
+
+
+def _vlans(text: str) -> PortVlans | None:
+    if not text:
+        return None
     fields = json.loads(text)
     return PortVlans(
         access=fields["access"],
@@ -210,6 +234,7 @@ def attachment(row: Row) -> Attachment:
         | {
             "addresses": tuple(map(ip_interface, fields["addresses"])),
             "gateways": tuple(map(ip_address, fields["gateways"])),
+            "vlans": _vlans(fields.get("vlans", "")),
         },
     )
 
@@ -223,7 +248,7 @@ def attachment_details(item: Attachment) -> str:
     ]
     fields = {name: getattr(item, name) for name in names}
     fields |= {name: list(map(str, fields[name])) for name in ("addresses", "gateways")}
-    return json.dumps(fields)
+    return json.dumps(fields | {"vlans": vlans_text(item.vlans)})
 
 
 def static_route(row: Row) -> StaticRoute:

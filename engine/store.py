@@ -609,7 +609,7 @@ class Store:
                     json.dumps(end.aliases),
                     end.gateway_priority,
                     phase,
-                    _vlans_text(end.vlans),
+                    rows.vlans_text(end.vlans),
                 )
                 for container_id, end in endpoints
             ],
@@ -618,7 +618,7 @@ class Store:
     def set_vlans(self, endpoint_id: str, vlans: PortVlans | None) -> None:
         """Change the VLANs of an endpoint; inside a transaction."""
         sql = "UPDATE endpoint SET vlans = ? WHERE id = ?"
-        self._connection.execute(sql, (_vlans_text(vlans), endpoint_id))
+        self._connection.execute(sql, (rows.vlans_text(vlans), endpoint_id))
 
     def set_network_vlan(self, network: Network) -> None:
         """Change the VLAN of a network and what keeps its VLANs apart; inside a transaction."""
@@ -654,18 +654,42 @@ class Store:
         sql = "SELECT a.id, c.name FROM attachment a JOIN container c ON c.id = a.container_id WHERE a.device = ?"
         return {row[0]: row[1] for row in self._query(sql, (device,))}
 
-    def made_bridges(self) -> dict[str, int]:
-        """Return the bridges that dnet made for attachments, each with its index."""
-        return {row[0]: row[1] for row in self._query("SELECT device, device_index FROM made_bridge")}
+    def made_bridges(self) -> dict[str, rows.MadeBridge]:
+        """Return the bridges that dnet made for attachments, by their devices."""
+        found = self._query("SELECT device, device_index, mark FROM made_bridge")
+        return {row[0]: rows.MadeBridge(*row) for row in found}
 
-    def insert_made_bridge(self, device: str, index: int) -> None:
+    def insert_made_bridge(self, made: rows.MadeBridge) -> None:
         """Remember a bridge as one that dnet makes; inside a transaction."""
-        self._connection.execute("INSERT OR REPLACE INTO made_bridge VALUES (?, ?)", (device, index))
+        self._connection.execute("INSERT OR REPLACE INTO made_bridge VALUES (?, ?, ?)", made)
 
     def forget_made_bridge(self, device: str) -> None:
         """Forget that dnet made a bridge."""
         with self.write():
             self._connection.execute("DELETE FROM made_bridge WHERE device = ?", (device,))
+
+    # What is left in the database of an Open vSwitch that could not be reached
+
+    def uses_switch(self) -> bool:
+        """Whether any network, or anything attached by hand, is on Open vSwitch."""
+        sql = (
+            "SELECT 1 FROM network WHERE driver = 'ovs' UNION ALL "
+            """SELECT 1 FROM attachment WHERE details LIKE '%"kind": "ovs"%' LIMIT 1"""
+        )
+        return bool(self._query(sql))
+
+    def left_behind(self) -> list[rows.LeftBehind]:
+        """Return what is there still although nothing here belongs to it."""
+        return [rows.LeftBehind(*row) for row in self._query("SELECT * FROM left_behind ORDER BY bridge, name")]
+
+    def leave_behind(self, items: Iterable[rows.LeftBehind]) -> None:
+        """Remember what is to be removed when it can be; inside a transaction."""
+        self._connection.executemany("INSERT OR REPLACE INTO left_behind VALUES (?, ?, ?, ?)", items)
+
+    def forget_left_behind(self, items: Iterable[rows.LeftBehind]) -> None:
+        """Forget what has been removed; inside a transaction."""
+        marks = [(item.name, item.mark) for item in items]
+        self._connection.executemany("DELETE FROM left_behind WHERE name = ? AND mark = ?", marks)
 
     def insert_routes(self, container_id: str, routes: Iterable[StaticRoute], phase: str) -> None:
         """Insert routes of a container; inside a transaction."""
@@ -830,10 +854,6 @@ class Store:
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE owner = ? AND phase IN ('creating', 'deleting')", (owner,)
                 )
-
-
-def _vlans_text(vlans: PortVlans | None) -> str:
-    return json.dumps(asdict(vlans)) if vlans else ""
 
 
 def _chunks(values: Iterable[str]) -> Iterator[tuple[list[str], str]]:

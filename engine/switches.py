@@ -5,16 +5,21 @@ Nothing of Open vSwitch is loaded, or talked to, before something of its is want
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dnet import bridges
+from dnet import bridges, messages
 from dnet.bridges import Taken
 from dnet.drivers import ovs
-from dnet.errors import Conflict, InvalidRequest
+from dnet.errors import Conflict, DnetError, InvalidRequest
 from dnet.kernel import Kernel
 from dnet.model import Network
-from dnet.objects import Object, OvsBridge, OvsPort
+from dnet.objects import Addition, Address, Bridge, Object, OvsBridge, OvsPort
+from dnet.reports import Link
+from dnet.rows import LeftBehind
 from dnet.specs import NetworkSpec
 from dnet.store import Store
 
@@ -63,6 +68,93 @@ class Switches:
             self.close()
             self._switch = OpenVSwitch(Ovsdb(where))
 
+    def has_bridge(self, link: Link) -> bool:
+        """Whether a device of the host's is a bridge of Open vSwitch; for those of other kinds nothing is asked."""
+        is_likely = link.kind == "openvswitch" or (link.kind == "tun" and (self._network() or self._is_here()))
+        return bool(is_likely) and self.open().bridge(link.name) is not None
+
+    def _is_here(self) -> bool:
+        from dnet.ovsdb import is_here
+
+        return self._is_given or is_here()
+
+    # What goes while Open vSwitch cannot be reached
+
+    def check_within_reach(self) -> None:
+        """Raise when Open vSwitch cannot be asked to remove something, with what can be done nevertheless."""
+        try:
+            self.open().reach()
+        except DnetError as error:
+            remedy = "--force does without it, and `dnet reconcile` removes later what it still has"
+            error.hint = "; ".join(filter(None, (error.hint, remedy)))
+            raise
+
+    def is_within_reach(self, groups: Sequence[Sequence[Object]]) -> bool:
+        """Whether what groups have of Open vSwitch's, if anything, can be changed."""
+        try:
+            if _ours(groups):
+                self.open().reach()
+        except DnetError:
+            return False
+        return True
+
+    def leave_behind(self, groups: Sequence[Sequence[Object]]) -> list[Sequence[Object]]:
+        """Remember what groups have in Open vSwitch's database, for `collect`; return what they have elsewhere.
+
+        Devices of bridges are in that as well, which are otherwise ovs-vswitchd's to remove.
+        """
+        known, ours = self._network(), _ours(groups)
+        options = {key: known.options[key] for key in CONNECTION if known and key in known.options}
+        with self._store.write():
+            self._store.leave_behind(_left_behind(item, json.dumps(options)) for item in ours)
+        bridges = {item.bridge for item in ours if isinstance(item, OvsBridge)}
+        left = [item for group in groups for item in group if isinstance(item, Address) and item.device in bridges]
+        return [*elsewhere(groups), [one for bridge in bridges for one in self._of_device(bridge, left)]]
+
+    def _of_device(self, name: str, addresses: Sequence[Address]) -> Iterator[Object]:
+        """Yield what can be deleted of a bridge's device: the device, or, if it is the kernel's datapath's, addresses.
+
+        That has no other way to remove it than through Open vSwitch (ovs_vport_cmd_del).
+        """
+        link = self._kernel.link(name)
+        if link and link.kind == "tun":
+            yield Bridge(name, link.index, "", mac=link.mac, mtu=link.mtu)
+        elif link:
+            held = [replace(item, index=link.index) for item in addresses if item.device == name]
+            yield from (Addition(item, messages.without_address(item)) for item in held)
+
+    def collect(self, *, is_dry_run: bool = False) -> list[tuple[str, DnetError | None]]:
+        """Remove what was left behind, from the databases that can be reached again.
+
+        Returns what that was, in words, each with the error where it could not be removed; a dry run only tells.
+        """
+        items, found = self._store.left_behind(), []
+        for connection in sorted({item.connection for item in items}):
+            found += self._collect([one for one in items if one.connection == connection], is_dry_run=is_dry_run)
+        return found
+
+    def _collect(self, items: Sequence[LeftBehind], *, is_dry_run: bool) -> list[tuple[str, DnetError | None]]:
+        objects: list[OvsBridge | OvsPort] = []
+        try:
+            with closing(self._at(_remote(json.loads(items[0].connection)))) as switch:
+                present = {_name(one): one.owner for one in switch.observed()}
+                objects = [_as_object(one) for one in items if present.get(one.name) == one.mark]
+                if not is_dry_run:
+                    switch.delete_ports([item for item in objects if isinstance(item, OvsPort)])
+                    switch.delete_bridges([item for item in objects if isinstance(item, OvsBridge)])
+        except DnetError as error:  # it stays on record
+            return [(f"removal of {item}", error) for item in objects]
+        if not is_dry_run:
+            with self._store.write():
+                self._store.forget_left_behind(items)
+        return [(f"removal of {item}", None) for item in objects]
+
+    def _at(self, where: Remote) -> OpenVSwitch:
+        from dnet.openvswitch import OpenVSwitch
+        from dnet.ovsdb import Ovsdb
+
+        return self._switch if self._is_given and self._switch else OpenVSwitch(Ovsdb(where))
+
     def _network(self) -> Network | None:
         """Return some network that is on Open vSwitch, ready or not."""
         found = sorted(self._store.networks_by_id().values(), key=lambda net: (net.created, net.id))
@@ -92,7 +184,10 @@ class Switches:
             self._connect_to(where)
             return where
         where = _remote(known.options)
-        if is_said and _remote(spec.options) != where:
+        said = {key: spec.options[key] for key in CONNECTION if key in spec.options}
+        if said.get(ovs.DATABASE) == where.address:  # whose keys are known
+            said = {key: known.options[key] for key in CONNECTION if key in known.options} | said
+        if is_said and _remote(said) != where:
             raise InvalidRequest(
                 f"network {known.name} is on the Open vSwitch at {where.address}, and an engine's networks are on one",
                 object=spec.options.get(ovs.DATABASE, ""),
@@ -153,6 +248,30 @@ class Switches:
         switch.prepare()
         present = set(switch.observed())
         return [item for item in ours if item not in present]
+
+
+def elsewhere(groups: Sequence[Sequence[Object]]) -> list[Sequence[Object]]:
+    """Return groups without what is Open vSwitch's."""
+    return [[item for item in group if item.backend != "ovs"] for group in groups]
+
+
+def _ours(groups: Sequence[Sequence[Object]]) -> list[OvsBridge | OvsPort]:
+    """Return what dnet has made in Open vSwitch's database."""
+    return [item for group in groups for item in group if isinstance(item, (OvsBridge, OvsPort)) and item.owner]
+
+
+def _left_behind(item: OvsBridge | OvsPort, connection: str) -> LeftBehind:
+    return LeftBehind(_name(item), item.owner, item.bridge, connection)
+
+
+def _name(item: OvsBridge | OvsPort) -> str:
+    return item.port if isinstance(item, OvsPort) else item.bridge
+
+
+def _as_object(item: LeftBehind) -> OvsBridge | OvsPort:
+    if item.name == item.bridge:
+        return OvsBridge(item.name, item.mark, "", mac="", mtu=0, tag=0)
+    return OvsPort(item.name, item.bridge, item.mark, 0, (), 0, is_protected=False)
 
 
 def _remote(options: Mapping[str, str]) -> Remote:

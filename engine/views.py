@@ -195,6 +195,7 @@ def attached_document(container: Container, item: Attachment | Endpoint, *, is_n
         "kind": kind,
         "device": device,
         "mode": mode,
+        "vlan": str(item.vlans or ""),
         "addresses": addresses,
         "gateways": gateways,
         "mac": item.mac,

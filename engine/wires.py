@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from dnet import interfaces, wanted
+from dnet import interfaces, reserve, wanted
 from dnet.drivers import attachment
+from dnet.errors import OvsError
 from dnet.model import Container, KernelRoute
-from dnet.objects import Sandbox
+from dnet.objects import OvsBridge, Sandbox
 from dnet.reports import METRIC6, Link, Report, Route
+from dnet.rows import MadeBridge
 from dnet.writer import Writer
 
-BRIDGE_NAMES = "br"  # pipework's: a bridge whose name begins so is made when it is missing
+BEGINNINGS = {"bridge": "br", "ovs": "ovs"}  # pipework's: a bridge whose name begins so is made when it is missing
 MESSAGE_BYTES_MAX = 400  # of a route that can be put back; more is a route through a dozen gateways
 
 
@@ -78,30 +80,45 @@ class Wires:
     # Bridges that are made because somebody attaches to them
 
     @contextmanager
-    def bridge(self, device: str) -> Iterator[Link | None]:
+    def bridge(self, device: str, kind: str) -> Iterator[Link | None]:
         """Yield a bridge of the host's, made when it is missing and its name allows that; None when it does not.
+
+        `kind` is `bridge`, or `ovs` for one of Open vSwitch.
 
         One of dnet's making does not go away while the block inserts who attaches to it.
         """
         link = self._writer.kernel.link(device)
-        if (link and device not in self._store.made_bridges()) or not device.startswith(BRIDGE_NAMES):
+        if (link and device not in self._store.made_bridges()) or not device.startswith(BEGINNINGS[kind]):
             yield link
             return
         with self._store.network_lock():
-            yield self._writer.kernel.link(device) or self.make_bridge(device)
+            yield self._writer.kernel.link(device) or self.make_bridge(device, kind)
 
-    def make_bridge(self, device: str) -> Link | None:
+    def make_bridge(self, device: str, kind: str) -> Link | None:
         """Make a bridge, with the index that it had if dnet has made it before; under the network lock."""
+        datapath_type = self._datapath_type(device) if kind == "ovs" else ""
         with self._store.write():
-            index = self._store.made_bridges().get(device) or self._store.take_indexes(1)[0]
-            self._store.insert_made_bridge(device, index)
-        group = attachment.made_bridge(device, index)
+            made = self._store.made_bridges().get(device)
+            if made is None:
+                mark = reserve.new_id() if kind == "ovs" else ""
+                made = MadeBridge(device, self._store.take_indexes(1)[0], mark)
+                self._store.insert_made_bridge(made)
+        group = attachment.made_bridge(made, datapath_type)
         try:
             self._writer.applier.create([group])
         except BaseException as error:
             self._writer.applier.undo(error, [group], lambda: self._forget_bridge(device))
             raise
         return self._writer.kernel.link(device)
+
+    def _datapath_type(self, device: str) -> str:
+        """Return the type for a new bridge of Open vSwitch, which runs here and has none of that name elsewhere."""
+        switch = self._writer.switches.open()
+        switch.prepare()
+        if switch.bridge(device) and device not in self._store.made_bridges():
+            sentence = f"Open vSwitch has a bridge {device}, but its device is not in this network namespace"
+            raise OvsError(sentence, object=device, hint="run dnet where ovs-vswitchd runs")
+        return switch.datapath_type()
 
     def _forget_bridge(self, device: str) -> None:
         if not self._store.users_of(device):
@@ -118,15 +135,24 @@ class Wires:
 
     def remove_bridge(self, device: str) -> None:
         """Remove a bridge of dnet's making, or leave it to others who use it by now; under the network lock."""
-        index = self._store.made_bridges()[device]
-        if not self._writer.kernel.is_device(index, device) or not self._is_in_use(device, index):
-            self._writer.applier.delete([attachment.made_bridge(device, index)])
+        made = self._store.made_bridges()[device]
+        group = attachment.made_bridge(made, "")
+        is_there = self._writer.switches.is_within_reach([group])
+        index = (self._writer.kernel.device_index(device) or 0) if made.mark else made.device_index
+        if not (is_there and self._writer.kernel.is_device(index, device) and self._is_in_use(made, index)):
+            self._writer.delete([group], is_forced=True)
         else:
             self._writer.notice(f"bridge {device} stays, since others use it")
+            for item in group:
+                if isinstance(item, OvsBridge):
+                    self._writer.switches.open().disown_bridge(item)
         self._store.forget_made_bridge(device)
 
-    def _is_in_use(self, device: str, index: int) -> bool:
+    def _is_in_use(self, made: MadeBridge, index: int) -> bool:
         """Whether a bridge has ports, addresses or a network of somebody's."""
+        device = made.device
+        if made.mark and self._writer.switches.open().port_names(device):
+            return True
         sight = self._writer.kernel.look()
         held = [item for item in sight.addresses() if item.index == index]
         has_ports = any(link.master == index for link in sight.links())

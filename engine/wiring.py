@@ -14,6 +14,7 @@ from dnet.model import (
     IPAddress,
     IPInterface,
     Network,
+    PortVlans,
     StaticRoute,
     check_interface,
     check_mac,
@@ -21,11 +22,10 @@ from dnet.model import (
     parse_any_address,
 )
 from dnet.reports import INFINIBAND, Link
-from dnet.specs import EndpointSpec, parse_vid, read_vlans
+from dnet.specs import EndpointSpec, read_vlans
 from dnet.values import Value, frozen
 
 MACVLAN_MODES = ("bridge", "private", "vepa", "passthru")
-KINDS = ("bridge", "macvlan", "direct", "dummy")
 STRING_MAC = "U:"
 NO_ADDRESSES = ("0/0", "0.0.0.0/0", "::/0")
 METRIC_MAX = 0xFFFFFFFF
@@ -45,6 +45,8 @@ class AttachOptions(TypedDict, total=False):
     mac: str
     mtu: int
     vlan: str | int | None
+    trunk: str | None
+    native: str | int | None
     dhcp: bool
     hostname: str
     host_interface: str
@@ -54,7 +56,8 @@ class AttachOptions(TypedDict, total=False):
 class AttachmentSpec(Value):
     """What is asked of an attachment to a device of the host's: a bridge, or another interface.
 
-    One of `bridge`, `macvlan`, `direct` names the device, or `dummy` is set. `addresses` are written with their prefix
+    One of `bridge`, `macvlan`, `direct` names the device, or `dummy` is set; VLANs are for a bridge that turns out to
+    be Open vSwitch's, of kind `ovs`. `addresses` are written with their prefix
     length and perhaps, behind an @, a gateway, which becomes the default route; 0/0 stands for no address. `mac` may
     be `U:` and any string, which gives the same address each time.
     """
@@ -70,6 +73,7 @@ class AttachmentSpec(Value):
     is_dhcp: bool
     hostname: str
     host_interface: str
+    vlans: PortVlans | None
 
     def __init__(
         self,
@@ -85,6 +89,8 @@ class AttachmentSpec(Value):
         mac: str = "",
         mtu: int = 0,
         vlan: str | int | None = None,
+        trunk: str | None = None,
+        native: str | int | None = None,
         dhcp: bool = False,
         hostname: str = "",
         host_interface: str = "",
@@ -112,11 +118,29 @@ class AttachmentSpec(Value):
             "is_dhcp": dhcp,
             "hostname": hostname,
             "host_interface": check_interface(host_interface) if host_interface else "",
+            "vlans": read_vlans(vlan=vlan, trunk=trunk, native=native),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
-        _check_vlan(vlan)
         self._check()
+
+    def of_kind(self, kind: str) -> AttachmentSpec:
+        """Return the same on a bridge that has turned out to be of another kind: `bridge` or `ovs`."""
+        made = object.__new__(type(self))
+        for name in self.__dataclass_fields__:
+            object.__setattr__(made, name, getattr(self, name))
+        object.__setattr__(made, "kind", kind)
+        return made
+
+    def check_vlans(self) -> None:
+        """Raise when VLANs are asked for where there are none; to be asked when the kind of a bridge is known."""
+        if self.vlans and self.kind != "ovs":
+            raise Unsupported(
+                f"{self.vlans} on {self.device or 'a dummy'}: a device of the host's own is not divided into VLANs by "
+                "dnet, unless it is a bridge of Open vSwitch",
+                object=self.device,
+                hint="dnet divides the bridges of its networks: `dnet attach --network NET --vlan N`",
+            )
 
     @property
     def is_for_one(self) -> bool:
@@ -124,6 +148,8 @@ class AttachmentSpec(Value):
         return bool(self.addresses or self.mac or self.host_interface or self.kind == "direct")
 
     def _check(self) -> None:
+        if self.kind != "bridge":
+            self.check_vlans()
         for version in (4, 6):
             ways = [way for way in self.gateways if way.version == version]
             if len(ways) > 1:
@@ -179,6 +205,8 @@ def to_network(
     gateways: Iterable[str] = (),
     mac: str = "",
     vlan: str | int | None = None,
+    trunk: str | None = None,
+    native: str | int | None = None,
     aliases: Iterable[str] = (),
     takes_default: bool = False,
 ) -> ToNetwork:
@@ -204,7 +232,7 @@ def to_network(
         mac=parse_mac(mac) if mac else "",
         interface=interface,
         aliases=aliases,
-        vlans=read_vlans(vlan=vlan),
+        vlans=read_vlans(vlan=vlan, trunk=trunk, native=native),
     )
     return ToNetwork(spec=spec, takes_default=takes_default or bool(ways), gateways=tuple(ways), lengths=tuple(lengths))
 
@@ -216,7 +244,7 @@ def read(
     if not network:
         return AttachmentSpec(**options)
     fields: dict[str, Any] = {key: value for key, value in options.items() if value}
-    unknown = sorted(fields.keys() - {"interface", "addresses", "gateways", "mac", "vlan"})
+    unknown = sorted(fields.keys() - {"interface", "addresses", "gateways", "mac", "vlan", "trunk", "native"})
     if unknown:
         hint = "these are for devices of the host's"
         raise InvalidRequest(f"an attachment to a network has no {', '.join(unknown)}", object=network, hint=hint)
@@ -231,17 +259,6 @@ def _check_mode(kind: str, mode: str) -> str:
         hint = f"choose {', '.join(MACVLAN_MODES[:-1])} or {MACVLAN_MODES[-1]}"
         raise InvalidRequest(f"there is no macvlan mode {mode!r}", object=mode, hint=hint)
     return mode
-
-
-def _check_vlan(vlan: str | int | None) -> None:
-    if vlan is None:
-        return
-    number = parse_vid(vlan, "VLAN")
-    raise Unsupported(
-        f"VLAN {number}: a device of the host's own is not divided into VLANs by dnet",
-        object=str(number),
-        hint="dnet divides the bridges of its networks: `dnet attach --network NET --vlan N`",
-    )
 
 
 def parse_address(text: str) -> tuple[IPInterface | None, IPAddress | None]:
@@ -296,6 +313,8 @@ def choose_mac(spec: AttachmentSpec, identity: str, link: Link | None) -> str:
 def check_device(spec: AttachmentSpec, link: Link, *, is_wireless: bool, master: str) -> None:
     """Raise unless an attachment can be made to a device; `master` is the bridge or bond that it is a port of."""
     name = link.name
+    if spec.kind == "ovs":
+        return
     if spec.kind == "bridge":
         if link.kind != "bridge":
             hint = f"--macvlan {name} makes a macvlan on it, --direct {name} moves it"
@@ -327,6 +346,8 @@ def missing_device(spec: AttachmentSpec, holder: str) -> NotFound:
     hint = "`ip link` shows what there is"
     if spec.kind == "bridge":
         hint = "make it, or choose a name that begins with br: such a bridge is made"
+    elif spec.kind == "ovs":
+        hint = f"`ovs-vsctl add-br {spec.device}` makes a bridge of Open vSwitch"
     return NotFound(f"this host has no interface {spec.device}", object=spec.device, hint=hint)
 
 
@@ -335,8 +356,14 @@ def missing_device(spec: AttachmentSpec, holder: str) -> NotFound:
 
 def phrase(item: Attachment) -> str:
     """Return an attachment in words: what it is, and its addresses."""
-    words = {"bridge": "on bridge {}", "macvlan": "macvlan on {}", "direct": "{} itself", "dummy": "dummy"}
-    text = words[item.kind].format(item.device)
+    words = {
+        "bridge": "on bridge {}",
+        "ovs": "on Open vSwitch bridge {}",
+        "macvlan": "macvlan on {}",
+        "direct": "{} itself",
+        "dummy": "dummy",
+    }
+    text = words[item.kind].format(item.device) + (f", {item.vlans}" if item.vlans else "")
     leased = [f"{item.lease['address']} by DHCP"] if item.lease else []
     return f"{text}, {', '.join([*leased, *map(str, item.addresses)]) or 'without an address'}"
 
@@ -353,6 +380,7 @@ def is_made(spec: AttachmentSpec, item: Attachment) -> bool:
         and spec.mac in {"", item.mac}
         and spec.mtu in {0, item.mtu}
         and spec.host_interface in {"", item.host_interface}
+        and spec.vlans in {None, item.vlans}
     )
 
 

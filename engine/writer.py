@@ -18,13 +18,13 @@ from dnet.apply import Applier, Group, lots
 from dnet.bpf import Bpf
 from dnet.errors import DnetError, InvalidRequest
 from dnet.kernel import Kernel
-from dnet.model import Container, Network
+from dnet.model import Attachment, Container, Endpoint, Network
 from dnet.nat import CHAINS, TABLE
 from dnet.nft import Nft
 from dnet.objects import File, MacEntry, Object, VlanEntry, VlanFilter, VlanProgram
 from dnet.runtime import Runtime
 from dnet.store import Store
-from dnet.switches import Switches
+from dnet.switches import Switches, elsewhere
 
 if TYPE_CHECKING:
     from dnet.openvswitch import OpenVSwitch
@@ -86,12 +86,12 @@ class Writer:
                 with self.store.network_lock():
                     self.adoptions.clear_up(adopted)
             if containers:
-                self.remove_containers(containers)
+                self.remove_containers(containers, is_forced=True)
             for container in changing:
                 self._finish_change(container)
             if networks:
                 with self.store.network_lock():
-                    self.remove_networks(networks)
+                    self.remove_networks(networks, is_forced=True)
         except DnetError as error:
             # It stays on record and is tried again; it must not keep others from working.
             self.notice(f"what a killed process left half done is still there: {error}")
@@ -177,15 +177,18 @@ class Writer:
 
     # Networks
 
-    def remove_networks(self, networks: Sequence[Network]) -> None:
-        """Delete networks that are marked so, the table with the last one; under the network lock."""
+    def remove_networks(self, networks: Sequence[Network], *, is_forced: bool = False) -> None:
+        """Delete networks that are marked so, the table with the last one; under the network lock.
+
+        By force, also where Open vSwitch is gone: what is in its database is then left to `reconcile`.
+        """
         is_last = bool(networks) and not self.store.has_other_networks([network.id for network in networks])
         groups = [
             wanted.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)
         ]
         for adopted in self.store.adoptions([network.id for network in networks]):
             self.adoptions.give_back(adopted)
-        self.applier.delete(groups)
+        self.delete(groups, is_forced=is_forced)
         firewalls.withdraw(self.nft, [network.device for network in networks])
         self.store.forget("network", [network.id for network in networks])
 
@@ -323,21 +326,54 @@ class Writer:
         host, peers = self.host_files(), self.peers(containers)
         return (wanted.container(item, networks, host, peers) for item in containers)
 
-    def remove_containers(self, containers: Sequence[Container], on_progress: Progress | None = None) -> None:
-        """Delete containers that are marked so, with their processes, and what others' hosts files say of them."""
+    def remove_containers(
+        self, containers: Sequence[Container], on_progress: Progress | None = None, *, is_forced: bool = False
+    ) -> None:
+        """Delete containers that are marked so, with their processes, and what others' hosts files say of them.
+
+        By force, also where Open vSwitch is gone: what is in its database is then left to `reconcile`.
+        """
         for item in containers:
             if item.process:
                 self.runtime.remove(item)
         lines = self.linked_lines(containers)
-        self.applier.delete(list(self.groups(containers)), on_progress=report(on_progress, len(containers)))
+        groups = list(self.groups(containers))
+        self.delete(groups, is_forced=is_forced, on_progress=report(on_progress, len(containers)))
         self.store.forget("container", [item.id for item in containers])
         self.update_hosts(lines)
+
+    def check_switch(self, interfaces: Iterable[Endpoint | Attachment]) -> None:
+        """Raise when some interfaces are on Open vSwitch, and that cannot be asked to remove them."""
+        networks = self.store.networks_by_id()
+        kinds = {networks[it.network_id].driver if isinstance(it, Endpoint) else it.kind for it in interfaces}
+        if "ovs" in kinds:
+            self.switches.check_within_reach()
+
+    def prepare_switch(self, network: Network) -> None:
+        """Raise when a network is on Open vSwitch, and that does not run: before anything is changed."""
+        if network.driver == "ovs":
+            self.switches.open().prepare()
+
+    def delete(
+        self, groups: Sequence[Group], *, is_forced: bool, on_progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Delete groups; by force, what is in the database of an Open vSwitch that is gone is left behind."""
+        if is_forced and not self.switches.is_within_reach(groups):
+            groups = self._leave_behind(groups)
+        self.applier.delete(groups, on_progress=on_progress)
+
+    def _leave_behind(self, groups: Sequence[Group]) -> Sequence[Group]:
+        self.notice(
+            "Open vSwitch cannot be reached: what its database still has of this is removed by `dnet reconcile` when "
+            "it is back"
+        )
+        return self.switches.leave_behind(groups)
 
     def _finish_change(self, container: Container) -> None:
         """Give a container what the store says of it, when a killed process was changing that."""
         final = self.store.reread(container.id)
         lines = self.linked_lines([container])
-        self.change([container], [final], is_undoing=True)
+        self.change([container], [final], is_undoing=True, is_forced=True)
         self.update_hosts(lines, self.linked_lines([final]))
         self.settle_rows([final], [container])
 
@@ -347,9 +383,13 @@ class Writer:
         after: Sequence[Container],
         *,
         is_undoing: bool = False,
+        is_forced: bool = False,
         on_progress: Progress | None = None,
     ) -> None:
-        """Turn containers into others: delete the objects that only the former have, create those of the latter."""
+        """Turn containers into others: delete the objects that only the former have, create those of the latter.
+
+        By force, also where Open vSwitch is gone: it is left as it is then, for `reconcile` to finish.
+        """
         networks, host = self.store.networks_by_id(), self.host_files()
         old_peers, new_peers = self.peers(before), self.peers(after)
 
@@ -357,19 +397,31 @@ class Writer:
             for lot in lots(zip(before, after, strict=True)):
                 old: list[Group] = [wanted.container(item, networks, host, old_peers) for item, _ in lot]
                 new: list[Group] = [wanted.container(item, networks, host, new_peers) for _, item in lot]
-                yield old, new
+                yield self._within_reach(old, new) if is_forced else (old, new)
                 for one, other in zip(old, new, strict=True):
                     _rewrite(one, other)
 
         self.applier.change_in_lots(pairs(), is_undoing=is_undoing, on_progress=report(on_progress, len(after)))
 
+    def _within_reach(self, old: list[Group], new: list[Group]) -> tuple[list[Group], list[Group]]:
+        """Return what can be changed of groups; what is to leave an Open vSwitch that is gone is left behind."""
+        if self.switches.is_within_reach([*old, *new]):
+            return old, new
+        self._leave_behind([[item for item in group if item not in kept] for group, kept in zip(old, new, strict=True)])
+        return elsewhere(old), elsewhere(new)
+
     def turn(
-        self, before: Sequence[Container], after: Sequence[Container], on_progress: Progress | None = None
+        self,
+        before: Sequence[Container],
+        after: Sequence[Container],
+        on_progress: Progress | None = None,
+        *,
+        is_forced: bool = False,
     ) -> None:
         """Turn containers that are marked as changing into others, or else back into what they were."""
         lines = self.linked_lines(before)
         try:
-            self.change(before, after, on_progress=on_progress)
+            self.change(before, after, on_progress=on_progress, is_forced=is_forced)
             self.settle_rows(after, before)
         except BaseException as error:
             self.applier.undo_change(

@@ -464,6 +464,18 @@ class FakeSwitch:
         if self.is_absent:
             raise OvsError("cannot reach Open vSwitch: it is not running")
 
+    def reach(self) -> None:
+        """Be there, or not."""
+        if self.is_absent:
+            raise OvsError("cannot reach Open vSwitch: it is not running")
+
+    def port_names(self, bridge: str) -> list[str]:
+        return [item.port for item in self.objects if isinstance(item, OvsPort) and item.bridge == bridge]
+
+    def disown_bridge(self, item: OvsBridge) -> None:
+        """Forget a bridge, which is others' now."""
+        self.objects.remove(item)
+
     def switch(self) -> Switch:
         return Switch("3.1.0", ("netdev",), wants_tso=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from dnet import wanted
 from dnet.apply import Applier
 from dnet.errors import StateError
+from dnet.schema import SCHEMAS
 from dnet.store import SCHEMA_VERSION, Store
 from tests import old, samples
 from tests.machine import Machine, remembered
@@ -76,7 +78,7 @@ def test_content_stays(tmp_path):
         web, alone = store.containers()
         (net,) = store.networks()
         assert store.setting("last_automatic_port") == 32770
-    assert version(path) == SCHEMA_VERSION == 2
+    assert version(path) == SCHEMA_VERSION == 3
     assert (web.id, web.name, web.mode, web.mtu, web.labels) == (WEB, "web", "blue", 1300, {"a": "b"})
     assert (web.settings.hostname, web.settings.extra_hosts) == ("web1", (("db", "10.0.0.5"),))
     assert [(item.host_ip, item.host_port) for item in web.ports] == [
@@ -115,6 +117,26 @@ def test_same_schema_as_a_new_database(tmp_path):
         with contextlib.closing(sqlite3.connect(place)) as connection:
             texts.append(sorted(connection.execute("SELECT type, name, sql FROM sqlite_master")))
     assert texts[0] == texts[1] != []
+
+
+def test_version_2(tmp_path):
+    """Of version 2, attachments have no VLANs, and bridges that were made are the kernel's."""
+    path = tmp_path / "state" / "state.db"
+    make(tmp_path)
+    details = {"kind": "bridge", "device_index": 9, "host_interface": "veth9", "addresses": ["10.9.0.5/24"]}
+    details |= {"gateways": [], "mac": "02:42:0a:09:00:05", "mtu": 0}
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(f"{SCHEMAS[1]}; PRAGMA user_version = 2;")
+        connection.execute("INSERT INTO made_bridge VALUES ('br9', 7)")
+        values = ("wire", ALONE, "eth0", "br9", 1445986400, json.dumps(details), "ready")
+        connection.execute("INSERT INTO attachment VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+    with contextlib.closing(Store(str(path.parent), RUN)) as store:
+        assert store.made_bridges() == {"br9": ("br9", 7, "")}
+        [wire] = store.container("alone").attachments
+        assert (wire.device, wire.kind, wire.vlans) == ("br9", "bridge", None)
+        assert store.left_behind() == []
+        assert not store.uses_switch()
+    assert version(path) == SCHEMA_VERSION
 
 
 def test_half_made_container_of_before(machine):
@@ -174,6 +196,6 @@ def test_processes_that_open_it_at_once(tmp_path):
                 opener.stdin.write(f"{path.parent}\n")
                 opener.stdin.flush()
             assert [opener.stdout.readline().split() for opener in openers] == [["web", "alone"]] * 3
-            assert version(path) == 2
+            assert version(path) == SCHEMA_VERSION
         for opener in openers:
             opener.stdin.close()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dnet import wiring
 from dnet.drivers import attachment as driver
 from dnet.errors import Conflict, InvalidRequest, Unsupported
-from dnet.model import MODE_FOREIGN, Attachment, KernelRoute, StaticRoute
+from dnet.model import MODE_FOREIGN, Attachment, KernelRoute, PortVlans, StaticRoute
 from dnet.objects import Address, DisplacedRoute, Macvlan, MovedDevice, Route, Settled, Up, Veth
 from dnet.reports import INFINIBAND, Link
 from dnet.rows import attachment as from_row
@@ -94,10 +94,17 @@ def test_wrong_requests(fields):
 
 
 def test_vlan_of_a_device():
-    """A VLAN on a device of the host's is not supported, and the hint says where it is."""
+    """A VLAN on a device of the host's is not supported, and the hint says where it is; on an Open vSwitch it is."""
     with pytest.raises(Unsupported) as caught:
-        AttachmentSpec(bridge="br0", vlan=7)
+        AttachmentSpec(macvlan="eth1", vlan=7)
     assert "--network" in caught.value.hint
+    spec = AttachmentSpec(bridge="br0", trunk="7-9", native=8)
+    with pytest.raises(Unsupported, match="trunk 7-9 native 8 on br0"):
+        spec.check_vlans()
+    switched = spec.of_kind("ovs")
+    switched.check_vlans()
+    assert (switched.vlans, switched.device) == (PortVlans(trunk=((7, 9),), native=8), "br0")
+    assert spec.kind == "bridge"
 
 
 @given(st.text(st.characters(codec="ascii"), max_size=30))
@@ -169,7 +176,10 @@ def test_the_same():
 
 def test_rows_come_back():
     """What an attachment is comes back out of its row as it was."""
-    there = wire(gateways=(IPv4Address("192.168.1.1"),), before={"mac": "x"}, lease={"address": "10.0.0.1/8"})
+    vlans = PortVlans(trunk=((5, 7), (9, 9)), native=9)
+    there = wire(
+        gateways=(IPv4Address("192.168.1.1"),), before={"mac": "x"}, lease={"address": "10.0.0.1/8"}, vlans=vlans
+    )
     row = {"id": there.id, "device": "br0", "interface": "eth1", "host_index": there.host_index}
     assert from_row(row | {"details": attachment_details(there)}) == there
 

@@ -24,24 +24,31 @@ from dnet.objects import (
     Macvlan,
     MovedDevice,
     Object,
+    Offloads,
+    OvsBridge,
+    OvsPort,
     Quiet,
     Route,
     Settled,
     Up,
     Veth,
 )
+from dnet.rows import MadeBridge
 
+BY_NAME = 0
 ANYWHERE: Mapping[int, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 
-def made_bridge(device: str, index: int) -> tuple[Object, ...]:
-    """Return a bridge that is made because somebody attaches to it: it has no address, and no network."""
-    mac = "02:42:" + index.to_bytes(4).hex(":")
-    return (
-        Bridge(device, index, "", mac=mac, mtu=0),
-        Quiet(device, index, "", alias="dnet bridge"),
-        Up(device, index, ""),
-    )
+def made_bridge(made: MadeBridge, datapath_type: str) -> tuple[Object, ...]:
+    """Return a bridge that is made because somebody attaches to it: it has no address, and no network.
+
+    The device of one of Open vSwitch, with this type of datapath, is ovs-vswitchd's to make, and goes by its name.
+    """
+    device, index, mac = made.device, made.device_index, "02:42:" + made.device_index.to_bytes(4).hex(":")
+    bridge: Object = Bridge(device, index, "", mac=mac, mtu=0)
+    if made.mark:
+        bridge, index = OvsBridge(device, made.mark, datapath_type, mac=mac, mtu=0, tag=0), BY_NAME
+    return (bridge, Quiet(device, index, "", alias="dnet bridge"), Up(device, index, ""))
 
 
 def inner_index(item: Attachment) -> int:
@@ -56,7 +63,7 @@ def attachment(container: Container, item: Attachment) -> Iterator[Object]:
     name, interface, index = container.name, item.interface, inner_index(item)
     text = f"dnet {name} {interface} {container.id[:12]}"
     yield from _device(name, item)
-    if item.kind != "bridge":
+    if not item.host_interface:
         yield Alias(interface, index, name, text)
     yield ArpNotify(interface, index, name)
     addresses = item.addresses
@@ -67,10 +74,11 @@ def attachment(container: Container, item: Attachment) -> Iterator[Object]:
     yield Up(interface, index, name)
     yield from _leased_routes(container, item)
     yield from _defaults(container, item, addresses)
-    if item.kind == "bridge":
+    if item.host_interface:
         yield Quiet(item.host_interface, item.host_index, "", alias=text, mtu=item.mtu)
         yield Up(item.host_interface, item.host_index, "")
         yield Settled(item.host_interface, item.host_index, "")
+        yield from ports(item)
     yield Settled(interface, index, name)
     if addresses and item.kind != "dummy":
         sixes = tuple(address.ip for address in addresses if address.version == 6)  # noqa: PLR2004
@@ -80,19 +88,21 @@ def attachment(container: Container, item: Attachment) -> Iterator[Object]:
 def _device(name: str, item: Attachment) -> Iterator[Object]:
     interface, index = item.interface, inner_index(item)
     match item.kind:
-        case "bridge":
+        case "bridge" | "ovs":
             yield Veth(
                 item.host_interface,
                 item.host_index,
                 "",
                 master=item.device,
-                master_index=item.device_index,
+                master_index=item.device_index if item.kind == "bridge" else 0,
                 peer=interface,
                 peer_index=index,
                 peer_mac=item.mac,
                 peer_sandbox=name,
                 mtu=item.mtu,
             )
+            if item.kind == "ovs":
+                yield Offloads(interface, index, name, switch=item.device)
         case "macvlan":
             # One that has all of its parent's traffic has the parent's MAC address, too (macvlan_newlink).
             mac = "" if item.macvlan_mode == "passthru" else item.mac
@@ -102,6 +112,12 @@ def _device(name: str, item: Attachment) -> Iterator[Object]:
             yield Identity(interface, index, name, item.mac, item.mtu)
         case "dummy":
             yield Dummy(interface, index, name, item.mac, item.mtu)
+
+
+def ports(item: Attachment) -> Iterator[OvsPort]:
+    """Yield what makes an attachment's host end, which exists, a port of a bridge of Open vSwitch."""
+    if item.kind == "ovs":
+        yield OvsPort.of(item.host_interface, item.device, item.id, item.vlans, is_protected=False)
 
 
 def _before(item: Attachment) -> tuple[Object, ...]:

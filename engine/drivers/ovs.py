@@ -8,14 +8,13 @@ a port, since every link event makes ovs-vswitchd go through all its ports.
 from __future__ import annotations
 
 from dnet import interfaces, ipam, nat
-from dnet.model import Container, Endpoint, Network, PortVlans
-from dnet.objects import Object, Offloads, OvsBridge, OvsPort, Up, VlanRanges
+from dnet.model import Container, Endpoint, Network
+from dnet.objects import Object, Offloads, OvsBridge, OvsPort, Up
 
 BY_NAME = 0
 DATAPATH_TYPE = "datapath_type"  # the options of a network that say what its bridge is ...
 DATABASE = "ovsdb"  # ... and where
 UNTAGGED = 1  # the VLAN that untagged frames of somebody's bridge count as, as on every switch
-SILENT = ((4095, 4095),)  # the trunk that passes nothing: no frame is in that VLAN
 
 
 def network(net: Network) -> tuple[Object, ...]:
@@ -49,22 +48,10 @@ def port(net: Network, end: Endpoint) -> tuple[OvsPort]:
 
     Without VLANs it takes and gives untagged frames only, as the host's own end of the bridge does.
     """
-    vlans = end.vlans_on(net)
-    tag, trunks, native = _columns(net, vlans) if vlans else (0, (), 0)
-    return (OvsPort(end.host_interface, net.device, end.id, tag, trunks, native, is_protected=not net.icc),)
-
-
-def _columns(net: Network, vlans: PortVlans) -> tuple[int, VlanRanges, int]:
-    """Return tag, trunks and native VLAN.
-
-    Where the host's end of somebody's bridge is in no VLAN, the network's stands for that: for untagged frames.
-    """
-    is_untagged = not net.owns_device and "vlan" not in net.found
-    tag, native = (0 if is_untagged and vid == net.vlan else vid for vid in (vlans.access, vlans.native))
-    if vlans.access:
-        return tag, (), 0
-    trunks = vlans.trunk or SILENT
-    return 0, ((0, 0), *trunks) if vlans.native and not native else trunks, native
+    # Where the host's end of somebody's bridge is in no VLAN, the network's stands for that.
+    untagged = net.vlan if not net.owns_device and "vlan" not in net.found else 0
+    name, vlans, is_protected = end.host_interface, end.vlans_on(net), not net.icc
+    return (OvsPort.of(name, net.device, end.id, vlans, untagged=untagged, is_protected=is_protected),)
 
 
 def vlans(net: Network) -> tuple[Object, ...]:

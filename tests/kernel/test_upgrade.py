@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dnet.store import SCHEMA_VERSION
 from dnet.testing import FakeHost, Neighbour
 from tests import old
 from tests.kernel.looks import addresses, differences, hosts, inspect, listed, whole
@@ -37,7 +38,7 @@ def test_everything_is_known(host: FakeHost, lan: Neighbour) -> None:
         "db": (["apart"], ["10.3.0.2"]),
         "alone": ([], []),
     }
-    assert host.rows("PRAGMA user_version") == [[2]]
+    assert host.rows("PRAGMA user_version") == [[SCHEMA_VERSION]]
     document = inspect(host, "web")
     assert (document["Config"]["Labels"], document["HostConfig"]["Links"]) == ({"a": "b"}, [])
     assert run(host, "port", "web").stdout == "80/tcp -> 0.0.0.0:8080\n"
