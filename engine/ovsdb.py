@@ -13,7 +13,9 @@ import importlib.util
 import json
 import math
 import os
+import re
 import select
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +44,7 @@ REPLY_S = 30.0
 PATIENCE_S = 1.0
 SWITCH_S = 120.0
 RECEIVE_BYTES = 1 << 18
+LIBRARY_PLACES = re.compile(r"\[[^]]*\] | \(_ssl\.c:\d+\)")  # in the words of Python's ssl
 SSL_ERRORS = {1, 5, 6, 8}  # SSL, SYSCALL, ZERO_RETURN, and Python's EOF
 _START_HINT = "start Open vSwitch: `systemctl start openvswitch-switch` (Debian), `systemctl start openvswitch`"
 
@@ -97,7 +100,10 @@ def remote(address: str = "", private_key: str = "", certificate: str = "", ca_c
         for name, path in files.items():
             if not os.path.isfile(path):
                 wrong = f"there is no file {path!r}" if path else f"the {name} is missing"
-                hint = "ssl needs a private key, a certificate and the CA's certificate; ovs-pki makes them"
+                hint = (
+                    "-o ovsdb_private_key=, ovsdb_certificate= and ovsdb_ca_certificate= name three files in PEM; "
+                    "ovs-pki makes them"
+                )
                 raise InvalidRequest(f"cannot connect to {address}: {wrong}", object=address, hint=hint)
     elif any(files.values()):
         raise InvalidRequest(f"keys and certificates are of use with ssl only, not with {address}", object=address)
@@ -297,6 +303,11 @@ class Ovsdb:
         self._poll.register(stream.socket, select.POLLIN)
         try:
             self._note(self._call("monitor", [DATABASE, "cur_cfg", {DATABASE: {"columns": ["cur_cfg"]}}]))
+        except ConnectionLost as error:
+            self.close()
+            if self._where.private_key:  # in TLS 1.3 the client is through before the server has looked at its key
+                self._give_up(None, "the server closed it, as when it does not accept the certificate", error)
+            raise
         except OvsError:
             self.close()
             raise
@@ -319,14 +330,25 @@ class Ovsdb:
                 waiter.poll(max(0.0, deadline - time.monotonic()) * 1000)
                 events, code = select.POLLIN, 0
         except OSError as error:  # also what is wrong with keys and certificates
-            self._give_up(stream, error.strerror or str(error), error)
+            words = LIBRARY_PLACES.sub("", error.strerror or str(error))
+            self._give_up(stream, words if stream else f"keys or certificates cannot be used: {words}", error)
         except BaseException:
             if stream is not None:
                 stream.close()
             raise
+        if code and self._where.private_key:
+            self._knock(stream)
         if code:
             self._give_up(stream, self._words(errno.ETIMEDOUT if code == errno.EAGAIN else code), None)
         return stream
+
+    def _knock(self, stream: Any) -> None:
+        """Raise when nobody answers where the server should be, which a failed TLS connection does not tell."""
+        host, _, port = self.address.removeprefix("ssl:").rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except OSError as error:
+            self._give_up(stream, error.strerror or str(error), error, is_trusted=True)
 
     def _words(self, code: int) -> str:
         """Return the words for a stream's error, which with ssl may be one of that library's (SSL_get_error(3))."""
@@ -334,11 +356,23 @@ class Ovsdb:
             return "the TLS connection failed; one side may not trust the other's certificate"
         return os.strerror(code)
 
-    def _give_up(self, stream: Any, reason: str, cause: Exception | None) -> NoReturn:
+    def _give_up(self, stream: Any, reason: str, cause: Exception | None, *, is_trusted: bool = False) -> NoReturn:
         if stream is not None:
             stream.close()
         sentence = f"cannot connect to Open vSwitch's database at {self.address}: {reason}"
-        raise OvsError(sentence, object=self.address, hint=_START_HINT) from cause
+        raise OvsError(sentence, object=self.address, hint=self._hint(is_trusted=is_trusted)) from cause
+
+    def _hint(self, *, is_trusted: bool) -> str:
+        """Return what to do when there is no connection: about certificates, unless those are not the reason."""
+        kind, where = self.address.partition(":")[0], self._where
+        if kind == "ssl" and not is_trusted:
+            return (
+                f"{where.certificate}, of the key {where.private_key}, has to be signed by the authority that the "
+                f"server knows (`ovs-vsctl get-ssl`), and the server's certificate by {where.ca_certificate}"
+            )
+        port = self.address.rpartition(":")[2]
+        listening = f"; and have it listen: `ovs-vsctl set-manager p{kind}:{port}`" if kind != "unix" else ""
+        return _START_HINT + listening
 
     def _lose(self, reason: str) -> NoReturn:
         self.close()
