@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from dnet import firewalls, ovsdb, processes, texts
+from dnet import firewalls, openvswitch, ovsdb, processes, texts
 from dnet.drivers import bridge
 from dnet.errors import DnetError, NeedsRoot
-from dnet.model import Network
 from dnet.nat import TABLE
+from dnet.openvswitch import Switch
 from dnet.writer import Writer
 
 BACKLOG_PATH = "/proc/sys/net/core/netdev_max_backlog"
@@ -78,40 +78,44 @@ class Doctor:
             yield Diagnosis("note", "conmon", "conmon is not installed, which `dnet run -d` needs", "install conmon")
 
     def _switch(self) -> Iterator[Diagnosis]:
-        """Yield what there is to say of Open vSwitch, where networks are on it or it runs."""
-        networks = [net for net in self._store.networks() if net.driver == "ovs"]
-        if not networks and not any(map(os.path.exists, ovsdb.SOCKETS)):
+        """Yield what there is to say of Open vSwitch, where something of dnet's is on it or it runs."""
+        devices = {net.device: net.name for net in self._store.networks() if net.driver == "ovs"}
+        for item in self._store.containers():
+            devices |= {wire.device: "" for wire in item.attachments if wire.kind == "ovs"}
+        if not devices and not ovsdb.is_here():
             return
         try:
             switch = self._writer.switches.open()
             switch.prepare()
-            seen, default = switch.switch(), switch.datapath_type()
+            seen, default, kinds = switch.switch(), switch.datapath_type(), switch.bridge_names()
         except DnetError as error:
-            yield Diagnosis("blocks" if networks else "note", "Open vSwitch", str(error), error.hint)
+            yield Diagnosis("blocks" if devices else "note", "Open vSwitch", str(error), error.hint)
             return
-        kinds = ", ".join(seen.datapath_types)
         version = f"version {seen.version}, " if seen.version else ""
-        yield Diagnosis("ok", "Open vSwitch", f"{version}datapaths {kinds}; networks get {default}")
-        used = {net.options.get("datapath_type", default) for net in networks} or {default}
-        if used == {"system"}:
-            return
-        has_offloads = {net.name: self._writer.kernel.has_offloads(net.device) for net in networks if self._has(net)}
-        slow = sorted(name for name, has in has_offloads.items() if not has)
-        wish = "is wished for, from its next start on" if seen.wants_tso else "is off"
-        if slow or (not networks and not seen.wants_tso):
-            yield Diagnosis(
-                "note",
-                "offloads",
-                f"segmentation offload of Open vSwitch's datapath in user space {wish}: containers there send complete "
-                "frames, since their offloads of checksums and segmentation are switched off",
-                "ovs-vsctl set Open_vSwitch . other_config:userspace-tso-enable=true, then restart ovs-vswitchd: "
-                "several times the throughput; before version 3.3 its tunnels then drop TCP",
-            )
-        else:
-            yield Diagnosis("ok", "offloads", "Open vSwitch does segmentation offload, and containers leave it to that")
+        sentence = f"{version}datapaths {', '.join(seen.datapath_types)}; networks get {default}"
+        yield Diagnosis("ok", "Open vSwitch", sentence)
+        yield from self._offloads({device: name for device, name in devices.items() if device in kinds}, kinds, seen)
+        if not devices and default == openvswitch.NETDEV and not seen.wants_tso:
+            yield _complete_frames("networks will be on", "other_config:userspace-tso-enable is not set")
 
-    def _has(self, network: Network) -> bool:
-        return self._writer.kernel.device_index(network.device) is not None
+    def _offloads(self, devices: Mapping[str, str], kinds: Mapping[str, str], seen: Switch) -> Iterator[Diagnosis]:
+        """Yield for each bridge who completes frames there, and what is set; `devices` are dnet's, with networks."""
+        wish = f"other_config:userspace-tso-enable is {'true' if seen.wants_tso else 'not set'}"
+        for device, network in sorted(devices.items()):
+            place = f"bridge {device}" + (f" of network {network}" if network else "")
+            if kinds[device] == openvswitch.SYSTEM:
+                yield Diagnosis(
+                    "ok", "offloads", f"{place} has the kernel's datapath, and containers all their offloads"
+                )
+            elif self._writer.kernel.device_index(device) is None:
+                yield Diagnosis("note", "offloads", f"the device of {place} is not here", "dnet reconcile")
+            elif self._writer.kernel.has_offloads(device):
+                done = f"{place} does segmentation offload, and containers leave it to that: {wish}"
+                remedy = "" if seen.wants_tso else "its next start is without, and TCP of containers then hangs: set it"
+                yield Diagnosis("ok" if seen.wants_tso else "note", "offloads", done, remedy)
+            else:
+                pending = ", from the next start of ovs-vswitchd on" if seen.wants_tso else ""
+                yield _complete_frames(f"{place} is on", wish + pending)
 
     def _limits(self) -> Iterator[Diagnosis]:
         networks = self._store.networks()
@@ -160,3 +164,14 @@ class Doctor:
             for sentence in firewalls.make_way(self._writer.nft, networks, is_thorough=True, is_dry_run=True):
                 what, _, remedy = sentence.partition("; to let it through: ")
                 yield Diagnosis("blocks", "firewall", what, remedy)
+
+
+def _complete_frames(place: str, wish: str) -> Diagnosis:
+    return Diagnosis(
+        "note",
+        "offloads",
+        f"{place} the datapath in user space, without segmentation offload ({wish}): containers there send complete "
+        "frames, since their offloads of checksums and segmentation are switched off",
+        "ovs-vsctl set Open_vSwitch . other_config:userspace-tso-enable=true, then restart ovs-vswitchd: "
+        "several times the throughput; before version 3.3 its tunnels then drop TCP",
+    )

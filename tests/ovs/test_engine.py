@@ -29,9 +29,9 @@ def create(host: FakeHost, name: str, *options: str, last: int = 0, code: int = 
     return host.dnet("create", "--network", "lab", *address, *options, name, code=code).stderr
 
 
-def device(host: FakeHost) -> str:
-    """Return the bridge of `lab`."""
-    found: str = host.dnet("network", "inspect", "lab").json[0]["Segments"][0]["Device"]
+def device(host: FakeHost, network: str = "lab") -> str:
+    """Return the bridge of a network."""
+    found: str = host.dnet("network", "inspect", network).json[0]["Segments"][0]["Device"]
     return found
 
 
@@ -372,14 +372,18 @@ def test_missing_ports_and_bridges(lab: Ovs) -> None:
     host.dnet("reconcile", "--dry-run")
 
 
-def test_restart_of_the_switch(lab: Ovs) -> None:
-    """After ovs-vswitchd is started again everything is as before, and reconcile finds nothing."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_restart_of_the_switch(lab: Ovs, number: int) -> None:
+    """After ovs-vswitchd has ended or crashed, and is started again, all is as before; reconcile finds nothing."""
     host = lab.host
     create(host, "a")
     create(host, "b")
-    lab.end_switch()
+    host.run("ip netns add x")
+    host.dnet("attach", "--network", "lab", "/run/netns/x")
+    lab.end_switch(number)
     lab.start_switch()
     assert reaches(host.sandbox("a"), "10.7.0.3")
+    assert reaches(host.sandbox("x"), "10.7.0.3")
     assert reaches(host.sandbox("a"), "10.7.0.1")
     host.dnet("reconcile", "--dry-run")
 
@@ -418,7 +422,27 @@ def test_doctor(lab: Ovs) -> None:
     assert "version 3.99," in found["Open vSwitch"]["sentence"]
     assert DATAPATH in found["Open vSwitch"]["sentence"]
     if DATAPATH == "netdev":
+        assert f"bridge {device(lab.host)} of network lab is on" in found["offloads"]["sentence"]
+        assert "userspace-tso-enable is not set" in found["offloads"]["sentence"]
         assert "userspace-tso-enable" in found["offloads"]["remedy"]
+
+
+@pytest.mark.skipif(DATAPATH == "system", reason="the kernel's datapath completes frames itself")
+def test_doctor_tells_of_every_bridge(lab: Ovs) -> None:
+    """Doctor tells of each bridge that is dnet's, or attached to by hand, who completes frames, and what is set."""
+    host = lab.host
+    host.dnet("network", "create", *OPTIONS, "more")
+    for name in ("ovs0", "other"):
+        lab.vsctl("add-br", name, "--", "set", "Bridge", name, f"datapath_type={DATAPATH}")
+    host.run("ip netns add x")
+    host.dnet("attach", "--bridge", "ovs0", "/run/netns/x")
+    lab.vsctl("set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true")
+    told = [item for item in host.dnet("doctor", "--json", code=None).json if item["about"] == "offloads"]
+    assert [item["level"] for item in told] == ["note"] * 3
+    assert sorted(item["sentence"].partition(" is on")[0] for item in told) == sorted(
+        [f"bridge {device(host)} of network lab", f"bridge {device(host, 'more')} of network more", "bridge ovs0"]
+    )
+    assert all("is true, from the next start of ovs-vswitchd on" in item["sentence"] for item in told)
 
 
 @pytest.mark.skipif(DATAPATH == "system", reason="the kernel's datapath completes frames itself")
@@ -430,4 +454,8 @@ def test_segmentation_offload(lab: Ovs) -> None:
     assert "tx-checksumming: on" in features
     found = {item["about"]: item for item in lab.host.dnet("doctor", "--json", code=None).json}
     assert found["offloads"]["level"] == "ok"
+    assert "does segmentation offload" in found["offloads"]["sentence"]
+    lab.vsctl("remove", "Open_vSwitch", ".", "other_config", "userspace-tso-enable")
+    found = {item["about"]: item for item in lab.host.dnet("doctor", "--json", code=None).json}
+    assert "its next start is without" in found["offloads"]["remedy"]
     assert os.path.exists(lab.host.inside(f"{DIRECTORY}/db.sock"))
