@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from dnet.testing import FakeHost, Namespace, wait_until
+import dnet
+from dnet.engine import Engine
+from dnet.testing import FakeHost, FaultyKernel, Namespace, Raised, wait_until
+from dnet.writer import Writer
 from tests.kernel.wired import addresses, default, names, namespace, state
 from tests.ovs.test_network import transfer
 from tests.ovs.world import DATAPATH, DIRECTORY, Ovs, reaches
@@ -102,6 +106,18 @@ def test_bridge_of_open_vswitch(lan: Ovs) -> None:
     host.dnet("detach", "/run/netns/x")
     assert (configuration(lan), state(space), names(host)) == (before, inside, links)
     assert host.rows("SELECT * FROM container") == []
+
+
+@pytest.mark.skipif(DATAPATH == "system", reason="the kernel's datapath completes frames itself")
+@pytest.mark.tso
+def test_segmentation_offload(lan: Ovs) -> None:
+    """Where the switch does segmentation offload, an attached interface leaves it to that, and TCP passes."""
+    host, peer = lan.host, lan.host.sandbox("peer")
+    space = namespace(host, "x")
+    attach(host, "--bridge", "ovs0", "--ip", "192.168.1.150/24", "/run/netns/x")
+    assert "tx-checksumming: on" in space.run("ethtool", "-k", "eth0").stdout
+    assert transfer(space, peer, PEER)
+    assert transfer(peer, space, "192.168.1.150")
 
 
 def test_vlans(lan: Ovs) -> None:
@@ -270,6 +286,61 @@ def test_refused_port_leaves_nothing(lan: Ovs, what: str) -> None:
         assert "could not open network device" in told
     assert (configuration(lan), state(space), names(host)) == (before, inside, links)
     assert host.rows("SELECT * FROM container") == []
+
+
+@pytest.mark.parametrize("device", ["ovs0", "ovs9"])
+def test_refused_object(lan: Ovs, device: str) -> None:
+    """Whichever object the kernel refuses, the host, the container, the databases are as before; a made bridge goes."""
+    host = lan.host
+    space = namespace(host, "x")
+    wait_until(lambda: not any("tentative" in str(one) for one in host.json("ip -j -6 address")), "addresses settle")
+    before, inside, links = configuration(lan), state(space), sorted(names(host))
+    refused = []
+    for number in range(40):
+        outcome = host.call(attach_refused, host.directories, device, number)
+        if not outcome:
+            break
+        refused.append(outcome)
+        assert len(outcome) == 1, outcome
+        assert configuration(lan) == before, outcome
+        assert (state(space), sorted(names(host))) == (inside, links), outcome
+        assert host.rows("SELECT * FROM container") == [], outcome
+    assert len(refused) > 6
+    host.dnet("detach", "/run/netns/x")
+    assert (configuration(lan), state(space), sorted(names(host))) == (before, inside, links)
+
+
+def attach_refused(directories: tuple[str, str], device: str, fail_at: int) -> list[str]:
+    """Attach with a kernel that refuses an object; return which, and notes, or nothing when none was left to refuse."""
+    kernel = FaultyKernel(lambda _: None, fail_at)
+    words = [device, "/run/netns/x", "192.168.1.9/24@192.168.1.1"]
+    with Engine(*directories, lambda _: None, kernel, None) as engine:
+        try:
+            engine.pipework(words)
+        except dnet.DnetError as error:
+            return [str(kernel.refused), *getattr(error, "__notes__", [])]
+    return []
+
+
+def test_killed_in_between(lan: Ovs) -> None:
+    """What a process that was killed had attached by half is taken away by the next command that changes something."""
+    host = lan.host
+    space = namespace(host, "x")
+    before, inside, links = configuration(lan), state(space), names(host)
+    with pytest.raises((AssertionError, Raised)):
+        host.call(attach_and_die, host.directories)
+    assert len(lan.ports()) == 2
+    host.dnet("network", "prune")
+    assert (configuration(lan), state(space), names(host)) == (before, inside, links)
+    assert host.rows("SELECT * FROM container") == []
+
+
+def attach_and_die(directories: tuple[str, str]) -> None:
+    """Attach, and be killed when the port is there, before that is on record."""
+    engine = Engine(*directories)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Writer, "settle_rows", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        engine.attach("/run/netns/x", bridge="ovs0", addresses=["192.168.1.9/24"])
 
 
 @pytest.mark.parametrize("gone", ["server", "switch"])
