@@ -140,6 +140,7 @@ class Attaching:
         spec.check_vlans()
         if spec.kind == "ovs":
             self._writer.switches.open().prepare()
+            self._writer.switches.collect()  # what was left behind may have the port's name
         return spec
 
     def _check_inside(self, container: Container, spec: AttachmentSpec, inside: Report) -> None:

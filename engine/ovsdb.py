@@ -131,10 +131,11 @@ def _load_streams() -> Any:
     try:
         import ovs.stream
     except ImportError:
-        for path in filter(os.path.isdir, DISTRIBUTION_PATHS):
-            spec = importlib.util.spec_from_file_location(
-                "ovs", f"{path}/__init__.py", submodule_search_locations=[path]
-            )
+        for path in DISTRIBUTION_PATHS:
+            file = f"{path}/__init__.py"
+            if not os.path.isfile(file):
+                continue
+            spec = importlib.util.spec_from_file_location("ovs", file, submodule_search_locations=[path])
             if spec is None or spec.loader is None:
                 continue
             module = importlib.util.module_from_spec(spec)

@@ -9,6 +9,7 @@ import sqlite3
 
 import pytest
 
+from dnet.ovsdb import DISTRIBUTION_PATHS
 from dnet.testing import FakeHost
 from tests.kernel.wired import namespace
 from tests.ovs.test_engine import OPTIONS, SUBNET, create, device, left_over
@@ -99,6 +100,23 @@ def test_forced_removal(lab: Ovs) -> None:
     host.dnet("reconcile")
     host.dnet("create", "plain")
     assert host.json("ip -j link show dnet0")
+
+
+def test_removed_package(lab: Ovs) -> None:
+    """When the package is removed, Python's part of it included, containers and networks can be removed by force."""
+    host = lab.host
+    remove(lab)
+    for path in DISTRIBUTION_PATHS:
+        host.run("sh", "-c", f"! test -d {path} || mount -t tmpfs none {path}")
+    for command in (["rm", "a"], ["bulk-delete", "--all"]):
+        told = host.dnet(*command, code=6).stderr
+        assert "the Python package of Open vSwitch is not installed" in told
+        assert "--force" in told
+    host.dnet("rm", "-f", "a", "b")
+    host.dnet("network", "rm", "-f", "lab")
+    assert not [name for name in left_over(host) if name.startswith("veth")]
+    host.dnet("reconcile")
+    host.dnet("create", "plain")
 
 
 def test_new_database(lab: Ovs) -> None:
@@ -208,6 +226,21 @@ def test_attached_by_hand(ovs: Ovs) -> None:
     assert len(ovs.ports("ovs0")) == 2
     host.dnet("reconcile")
     assert (ovs.ports("ovs0"), ovs.vsctl("list-br")) == ([], "ovs0")
+
+
+def test_same_name_again(ovs: Ovs) -> None:
+    """A host's end whose name was left in the database can be named again at once when Open vSwitch is back."""
+    host = ovs.host
+    ovs.vsctl("add-br", "ovs0", "--", "set", "Bridge", "ovs0", f"datapath_type={DATAPATH}")
+    namespace(host, "x")
+    command = ("pipework", "ovs0", "-l", "mine", "/run/netns/x", "192.168.1.2/24")
+    host.dnet(*command)
+    stop(ovs)
+    host.dnet("detach", "-f", "/run/netns/x")
+    start(ovs)
+    host.dnet(*command)
+    assert ovs.ports("ovs0") == ["mine"]
+    assert host.rows("SELECT * FROM left_behind") == []
 
 
 def test_disconnected_by_force(lab: Ovs) -> None:
