@@ -302,7 +302,8 @@ class Attaching:
         container = self._foreign.remembered(target)
         item = _chosen(container, interface)
         if not is_forced:
-            self._writer.check_switch([item])
+            ends, wires = ((item,), ()) if isinstance(item, Endpoint) else ((), (item,))
+            self._writer.check_switch([replace(container, endpoints=ends, attachments=wires)])
         if isinstance(item, Attachment):
             self._leasing.release(container, item)
         return self._take_off(container, item, is_forced=is_forced)

@@ -191,9 +191,7 @@ class Containers:
         """Remove containers; see Engine.delete_many."""
         self._writer.prepare()
         if not is_forced and self._store.uses_switch():
-            found = self.resolve(references, is_missing_ok=is_missing_ok)
-            for item in found:
-                self._writer.check_switch([*item.endpoints, *item.attachments])
+            self._writer.check_switch(self.resolve(references, is_missing_ok=is_missing_ok))
         with self._store.write(is_intent=True):
             found = self.resolve(references, is_missing_ok=is_missing_ok)
             containers = list({item.id: item for item in found}.values())

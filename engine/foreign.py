@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,7 @@ from dnet.drivers import attachment
 from dnet.errors import DnetError, InvalidRequest, NotFound
 from dnet.leasing import Leasing
 from dnet.model import MODE_FOREIGN, Attachment, Container, Settings, StaticRoute
-from dnet.objects import Membership, Object
+from dnet.objects import Membership, Object, OvsBridge, OvsPort
 from dnet.reports import Report
 from dnet.rows import with_defaults
 from dnet.wires import Wires
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dnet.targets import Target
 
 SHORT_ID = 12
+Lacking = Callable[[Attachment], list[OvsPort]]
 
 
 class Refreshed(NamedTuple):
@@ -142,21 +143,23 @@ class Foreign:
 
     def _refresh_all(self, *, is_dry_run: bool) -> list[Refreshed]:
         done: list[Refreshed] = []
-        for item in self._store.containers():
+        containers = self._store.containers()
+        lacking = self._look_at_ports(containers)
+        for item in containers:
             if not (item.target or item.attachments or item.routes) or self._store.is_busy(item.id):
                 continue
             try:
-                done += self._refresh(item, is_dry_run=is_dry_run)
+                done += self._refresh(item, lacking, is_dry_run=is_dry_run)
             except DnetError as error:
                 done.append(Refreshed(label(item), error))
         return done
 
-    def _refresh(self, container: Container, *, is_dry_run: bool) -> list[Refreshed]:
+    def _refresh(self, container: Container, lacking: Lacking, *, is_dry_run: bool) -> list[Refreshed]:
         from dnet.targets import Standing, Target, resolve
 
         found = resolve(Target(**container.target)) if container.target else None
         if found is None or found.standing is Standing.SAME:
-            return self._mend(container, is_dry_run=is_dry_run)
+            return self._mend(container, lacking, is_dry_run=is_dry_run)
         if found.standing is Standing.CHANGED and found.target:
             if not is_dry_run:
                 self._attach_again(container, found.target)
@@ -170,9 +173,9 @@ class Foreign:
     def mend(self, container: Container) -> list[Refreshed]:
         """Make again the interfaces and routes of a container that are missing in it."""
         with self._store.mending_lock():
-            return self._mend(container, is_dry_run=False)
+            return self._mend(container, self._look_at_ports([container]), is_dry_run=False)
 
-    def _mend(self, container: Container, *, is_dry_run: bool) -> list[Refreshed]:
+    def _mend(self, container: Container, lacking: Lacking, *, is_dry_run: bool) -> list[Refreshed]:
         try:
             inside = self._wires.look_into(container)
         except NotFound:
@@ -187,7 +190,7 @@ class Foreign:
         ]
         names = {item.interface for item in lost} | {end.interface for end in ends}
         ways = [way for way in container.routes if way.interface in names or not _is_there(way, inside)]
-        strays = self._strays(wires)
+        strays = self._strays(wires, lacking)
         is_unleased = any(item.is_dhcp and not item.lease for item in wires if item not in lost)
         done = [Refreshed(str(item)) for item in strays]
         done += [Refreshed(f"interface {name} of {label(container)}") for name in sorted(names)]
@@ -238,7 +241,24 @@ class Foreign:
                 container = self._leasing.acquire(container, item, previous)
         return container
 
-    def _strays(self, wires: Iterable[Attachment]) -> list[Object]:
+    def _look_at_ports(self, containers: Iterable[Container]) -> Lacking:
+        """Look at Open vSwitch, once for all; return what tells which ports of an attachment it has not, or raises."""
+        wanted = [port for one in containers for item in one.attachments for port in attachment.ports(item)]
+        problem: DnetError | None = None
+        missing: list[OvsBridge | OvsPort] = []
+        try:
+            missing = self._writer.switches.missing(wanted)
+        except DnetError as error:
+            problem = error
+
+        def lacking(item: Attachment) -> list[OvsPort]:
+            if problem:
+                raise problem
+            return [port for port in attachment.ports(item) if port in missing]
+
+        return lacking
+
+    def _strays(self, wires: Iterable[Attachment], lacking: Lacking) -> list[Object]:
         """Return what makes host ends that their bridge has lost, one that was made anew say, its ports again."""
         found: list[Object] = []
         for item in wires:
@@ -246,7 +266,7 @@ class Foreign:
             if not link or link.index != item.host_index:
                 continue
             if item.kind == "ovs":
-                found += self._writer.switches.missing(list(attachment.ports(item)))
+                found += lacking(item)
             elif link.master != item.device_index:
                 found.append(
                     Membership(

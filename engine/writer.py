@@ -18,7 +18,7 @@ from dnet.apply import Applier, Group, lots
 from dnet.bpf import Bpf
 from dnet.errors import DnetError, InvalidRequest
 from dnet.kernel import Kernel
-from dnet.model import Attachment, Container, Endpoint, Network
+from dnet.model import Container, Network
 from dnet.nat import CHAINS, TABLE
 from dnet.nft import Nft
 from dnet.objects import File, MacEntry, Object, VlanEntry, VlanFilter, VlanProgram
@@ -342,10 +342,13 @@ class Writer:
         self.store.forget("container", [item.id for item in containers])
         self.update_hosts(lines)
 
-    def check_switch(self, interfaces: Iterable[Endpoint | Attachment]) -> None:
-        """Raise when some interfaces are on Open vSwitch, and that cannot be asked to remove them."""
+    def check_switch(self, containers: Iterable[Container]) -> None:
+        """Raise when an interface of some containers is on Open vSwitch, and that cannot be asked to remove it."""
         networks = self.store.networks_by_id()
-        kinds = {networks[it.network_id].driver if isinstance(it, Endpoint) else it.kind for it in interfaces}
+        kinds: set[str] = set()
+        for item in containers:
+            kinds.update(networks[end.network_id].driver for end in item.endpoints)
+            kinds.update(wire.kind for wire in item.attachments)
         if "ovs" in kinds:
             self.switches.check_within_reach()
 

@@ -255,6 +255,24 @@ def test_disconnected_by_force(lab: Ovs) -> None:
     assert len(lab.ports(device(host))) == 1
 
 
+def test_killed_while_attaching(ovs: Ovs) -> None:
+    """What a killed process had attached by half is taken away also when Open vSwitch is gone meanwhile."""
+    host = ovs.host
+    ovs.vsctl("add-br", "ovs0", "--", "set", "Bridge", "ovs0", f"datapath_type={DATAPATH}")
+    space = namespace(host, "x")
+    host.dnet("attach", "--bridge", "ovs0", "-i", "lan0", "/run/netns/x")
+    stop(ovs)
+    with contextlib.closing(sqlite3.connect(host.state_dir / "state.db")) as connection, connection:
+        connection.execute("UPDATE attachment SET phase = 'creating'")
+        connection.execute("UPDATE container SET phase = 'changing', owner = 'dead.1'")
+    host.dnet("create", "plain")
+    assert "lan0" not in space.run("ip", "link").stdout
+    assert host.rows("SELECT * FROM attachment") == []
+    start(ovs)
+    host.dnet("reconcile")
+    assert ovs.ports("ovs0") == []
+
+
 def test_killed_in_the_middle(lab: Ovs) -> None:
     """What a killed process had half removed goes with the next command, also when Open vSwitch is gone meanwhile."""
     host = lab.host
