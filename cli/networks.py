@@ -290,6 +290,9 @@ def disconnect(session: Session, network_name: str, name: str, *, force: bool, a
 @network.command()
 @click.argument("network_name", metavar="NETWORK")
 @click.argument("interface", metavar="INTERFACE")
+@click.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged.")
+@click.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
+@click.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
 @click.option("--undo", is_flag=True, help="Give the interface back all that it was.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, object by object.")
 @click.option("--confirm", "seconds", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Undo unless confirmed.")
@@ -300,6 +303,9 @@ def adopt(
     session: Session,
     network_name: str,
     interface: str,
+    vlan: str | None,
+    trunk: str | None,
+    native: str | None,
     seconds: float | None,
     *,
     undo: bool,
@@ -313,16 +319,26 @@ def adopt(
     With --confirm all of it goes back after so many seconds, or when this command or its terminal is gone, unless
     Enter is pressed before. `dnet restore` does it again after a reboot.
 
+    On a network that keeps VLANs apart it becomes a trunk of all VLANs with the network's own, that of gateway and
+    host, untagged, unless --vlan or --trunk says otherwise; said again with others, it is in those.
+
     \b
     Example:
       dnet network adopt --dry-run lan eth1
       dnet network adopt --confirm 60 lan eth1
+      dnet network adopt --trunk 101,102 --native 1 lan eth2
       dnet network adopt --undo lan eth1
     """
+    vlans = read_vlans(vlan=vlan, trunk=trunk, native=native)
+    if undo and vlans:
+        raise dnet.InvalidRequest(
+            "an interface that is given back is in no VLAN", object=interface, hint="leave it out"
+        )
     with session.open() as engine:
         if dry_run or session.is_plan:
-            plan = engine.plan_release if undo else engine.plan_adoption
-            render.objects(plan(network_name, interface), as_json=as_json)
+            undoing = engine.plan_release(network_name, interface) if undo else None
+            plan = undoing if undoing is not None else engine.plan_adoption(network_name, interface, vlans)
+            render.objects(plan, as_json=as_json)
             return 0
         if undo:
             changed = engine.release(network_name, interface)
@@ -330,14 +346,15 @@ def adopt(
             changed = engine.adopt(
                 network_name,
                 interface,
+                vlans=vlans,
                 is_sure=yes,
                 ask=_ask if sys.stdin.isatty() else None,
                 confirm_within_s=seconds or 0.0,
                 confirm=_is_confirmed,
             )
     if as_json:
-        render.document({"network": changed.name, "uplinks": list(changed.uplinks)})
-    if not undo and interface not in changed.uplinks:
+        render.document({"network": changed.name, "uplinks": [str(item) for item in changed.uplinks]})
+    if not undo and interface not in map(str, changed.uplinks):
         say(f"nobody confirmed it: {interface} has back what it had")
         return EXIT_INTERRUPTED
     return 0

@@ -62,7 +62,7 @@ def set_vlans(
 @render.json_option
 @click.pass_obj
 def ls(session: Session, *, as_json: bool) -> None:
-    """List ports of networks with VLANs: bridges themselves, where the gateway is, and containers.
+    """List ports of networks with VLANs: bridges themselves, where the gateway is, adopted interfaces, and containers.
 
     \b
     Example:
@@ -75,7 +75,7 @@ def ls(session: Session, *, as_json: bool) -> None:
         return
     rows = [
         (
-            item["container"] or "(gateway)",
+            item["container"] or f"({item['port']})",
             item["network"],
             item["interface"],
             str(item["vlan"] or ""),

@@ -6,23 +6,39 @@ far the adopting came. All of it happens under the lock of the networks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from dnet import nat, snapshots, uplink
-from dnet.errors import DnetError, NotFound
+from dnet import nat, rows, snapshots, uplink
+from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound, OvsError
 from dnet.interfaces import link_local
 from dnet.kernel import Kernel
-from dnet.model import Network
-from dnet.objects import Object
+from dnet.model import Network, PortVlans, Uplink
+from dnet.objects import Object, VlanFilter
+from dnet.reports import Link
 from dnet.rows import Adoption
 from dnet.snapshots import Snapshot
 from dnet.store import Store
 
+if TYPE_CHECKING:
+    from dnet.openvswitch import OpenVSwitch
+
+Group = Sequence[Object]
+
 
 class Changer(Protocol):
     """What an Applier does for adoptions."""
+
+    def make(self, items: Iterable[Object]) -> None:
+        """Make objects of the host's so, in their order."""
+
+    def put_back(self, items: Iterable[Object]) -> None:
+        """Make objects of the host's so again, each by itself."""
+
+    def change(self, before: Sequence[Group], after: Sequence[Group], *, is_undoing: bool = False) -> None:
+        """Turn objects into others."""
 
     def change_rules(self, before: Sequence[Object], after: Sequence[Object]) -> None:
         """Delete the nftables objects that only `before` has and create those of `after`."""
@@ -34,11 +50,22 @@ class Changer(Protocol):
 class Adoptions:
     """The host's interfaces in the hands of dnet."""
 
-    def __init__(self, store: Store, kernel: Kernel, changer: Changer, on_notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kernel: Kernel,
+        changer: Changer,
+        on_notice: Callable[[str], None],
+        port_of: Callable[[Network, Uplink], Group],
+        switch: Callable[[], OpenVSwitch],
+    ) -> None:
+        """`port_of` tells what makes an interface a port; `switch` is called where that is Open vSwitch's."""
         self._store = store
         self._kernel = kernel
         self._changer = changer
         self._notice = on_notice
+        self._port_of = port_of
+        self._switch = switch
 
     # Looking
 
@@ -49,7 +76,9 @@ class Adoptions:
         if bridge is None:
             sentence = f"bridge {network.device} of network {network.name} is gone"
             raise NotFound(sentence, object=network.device, hint="`dnet reconcile` makes it again")
+        switch_mac = self._switch_mac(network, interface)
         link = snapshots.check(report, interface, bridge, is_wireless=self._kernel.is_wireless(interface))
+        self._check_hooks(network, link)
         return snapshots.take(
             report,
             link,
@@ -58,37 +87,111 @@ class Adoptions:
             bridge_sysctls=self._kernel.sysctls(bridge.name, snapshots.SYSCTLS),
             spare=link_local(network.gateway6) if network.owns_device and network.gateway6 else None,
             # One interface's neighbours know the bridge by its address already.
-            takes_mac=not [name for name in network.uplinks if name != interface],
+            takes_mac=not [item for item in network.uplinks if item.interface != interface],
             boot=self._kernel.boot_id(),
+            switch_mac=switch_mac,
         )
+
+    def _switch_mac(self, network: Network, interface: str) -> str | None:
+        """Return the MAC address that Open vSwitch is told to give a bridge; None where that is a Linux bridge.
+
+        Raises when the interface is a port there already, unless dnet has made it one.
+        """
+        if network.driver != "ovs":
+            return None
+        switch = self._switch()
+        switch.prepare()
+        bridge, owner = switch.holder(interface) or (network.device, network.id)
+        if bridge != network.device:
+            hint = f"take it out first: ovs-vsctl del-port {bridge} {interface}"
+            raise Conflict(f"{interface} is in use by {bridge}, as a port of it", object=interface, hint=hint)
+        if owner != network.id:
+            hint = "containers of the network are on its LAN as it is"
+            sentence = f"{interface} cannot be adopted: it is a port of {bridge} already"
+            raise InvalidRequest(sentence, object=interface, hint=hint)
+        seen = switch.bridge(network.device)
+        return seen.mac if seen else ""
+
+    def _check_hooks(self, network: Network, link: Link) -> None:
+        """Raise when somebody has tc hooks where those are to be that keep VLANs apart."""
+        if network.vlan_backend != "bpf":
+            return
+        own = (link.index, *VlanFilter(link.name, link.index, "", network.device_index).blocks)
+        if any(item[0] == link.index and item != own for item in self._kernel.filtered()):
+            hint = f"remove them: tc qdisc del dev {link.name} clsact"
+            sentence = f"{link.name} cannot be adopted: somebody else's tc hooks are there (a clsact or ingress qdisc)"
+            raise Conflict(sentence, object=link.name, hint=hint)
+
+    def adopting(self, network: Network, snapshot: Snapshot, vlans: PortVlans | None) -> tuple[Object, ...]:
+        """Return what makes an interface a port of the network's bridge, in order."""
+        mac = snapshot.interface.mac if snapshot.takes_mac else ""
+        item = Uplink(interface=snapshot.interface.name, index=snapshot.interface.index, mac=mac, vlans=vlans)
+        hooks = self._kernel.filtered() if network.vlan_backend == "bpf" else set()
+        # They outlive a bridge that somebody has deleted.
+        port = [part for part in self._port_of(network, item) if not _is_among(part, hooks)]
+        return uplink.adopting(snapshot, port)
 
     def is_in_place(self, network: Network, interface: str) -> bool:
         """Whether an interface is a port of the network's bridge."""
+        if network.driver == "ovs":
+            return self._is_switched(network, interface)
         masters = self._kernel.masters()
         return masters.get(self._kernel.device_index(interface) or 0) == network.device_index
 
+    def _is_switched(self, network: Network, interface: str) -> bool:
+        """Whether Open vSwitch has an interface as a port of dnet's, and the bridge has what it was.
+
+        The database outlives a reboot and an interface, which its user has configured anew since.
+        """
+        adopted, index = self._store.adoption(interface), self._kernel.device_index(interface)
+        if not index or not adopted:
+            return False
+        snapshot = snapshots.read(adopted.snapshot)
+        is_as_it_was = (snapshot.boot, snapshot.interface.index) == (self._kernel.boot_id(), index)
+        return is_as_it_was and self._switch().holder(interface) == (network.device, network.id)
+
+    def placed(self, network: Network) -> Network:
+        """Return a network with those of its uplinks only that are ports of its bridge."""
+        return replace(network, uplinks=tuple(item for item in network.uplinks if self.is_in_place(network, str(item))))
+
     def missing(self) -> list[tuple[Adoption, Network]]:
-        """Return the adoptions that are on record and not in place, with their networks."""
+        """Return the adoptions that are on record and not in place, with their networks.
+
+        Those on an Open vSwitch that cannot be asked are left out.
+        """
         networks = self._store.networks_by_id()
         found = [(item, networks[item.network_id]) for item in self._store.adoptions() if item.phase == "ready"]
-        return [(item, network) for item, network in found if not self.is_in_place(network, item.interface)]
+        missing = []
+        for item, network in found:
+            with suppress(OvsError):
+                if not self.is_in_place(network, item.interface):
+                    missing.append((item, network))
+        return missing
 
     def removal(self, adopted: Adoption) -> tuple[Object, ...]:
-        """Return what gives an interface back, in order; nothing when a reboot has done that."""
+        """Return what gives an interface back, in order; what a reboot has done of it is left out."""
         snapshot = snapshots.now(snapshots.read(adopted.snapshot), self._kernel.report())
         network = self._store.networks_by_id()[adopted.network_id]
+        port = self._present(network, adopted.interface)
         if snapshot.boot != self._kernel.boot_id() and not self.is_in_place(network, adopted.interface):
-            return ()
-        return uplink.releasing(snapshot)
+            return tuple(item for item in uplink.parting(snapshot, port) if item.backend == "ovs")
+        return uplink.releasing(snapshot, port)
+
+    def _present(self, network: Network, interface: str) -> Group:
+        """Return what makes an adopted interface a port, those tc hooks left out that are not there."""
+        port = [part for item in network.uplinks if str(item) == interface for part in self._port_of(network, item)]
+        hooks = self._kernel.filtered() if any(isinstance(part, VlanFilter) for part in port) else set()
+        return [part for part in port if not isinstance(part, VlanFilter) or _is_among(part, hooks)]
 
     # Changing
 
-    def adopt(self, network: Network, snapshot: Snapshot, phase: str, owner: str) -> None:
+    def adopt(self, network: Network, snapshot: Snapshot, vlans: PortVlans | None, phase: str, owner: str) -> None:
         """Make an interface a port of a network's bridge, whole or not at all, and leave it in `phase`."""
-        row = Adoption(snapshot.interface.name, network.id, snapshots.text(snapshot), "creating", owner)
+        name, text = snapshot.interface.name, snapshots.text(snapshot)
+        row = Adoption(name, network.id, text, "creating", owner, rows.vlans_text(vlans))
         with self._store.write(is_intent=True):
             self._store.put_adoption(row)
-        self._move(network, snapshot, lambda: self._forget(row))
+        self._move(row, snapshot, lambda: self._forget(row))
         with self._store.write():
             self._store.put_adoption(row._replace(phase=phase, owner="" if phase == "ready" else owner))
         self._advise(network, snapshot)
@@ -96,7 +199,9 @@ class Adoptions:
     def restore(self, adopted: Adoption, network: Network, owner: str) -> None:
         """Make an interface that is on record a port again, from what it is now; what it was is then that."""
         older = snapshots.read(adopted.snapshot)
-        snapshot = self.snapshot(network, adopted.interface)
+        with suppress(DnetError):  # what cannot be put back is moved nevertheless, as `older` has it
+            self._changer.put_back(self.removal(adopted))
+        snapshot = replace(self.snapshot(network, adopted.interface), takes_mac=older.takes_mac)
         if snapshot.boot == older.boot:
             snapshot = snapshots.merged(snapshot, older)
         row = adopted._replace(snapshot=snapshots.text(snapshot), phase="restoring", owner=owner)
@@ -107,26 +212,44 @@ class Adoptions:
 
         with self._store.write(is_intent=True):
             self._store.put_adoption(row)
-        self._move(network, snapshot, keep)
+        self._move(row, snapshot, keep)
         with self._store.write():
             self._store.put_adoption(row._replace(phase="ready", owner=""))
 
-    def _move(self, network: Network, snapshot: Snapshot, afterwards: Callable[[], None]) -> None:
-        names = {*network.uplinks, snapshot.interface.name}
-        before = replace(network, uplinks=tuple(sorted(names - {snapshot.interface.name})))
-        after = replace(network, uplinks=tuple(sorted(names)))
+    def _move(self, row: Adoption, snapshot: Snapshot, afterwards: Callable[[], None]) -> None:
+        after = self._store.networks_by_id()[row.network_id]
+        before = _without(after, row.interface)
+        [item] = [item for item in after.uplinks if item not in before.uplinks]
 
         def back() -> None:
-            self._kernel.put_back(uplink.releasing(snapshot, is_rollback=True))
-            self._change_rules(after, before)
+            port = self._present(after, row.interface)
+            self._take_back(after, before, uplink.releasing(snapshot, port, is_rollback=True))
 
         try:
             self._change_rules(before, after)
-            for error in self._kernel.create([uplink.adopting(snapshot)]):
-                if error:
-                    raise error
+            self._changer.make(self.adopting(after, snapshot, item.vlans))
+            self._changer.change_rules(nat.uplink_objects(before), nat.uplink_objects(after))
         except BaseException as error:
             self._changer.undo_change(error, back, afterwards)
+            raise
+
+    def set_vlans(self, adopted: Adoption, vlans: PortVlans) -> None:
+        """Give an interface that is a port other VLANs, at one stroke where the bridge can."""
+        row = adopted._replace(vlans=rows.vlans_text(vlans))
+        network = self._store.networks_by_id()[adopted.network_id]
+        [item] = [item for item in network.uplinks if str(item) == adopted.interface]
+        before, after = self._port_of(network, item), self._port_of(network, replace(item, vlans=vlans))
+
+        def keep(found: Adoption) -> None:
+            with self._store.write():
+                self._store.put_adoption(found)
+
+        keep(row)
+        try:
+            self._changer.change([before], [after])
+        except BaseException as error:
+            back = lambda: self._changer.change([after], [before], is_undoing=True)  # noqa: E731
+            self._changer.undo_change(error, back, lambda: keep(adopted))
             raise
 
     def give_back(self, adopted: Adoption) -> None:
@@ -155,13 +278,16 @@ class Adoptions:
 
     def _undo(self, adopted: Adoption) -> None:
         network = self._store.networks_by_id()[adopted.network_id]
-        items = self.removal(adopted)
+        self._take_back(network, _without(network, adopted.interface), self.removal(adopted))
+
+    def _take_back(self, network: Network, left: Network, items: Group) -> None:
+        """Put back what makes a network's interface a port, the rules with it; what fails stops nothing behind it."""
         failure: DnetError | None = None
+        self._changer.change_rules(nat.uplink_objects(network), nat.uplink_objects(left))
         try:
-            self._kernel.put_back(items)
+            self._changer.put_back(items)
         except DnetError as error:
-            failure = error  # the rest is done all the same
-        left = replace(network, uplinks=tuple(name for name in network.uplinks if name != adopted.interface))
+            failure = error
         self._change_rules(network, left)
         if failure:
             raise failure
@@ -195,3 +321,11 @@ class Adoptions:
                     f"address {item.interface} ends in {item.lifetime_s} s; what renews it on {name} has to do so on "
                     f"{network.device}"
                 )
+
+
+def _without(network: Network, interface: str) -> Network:
+    return replace(network, uplinks=tuple(item for item in network.uplinks if str(item) != interface))
+
+
+def _is_among(item: Object, hooks: set[tuple[int, int, int]]) -> bool:
+    return isinstance(item, VlanFilter) and (item.index, *item.blocks) in hooks

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from contextlib import contextmanager
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, TypeVar
 
-from dnet import absences, files, nat
+from dnet import absences, files, messages, nat
 from dnet.background import Background
 from dnet.bpf import Bpf
 from dnet.errors import DnetError, KernelRefused, NotFound, OvsError, Unsupported
@@ -33,6 +34,7 @@ from dnet.objects import (
     Flows,
     JoinedSandbox,
     MacEntry,
+    Membership,
     MovedDevice,
     NftTable,
     NoBridgeFiltering,
@@ -41,6 +43,7 @@ from dnet.objects import (
     NoVlanFilter,
     Object,
     OvsBridge,
+    OvsMac,
     OvsPort,
     Sandbox,
     Veth,
@@ -360,6 +363,56 @@ class Applier:
                 raise error
         self._enter([items], set())
 
+    def make(self, items: Iterable[Object]) -> None:
+        """Make objects of the host's so, in their order; those of one backend that follow each other go together.
+
+        The first failure is raised; `put_back` of their absences takes back what was done.
+        """
+        for backend, group in _runs(items):
+            if backend == "bpf":
+                self.set_vlans([item for item in group if isinstance(item, VlanEntry)])
+            elif backend == "ovs":
+                with self._keeping(_of_kind(OvsMac, [group])) as macs:
+                    self._open_switch().create_ports(_of_kind(OvsPort, [group]), macs=macs)
+            else:
+                for error in self._kernel.create([group]):
+                    if error:
+                        raise error
+
+    def put_back(self, items: Iterable[Object]) -> None:
+        """Make objects of the host's so again, each by itself: what is so already is no failure.
+
+        Raises the first failure, when all of them have been tried.
+        """
+        problems: list[DnetError] = []
+        for backend, group in _runs(items):
+            try:
+                if backend == "bpf":
+                    self._forget_vlans(group)
+                elif backend == "ovs":
+                    with self._keeping(_of_kind(OvsMac, [group])) as macs:
+                        self._open_switch().release_ports(_of_kind(OvsPort, [group]), macs)
+                else:
+                    self._kernel.put_back(group)
+            except DnetError as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
+
+    @contextmanager
+    def _keeping(self, macs: Sequence[OvsMac]) -> Iterator[Sequence[OvsMac]]:
+        """Keep what is on the bridges' own devices while Open vSwitch gives them MAC addresses.
+
+        A tap, which it is in user space, has to be down for that (netdev_linux_set_etheraddr), and loses what needs it
+        to be up: IPv6 addresses, and routes.
+        """
+        report = self._kernel.report() if macs else None
+        try:
+            yield macs
+        finally:
+            links = [report.link(item.bridge) for item in macs] if report else []
+            self._kernel.put_back([item for link in links if report and link for item in messages.again(report, link)])
+
     def change_rules(self, before: Sequence[Object], after: Sequence[Object]) -> None:
         """Delete the nftables objects that only `before` has and create those of `after`, in one transaction."""
         old, new = set(before), set(after)
@@ -369,7 +422,7 @@ class Applier:
         """Take devices that stay out of VLANs: their memberships and filters, then entries that get no successor."""
         new = {item for group in made for item in group}
         old = [item for group in gone for item in group if item not in new]
-        devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge))}
+        devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge, Membership))}
         left = [item for item in old if getattr(item, "index", 0) in devices]
         absent: list[Object] = [NoBridgeVlans.instead(item) for item in left if isinstance(item, BridgeVlans)]
         absent += [NoBridgeFiltering.instead(item) for item in left if isinstance(item, BridgeFiltering)]
@@ -486,6 +539,10 @@ def _announced(group: Group) -> list[Announced]:
     """Return the announcements that have to wait for the group's ports of Open vSwitch."""
     has_ports = any(isinstance(item, OvsPort) for item in group)
     return [item for item in group if isinstance(item, Announced)] if has_ports else []
+
+
+def _runs(items: Iterable[Object]) -> list[tuple[str, list[Object]]]:
+    return [(backend, list(group)) for backend, group in groupby(items, lambda item: item.backend)]
 
 
 def _of(backend: str, groups: Sequence[Group]) -> list[Object]:

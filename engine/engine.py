@@ -212,6 +212,7 @@ class Engine:
         network: str,
         interface: str,
         *,
+        vlans: PortVlans | None = None,
         is_sure: bool = False,
         ask: Callable[[str], bool] | None = None,
         confirm_within_s: float = 0.0,
@@ -219,22 +220,25 @@ class Engine:
     ) -> Network:
         """Make an interface of the host's a port of a network's bridge; the bridge becomes what the interface was.
 
-        Its addresses, routes and MAC address move in one batch, all or nothing, and open connections go on. An
-        interface that is adopted already is left alone. One that carries a default route is moved only if the caller
-        `is_sure`, `ask` says yes to a question, or it is on trial: with `confirm_within_s`, a process of its own
-        gives it back when the time is over, or when this process ends, unless `confirm`, called with the seconds
-        when all is done, has returned True; then the network that is returned is without it.
+        Its addresses, routes and MAC address move in one batch, all or nothing, and open connections go on. On a
+        network that keeps VLANs apart it is in those of `vlans`, else a trunk of all of them with the network's own
+        untagged. An interface that is adopted already is left alone, but for its VLANs.
+
+        One that carries a default route, or whose untagged frames will not be in the host's VLAN, is moved only if
+        the caller `is_sure`, `ask` says yes to a question, or it is on trial: with `confirm_within_s`, a process of
+        its own gives it back when the time is over, or when this process ends, unless `confirm`, called with the
+        seconds when all is done, has returned True; then the network that is returned is without it.
         """
         trial = None
         if confirm_within_s > 0:
             if confirm is None:
                 raise InvalidRequest("without `confirm` nobody can confirm it", object=interface)
             trial = ((self._state_directory, self._run_directory), confirm_within_s, confirm)
-        return self._networks.adopt(network, interface, is_sure=is_sure, ask=ask, trial=trial)
+        return self._networks.adopt(network, interface, vlans, is_sure=is_sure, ask=ask, trial=trial)
 
-    def plan_adoption(self, network: str, interface: str) -> list[Object]:
+    def plan_adoption(self, network: str, interface: str, vlans: PortVlans | None = None) -> list[Object]:
         """Return what adopting an interface would do, in order, touching nothing."""
-        return self._networks.plan_adoption(network, interface)
+        return self._networks.plan_adoption(network, interface, vlans)
 
     def release(self, network: str, interface: str) -> Network:
         """Give back an adopted interface all that it was; what has been added to the bridge since stays there."""

@@ -215,7 +215,7 @@ class Kernel:
         found = set()
         for message in self._dump(RTM_GETQDISC, AF_UNSPEC):
             attributes = dict(pairs(message, 36))
-            if attributes.get(TCA_KIND, b"").startswith(b"clsact"):
+            if attributes.get(TCA_KIND, b"").startswith((b"clsact", b"ingress")):
                 ingress, egress = (number(attributes.get(key, b"")) for key in (TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK))
                 found.add((_index_of(message), ingress, egress))
         return found

@@ -7,7 +7,7 @@ report and sent again, and the settings that go with it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address
 
 from dnet.model import IPAddress, IPNetwork
@@ -22,6 +22,8 @@ from dnet.objects import (
     RouteMessage,
 )
 from dnet.reports import (
+    DADFAILED,
+    GENERATION_NONE,
     IFA_ADDRESS,
     IFA_LOCAL,
     IFF_UP,
@@ -42,9 +44,11 @@ from dnet.reports import (
     SCOPE_LINK,
     TABLE_LOCAL,
     TABLE_MAIN,
+    TENTATIVE,
     UNICAST,
     Link,
     Pair,
+    Report,
     Route,
     packed,
 )
@@ -82,11 +86,6 @@ def _link(link: Link, text: str, attributes: Iterable[Pair] = (), state: tuple[i
 def up(link: Link, *, is_up: bool = True) -> LinkMessage:
     """Return the administrative state of a device."""
     return _link(link, f"{'up' if is_up else 'down'} {link.name}", state=(IFF_UP if is_up else 0, IFF_UP))
-
-
-def port(link: Link, bridge: Link) -> LinkMessage:
-    """Return a device's being a port of a bridge."""
-    return _link(link, f"port {link.name} of {bridge.name}", [(IFLA_MASTER, u32(bridge.index))])
 
 
 def no_port(link: Link, bridge: Link) -> LinkMessage:
@@ -139,6 +138,28 @@ def address(item: ObservedAddress, origin: str, link: Link, flags: int, *, is_up
     return AddressMessage(
         link.name, link.index, "", RTM_NEWADDR, REPLACE if is_update else CREATE | EXCLUSIVE, body, text
     )
+
+
+def proved_address(item: ObservedAddress, origin: str, link: Link) -> Iterator[AddressMessage]:
+    """Yield an IPv6 address as it was seen: one that has proved unique is not to be proved so again.
+
+    A connection cannot wait for another second of that. The flags that it had come with a second message.
+    """
+    is_proved = not item.flags & (TENTATIVE | DADFAILED)
+    yield address(item, origin, link, item.flags | (NODAD if is_proved else 0))
+    if is_proved and not item.flags & NODAD:
+        yield address(item, origin, link, item.flags, is_update=True)
+
+
+def again(report: Report, link: Link) -> Iterator[Message | AdvertisedRoute]:
+    """Yield what a device has and loses by being down; what the kernel has made by itself, it makes again."""
+    makes_link_local = link.address_generation not in (None, GENERATION_NONE)
+    for item in reversed(report.addresses_of(link)):
+        if item.interface.version == 6 and not (makes_link_local and item.interface.is_link_local):  # noqa: PLR2004
+            yield from proved_address(item, link.name, link)
+    names = {item.index: item.name for item in report.links}
+    for found in sorted(report.routes_of(link), key=lambda item: -item.scope):
+        yield advertised(found, link) if found.is_advertised else route(found, link, link, names)
 
 
 def no_address(item: ObservedAddress, origin: str, link: Link) -> AddressMessage:

@@ -26,6 +26,7 @@ MAC_PATTERN = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest, and the largest an IPv4 packet can fill
 
 VID_MAX = 4094  # IEEE 802.1Q-2018, table 9-2: 0 is no VLAN, 4095 is reserved
+EVERY_VLAN = ((1, VID_MAX),)
 HOSTNAME_PATTERN = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?\Z")
 DOMAIN_CHARACTERS_MAX = 253  # RFC 1035, without the root's dot
 HOSTNAME_CHARACTERS_MAX = 64
@@ -262,6 +263,29 @@ class Status(Value):
 
 
 @frozen(kw_only=True)
+class Uplink(Value):
+    """An interface of the host's that is a port of a network's bridge, by its name and ifindex.
+
+    `mac` is the MAC address that the bridge has from it, or empty. `vlans` are those asked for.
+    """
+
+    interface: str
+    index: int
+    mac: str = ""
+    vlans: PortVlans | None = None
+
+    def __str__(self) -> str:
+        return self.interface
+
+    def vlans_on(self, network: Network) -> PortVlans | None:
+        """Return the VLANs of the port; None without VLANs.
+
+        Unless others were asked for, all of them, the host's untagged, as its frames were before.
+        """
+        return (self.vlans or PortVlans(trunk=EVERY_VLAN, native=network.vlan)) if network.vlan else None
+
+
+@frozen(kw_only=True)
 class Network(Value):
     """Endpoints that can reach each other. `device` is the bridge, `device_index` its ifindex.
 
@@ -272,7 +296,7 @@ class Network(Value):
     A bridge that `owns_device` is False of was there before the network, and stays; what in `found` was there too is
     not dnet's to remove: `gateway`, `gateway6`, `link_local`, `route_localnet`, `loopback_route`; `device_mac` is its
     MAC address, which would otherwise follow those of its ports. `uplinks` are interfaces of the host's that have
-    become ports of the bridge.
+    become ports of the bridge, by name.
     """
 
     id: str
@@ -301,7 +325,7 @@ class Network(Value):
     owns_device: bool = True
     device_mac: str = ""
     found: tuple[str, ...] = ()
-    uplinks: tuple[str, ...] = ()
+    uplinks: tuple[Uplink, ...] = ()
 
     @property
     def is_enclosed(self) -> bool:

@@ -27,6 +27,10 @@ SETS = {
     "enclosed": ("type ifname;", "those of them that nobody but containers is on"),
     "guests4": ("type ipv4_addr;", "containers among others: on bridges, or in subnets, that are not theirs alone"),
     "guests6": ("type ipv6_addr;", "the same for IPv6"),
+    "switched": (
+        "type ifname;",
+        "interfaces of the host's whose traffic Open vSwitch takes, and the host gets from it",
+    ),
     "within_network": ("type ifname . ifname;", "traffic that stays in one network whose containers may talk"),
     "apart": ("type ifname . ifname;", "traffic within one network whose containers may not talk"),
     "internal": ("type ifname;", "bridges of networks without access to the outside"),
@@ -73,6 +77,8 @@ CHAINS = {
             "iifname @bridges ip daddr 127.0.0.0/8 counter drop",
             "iifname @bridges ip saddr 127.0.0.0/8 counter drop",
             "iifname @enclosed icmpv6 type nd-router-advert counter drop",
+            # Open vSwitch in user space reads from a packet socket, which leaves the host's own stack its copy.
+            "iifname @switched counter drop",
         ),
     ),
     "publish": (
@@ -179,6 +185,13 @@ def network_objects(network: Network) -> tuple[Object, ...]:
     elif network.has_own_subnets:
         elements += _sources(network, network.subnet, network.subnet6)
     return tuple(elements)
+
+
+def uplink_objects(network: Network) -> tuple[Object, ...]:
+    """Return the elements that exist because interfaces are ports of `network`'s bridge, besides `network_objects`."""
+    if network.driver != "ovs":
+        return ()
+    return tuple(NatElement("switched", f'"{item}"') for item in network.uplinks)
 
 
 def _sources(network: Network, four: object, six: object) -> Iterator[NatElement]:

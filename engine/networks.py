@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from dnet import firewalls, reserve, uplink, wanted
+from dnet import firewalls, reserve, rows, wanted
 from dnet.background import Background
 from dnet.bridges import Taken
 from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
-from dnet.model import Network, check_interface
+from dnet.model import Network, PortVlans, check_interface
 from dnet.objects import Object
 from dnet.rows import Adoption
 from dnet.snapshots import Snapshot
@@ -103,12 +103,17 @@ class Networks:
 
     # Interfaces of the host's
 
-    def plan_adoption(self, reference: str, interface: str) -> list[Object]:
+    def plan_adoption(self, reference: str, interface: str, vlans: PortVlans | None) -> list[Object]:
         """Return what adopting an interface would send, in order, touching nothing."""
-        network, known = self._looked_up(reference, interface)
-        if known and self._writer.adoptions.is_in_place(network, interface):
-            return []
-        return list(uplink.adopting(self._snapshot(network, interface)))
+        network, known = self._looked_up(reference, interface, vlans)
+        adoptions = self._writer.adoptions
+        if known and adoptions.is_in_place(network, interface):
+            [item] = [item for item in network.uplinks if str(item) == interface]
+            old, new = (
+                wanted.uplink(network, replace(item, vlans=those)) for those in (item.vlans, vlans or item.vlans)
+            )
+            return [part for part in new if part not in old]
+        return list(adoptions.adopting(network, self._snapshot(network, interface), vlans))
 
     def plan_release(self, reference: str, interface: str) -> list[Object]:
         """Return what giving an interface back would send, in order, touching nothing."""
@@ -118,6 +123,7 @@ class Networks:
         self,
         reference: str,
         interface: str,
+        vlans: PortVlans | None,
         *,
         is_sure: bool,
         ask: Callable[[str], bool] | None,
@@ -128,24 +134,25 @@ class Networks:
         `trial` is where state and pins are, how many seconds to wait, and what tells whether all is well.
         """
         self._writer.prepare()
-        network, known = self._looked_up(reference, interface)
+        network, known = self._looked_up(reference, interface, vlans)
         if known and known.phase == "trial":  # whoever asks again confirms it
             self._confirm(interface)
             return self._store.network(network.id)
         if known and self._writer.adoptions.is_in_place(network, interface):
-            return network
+            return self._with_vlans(network, known, vlans)
         self._writer.mend_networks([network.name], with_advice=False)
         network = self._store.network(network.id)
         snapshot = self._snapshot(network, interface)
-        self._check_wanted(snapshot, is_sure=is_sure or bool(trial), ask=ask)
+        if not (is_sure or trial):
+            self._check_wanted(network, snapshot, vlans, ask)
         self._warn(network, snapshot)
         if trial is None:
-            self._adopt(network, interface, known, "ready")
+            self._adopt(network, interface, known, vlans, "ready")
             return self._store.network(network.id)
         directories, timeout_s, confirm = trial
         dog = Watchdog([*directories, interface, str(timeout_s)])
         try:
-            self._adopt(network, interface, known, "trial")
+            self._adopt(network, interface, known, vlans, "trial")
             is_confirmed = confirm(timeout_s) and self._confirm(interface)
         except BaseException as error:
             _take_back(dog, error)
@@ -159,15 +166,25 @@ class Networks:
                 raise KernelRefused(f"give {interface} back", 0, said)
         return self._store.network(network.id)
 
-    def _adopt(self, network: Network, interface: str, known: Adoption | None, phase: str) -> None:
+    def _with_vlans(self, network: Network, known: Adoption, vlans: PortVlans | None) -> Network:
+        """Give an adopted interface the VLANs that are asked for, if any are."""
+        if vlans is None:
+            return network
+        with self._store.network_lock():
+            self._writer.adoptions.set_vlans(known, vlans)
+        return self._store.network(network.id)
+
+    def _adopt(
+        self, network: Network, interface: str, known: Adoption | None, vlans: PortVlans | None, phase: str
+    ) -> None:
         adoptions, owner = self._writer.adoptions, self._store.new_owner()
         with self._store.network_lock():
             if adoptions.is_in_place(network, interface) and self._store.adoption(interface):
                 return  # another process has done it meanwhile
             if known and phase == "ready":
-                adoptions.restore(known, network, owner)
+                adoptions.restore(known._replace(vlans=rows.vlans_text(vlans) or known.vlans), network, owner)
             else:
-                adoptions.adopt(network, self._snapshot(network, interface), phase, owner)
+                adoptions.adopt(network, self._snapshot(network, interface), vlans, phase, owner)
         self._writer.make_way(is_thorough=False)
 
     def _confirm(self, interface: str) -> bool:
@@ -175,10 +192,16 @@ class Networks:
         with self._store.write():
             return self._store.move_adoption(interface, ["trial"], "ready")
 
-    def _looked_up(self, reference: str, interface: str) -> tuple[Network, Adoption | None]:
+    def _looked_up(
+        self, reference: str, interface: str, vlans: PortVlans | None = None
+    ) -> tuple[Network, Adoption | None]:
         """Return the network, and what is on record of the interface; raise when another network has that."""
         check_interface(interface)
         network = self._store.network(reference)
+        if vlans and not network.vlan:
+            hint = "leave the VLANs out, or make the network with --vlan"
+            sentence = f"network {network.name} keeps no VLANs apart, so that {interface} cannot be in any"
+            raise InvalidRequest(sentence, object=network.name, hint=hint)
         known = self._store.adoption(interface)
         if known and known.network_id != network.id:
             holder = self._store.networks_by_id()[known.network_id].name
@@ -191,28 +214,24 @@ class Networks:
             hint = "make the network without --internal"
             sentence = f"network {network.name} is internal, and {interface} would be its way out"
             raise InvalidRequest(sentence, object=network.name, hint=hint)
-        if network.vlan:
-            hint = "use a network that knows no VLANs"
-            sentence = f"network {network.name} keeps VLANs apart, and {interface} would be in none"
-            raise InvalidRequest(sentence, object=network.name, hint=hint)
-        if network.driver == "ovs":
-            hint = f"`ovs-vsctl add-port {network.device} {interface}` makes it a port, which dnet leaves alone"
-            sentence = f"network {network.name} is on Open vSwitch, which dnet moves no interfaces to"
-            raise InvalidRequest(sentence, object=network.name, hint=hint)
         return self._writer.adoptions.snapshot(network, interface)
 
-    def _check_wanted(self, snapshot: Snapshot, *, is_sure: bool, ask: Callable[[str], bool] | None) -> None:
+    def _check_wanted(
+        self, network: Network, snapshot: Snapshot, vlans: PortVlans | None, ask: Callable[[str], bool] | None
+    ) -> None:
         """Raise unless somebody wants it, when this host may become unreachable by it."""
-        if is_sure or not snapshot.carries_default:
+        name, untagged = snapshot.interface.name, vlans.untagged if vlans else network.vlan
+        if untagged != network.vlan and snapshot.has_addresses:
+            place = f"in VLAN {untagged}" if untagged else "in no VLAN"
+            why = f"untagged frames on {name} will be {place}, and this host's addresses in VLAN {network.vlan}"
+        elif snapshot.carries_default:
+            why = f"{name} carries the default route, and moving it may cut this host off"
+        else:
             return
-        name = snapshot.interface.name
         if ask is None:
-            raise InvalidRequest(
-                f"{name} carries the default route, and moving it may cut this host off",
-                object=name,
-                hint="--confirm 60 takes it back unless somebody presses Enter in time; --yes does it at once",
-            )
-        if not ask(f"{name} carries the default route, and moving it may cut this host off. Move it?"):
+            hint = "--confirm 60 takes it back unless somebody presses Enter in time; --yes does it at once"
+            raise InvalidRequest(why, object=name, hint=hint)
+        if not ask(f"{why}. Move it?"):
             raise InvalidRequest(f"{name} stays as it is", object=name)
 
     def _warn(self, network: Network, snapshot: Snapshot) -> None:
@@ -233,7 +252,7 @@ class Networks:
         self._writer.prepare()
         network, adopted = self._adopted(reference, interface)
         self._give_back(adopted, ("creating", "trial", "ready"))
-        return replace(network, uplinks=tuple(name for name in network.uplinks if name != interface))
+        return replace(network, uplinks=tuple(item for item in network.uplinks if str(item) != interface))
 
     def release_unconfirmed(self, interface: str) -> None:
         """Give an interface back unless somebody has confirmed that it shall stay."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from dnet.model import IPAddress, IPInterface, IPNetwork, PortVlans
+from dnet.model import EVERY_VLAN, IPAddress, IPInterface, IPNetwork, PortVlans
 from dnet.values import Value, frozen
 
 # VLANs, each pair the first and the last of some that follow each other.
@@ -655,6 +655,19 @@ class VlanEntry(Object):
 
 
 @frozen
+class NoVlanEntry(VlanEntry):
+    """The absence of the entry of a device's index."""
+
+    @classmethod
+    def instead(cls, item: VlanEntry) -> NoVlanEntry:
+        """Return the absence of this entry."""
+        return cls(item.device, item.index, item.vlans)
+
+    def __str__(self) -> str:
+        return f"no {VlanEntry.__str__(self)}"
+
+
+@frozen
 class VlanFilter(Device):
     """The tc hooks of a bridge's port, or of the bridge itself, at which the bridge's VlanPrograms work.
 
@@ -784,7 +797,9 @@ class OvsPort(Object):
             return cls(port, bridge, owner, 0, (), 0, is_protected)
         tag, native = (0 if vid == untagged else vid for vid in (vlans.access, vlans.native))
         trunks = () if vlans.access else vlans.trunk or SILENT
-        if vlans.native and not native:
+        if vlans.native and vlans.trunk == EVERY_VLAN:  # what is untagged is in one of them
+            trunks = ALL_VLANS
+        elif vlans.native and not native:
             trunks = ((0, 0), *trunks)
         return cls(port, bridge, owner, tag, trunks, native, is_protected)
 
@@ -798,3 +813,29 @@ class OvsPort(Object):
             "protected" if self.is_protected else "",
         ]
         return ", ".join(filter(None, parts))
+
+
+@frozen
+class NoOvsPort(OvsPort):
+    """The absence of a port."""
+
+    @classmethod
+    def instead(cls, item: OvsPort) -> NoOvsPort:
+        """Return the absence of this port."""
+        return cls(item.port, item.bridge, item.owner, item.tag, item.trunks, item.native, item.is_protected)
+
+    def __str__(self) -> str:
+        return f"no port {self.port} on Open vSwitch bridge {self.bridge}"
+
+
+@frozen
+class OvsMac(Object):
+    """The MAC address that Open vSwitch is told to give a bridge's own device; empty for one of its ports' choice."""
+
+    backend: ClassVar[str] = "ovs"
+    bridge: str
+    mac: str
+
+    def __str__(self) -> str:
+        what = f"MAC address {self.mac}" if self.mac else "no MAC address of its own"
+        return f"{what} on Open vSwitch bridge {self.bridge}"

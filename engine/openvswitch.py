@@ -13,10 +13,11 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound, OvsError, Unsupported
-from dnet.objects import ALL_VLANS, OvsBridge, OvsPort, VlanRanges
+from dnet.objects import ALL_VLANS, OvsBridge, OvsMac, OvsPort, VlanRanges
 from dnet.ovsdb import DATABASE, ConnectionLost, Operation, Ovsdb, Refusal, SwitchAbsent
 
 MARK = "dnet"  # the key in external_ids; its value is the object's owner
+HWADDR = "hwaddr"  # the key in a bridge's other_config
 NETDEV, SYSTEM = "netdev", "system"
 MODULE_PATH = "/sys/module/openvswitch"
 # ovs-vswitchd closes a packet socket for each port that goes, 13 ms apiece, in the thread that also forwards: so few
@@ -40,11 +41,15 @@ class Switch(NamedTuple):
 
 
 class SeenBridge(NamedTuple):
-    """A bridge that there is; `owner` is empty when it is not dnet's, `tag` that of its own port, or 0."""
+    """A bridge that there is; `owner` is empty when it is not dnet's, `tag` that of its own port, or 0.
+
+    `mac` is the MAC address that its own port is to have, empty where that is one of the others' ports'.
+    """
 
     datapath_type: str
     owner: str
     tag: int
+    mac: str = ""
 
 
 class OpenVSwitch:
@@ -108,10 +113,29 @@ class OpenVSwitch:
         """Return what there is of a bridge, dnet's or not."""
         where = [["name", "==", name]]
         bridges, ports = self._select(
-            [("Bridge", where, ["datapath_type", "external_ids"]), ("Port", where, ["tag"])], f"look at bridge {name}"
+            [("Bridge", where, ["datapath_type", "external_ids", "other_config"]), ("Port", where, ["tag"])],
+            f"look at bridge {name}",
         )
         tag = next((_number(row["tag"]) for row in ports), 0)
-        return next((SeenBridge(row["datapath_type"] or SYSTEM, _owner(row), tag) for row in bridges), None)
+        found = (
+            SeenBridge(row["datapath_type"] or SYSTEM, _owner(row), tag, _map(row["other_config"]).get(HWADDR, ""))
+            for row in bridges
+        )
+        return next(found, None)
+
+    def holder(self, port: str) -> tuple[str, str] | None:
+        """Return the bridge that has a port of this name, and whose mark the port carries; None when there is none."""
+        rows, bridges = self._select(
+            [
+                ("Port", [["name", "==", port]], ["_uuid", "external_ids"]),
+                ("Bridge", EVERYTHING, ["name", "ports"]),
+            ],
+            f"look at port {port}",
+        )
+        found = (
+            (item["name"], _owner(row)) for row in rows for item in bridges if row["_uuid"][1] in _uuids(item["ports"])
+        )
+        return next(found, None)
 
     def port_names(self, bridge: str) -> list[str]:
         """Return the ports of a bridge, dnet's or not, without its own."""
@@ -191,12 +215,14 @@ class OpenVSwitch:
         if any(map(_has_device, ours)):
             self._database.require_switch(what)  # or the devices would stay
         if ours:
-            self._remove(_mutation(DATABASE, "bridges", "delete", list(ours.values())), what)
+            self._remove([_mutation(DATABASE, "bridges", "delete", list(ours.values()))], what)
 
     # Ports
 
-    def create_ports(self, ports: Sequence[OvsPort], *, keep_going: bool = False) -> list[DnetError | None]:
-        """Create ports in one transaction, and return an error or None for each.
+    def create_ports(
+        self, ports: Sequence[OvsPort], *, keep_going: bool = False, macs: Sequence[OvsMac] = ()
+    ) -> list[DnetError | None]:
+        """Create ports in one transaction, bridges' MAC addresses set in the same; return an error or None for each.
 
         Without `keep_going` the first failure is raised and no port is left; with it, those that failed are removed.
         A port that exists under the same owner's mark is made what it should be.
@@ -204,7 +230,7 @@ class OpenVSwitch:
         if not ports:
             return []
         try:
-            errors = self._write_ports(ports, keep_going=keep_going)
+            errors = self._write_ports(ports, macs, keep_going=keep_going)
             left = {item.port: item for item in ports if item.port not in errors}
             for name, words in self._errors(left).items():
                 reason = words or "ovs-vswitchd has not taken it, and its log says why"
@@ -218,11 +244,13 @@ class OpenVSwitch:
         self.delete_ports([item for item in ports if item.port in errors])
         return [errors.get(item.port) for item in ports]
 
-    def _write_ports(self, ports: Sequence[OvsPort], *, keep_going: bool) -> dict[str, DnetError]:
+    def _write_ports(
+        self, ports: Sequence[OvsPort], macs: Sequence[OvsMac], *, keep_going: bool
+    ) -> dict[str, DnetError]:
         """Write the rows, at first as if there were none of them; return whose names are taken."""
         what = f"create {ports[0]}" + (f" and {len(ports) - 1} more" if len(ports) > 1 else "")
         try:
-            self._database.change(_port_operations(ports, ()), what)
+            self._database.change([*_port_operations(ports, ()), *_mac_operations(macs)], what)
         except ConnectionLost:
             pass  # it may have been run
         except Refusal as refusal:
@@ -242,7 +270,7 @@ class OpenVSwitch:
             raise next(iter(errors.values()))
         left = [item for item in ports if item.port not in errors]
         if left:
-            self._database.change(_port_operations(left, owners), what)
+            self._database.change([*_port_operations(left, owners), *_mac_operations(macs)], what)
         return errors
 
     def delete_ports(self, ports: Sequence[OvsPort], on_progress: Callable[[int], None] | None = None) -> None:
@@ -257,9 +285,16 @@ class OpenVSwitch:
             if on_progress:
                 on_progress(done + start)
             some = [row["_uuid"] for row in rows[start : start + DELETE_TOGETHER]]
-            self._remove(_mutation("Bridge", "ports", "delete", some), f"delete {len(rows)} ports")
+            self._remove([_mutation("Bridge", "ports", "delete", some)], f"delete {len(rows)} ports")
         if on_progress:
             on_progress(len(ports))
+
+    def release_ports(self, ports: Sequence[OvsPort], macs: Sequence[OvsMac]) -> None:
+        """Delete ports, as `delete_ports` does, and in the same transaction say which MAC addresses bridges have."""
+        owners = {item.port: item.owner for item in ports}
+        some = [row["_uuid"] for row in self._rows(owners) if _owner(row) == owners[row["name"]]]
+        operations = [_mutation("Bridge", "ports", "delete", some)] if some else []
+        self._remove([*operations, *_mac_operations(macs)], f"delete {', '.join(map(str, ports))}")
 
     def set_vlans(self, ports: Sequence[OvsPort]) -> None:
         """Give ports that exist their tag, trunks and native VLAN, all or none; NotFound names one that is missing."""
@@ -308,10 +343,10 @@ class OpenVSwitch:
         except ConnectionLost:
             self._database.change(operations, what)
 
-    def _remove(self, operation: Operation, what: str) -> None:
+    def _remove(self, operations: Sequence[Operation], what: str) -> None:
         """Take rows away. An ovs-vswitchd that does not run will not miss them when it starts."""
         with suppress(SwitchAbsent):
-            self._repeat([operation], what)
+            self._repeat(operations, what)
 
 
 _DATAPATH_HINT = "the kernel's datapath (system) needs its module openvswitch; netdev works on every kernel"
@@ -397,7 +432,7 @@ def _bridge_update(item: OvsBridge) -> list[Operation]:
 
 def _bridge_columns(item: OvsBridge) -> dict[str, Any]:
     # Without an address of its own the device would take its lowest port's; in-band control is for controllers.
-    config = {"hwaddr": item.mac, "disable-in-band": "true"}
+    config = {HWADDR: item.mac, "disable-in-band": "true"}
     return {
         "datapath_type": item.datapath_type,
         "fail_mode": "standalone",
@@ -448,6 +483,21 @@ def _port_operations(ports: Sequence[OvsPort], existing: Collection[str]) -> lis
     return [*checks, *rows, *joins]
 
 
+def _mac_operations(macs: Sequence[OvsMac]) -> list[Operation]:
+    return [
+        {
+            "op": "mutate",
+            "table": "Bridge",
+            "where": [["name", "==", item.bridge]],
+            "mutations": [
+                ["other_config", "delete", ["set", [HWADDR]]],
+                *([["other_config", "insert", _as_map({HWADDR: item.mac})]] if item.mac else []),
+            ],
+        }
+        for item in macs
+    ]
+
+
 def _port_update(item: OvsPort) -> Operation:
     return {"op": "update", "table": "Port", "where": [["name", "==", item.port]], "row": _port_columns(item)}
 
@@ -483,7 +533,7 @@ def _mutation(
 def _observed_bridge(row: _Row, members: Iterable[_Row], mtus: Mapping[str, Any]) -> OvsBridge:
     name = row["name"]
     tag = next((_number(port["tag"]) for port in members if port["name"] == name), 0)
-    mac = _map(row["other_config"]).get("hwaddr", "")
+    mac = _map(row["other_config"]).get(HWADDR, "")
     return OvsBridge(name, _owner(row), row["datapath_type"], mac, _number(mtus.get(name, EMPTY_SET)), tag)
 
 

@@ -33,6 +33,7 @@ from dnet.model import (
     Process,
     Settings,
     StaticRoute,
+    Uplink,
 )
 from dnet.ports import PortMapping
 
@@ -72,8 +73,9 @@ class LeftBehind(NamedTuple):
 class Adoption(NamedTuple):
     """An interface that is, or is being made, a port of a network's bridge; `snapshot` is uplink's.
 
-    The phase `trial` is that of one which goes back unless somebody confirms it, `restoring` that of one which is
-    being made again, and remembered whether it succeeds or not.
+    `vlans` are those asked for, as `vlans_text` writes them. The phase `trial` is that of one which goes
+    back unless somebody confirms it, `restoring` that of one which is being made again, and remembered whether it
+    succeeds or not.
     """
 
     interface: str
@@ -81,9 +83,20 @@ class Adoption(NamedTuple):
     snapshot: str
     phase: str
     owner: str
+    vlans: str = ""
 
 
-def network(row: Row, uplinks: Iterable[str] = ()) -> Network:
+def uplink(row: Row) -> Uplink:
+    """Return the uplink of an adoption's row, of whose snapshot `device_index`, `mac` and `takes_mac` are columns."""
+    return Uplink(
+        interface=row["interface"],
+        index=row["device_index"] or 0,
+        mac=row["mac"] if row["takes_mac"] else "",
+        vlans=_vlans(row["vlans"]) if row["vlans"] else None,
+    )
+
+
+def network(row: Row, uplinks: Iterable[Uplink] = ()) -> Network:
     """Return the network of a row."""
     return Network(
         id=row["id"],

@@ -73,12 +73,14 @@ CREATE TABLE adoption (
     snapshot TEXT NOT NULL, phase TEXT NOT NULL, owner TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-# Bridges of Open vSwitch among those that were made, by their mark; and what is left in its database of what is gone.
+# Bridges of Open vSwitch among those that were made, by their mark; what is left in its database of what is gone; and
+# the VLANs of adopted interfaces.
 _SCHEMA_3 = """
 ALTER TABLE made_bridge ADD COLUMN mark TEXT NOT NULL DEFAULT '';
 CREATE TABLE left_behind (
     name TEXT NOT NULL, mark TEXT NOT NULL, bridge TEXT NOT NULL, connection TEXT NOT NULL, PRIMARY KEY (name, mark)
 ) WITHOUT ROWID;
+ALTER TABLE adoption ADD COLUMN vlans TEXT NOT NULL DEFAULT '';
 """
 # What each version adds to the one before.
 SCHEMAS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)

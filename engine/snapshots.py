@@ -30,7 +30,8 @@ class Snapshot(Value):
     others of the same kind before them, through other devices; those in `ahead` have some behind them only. `displaced`
     are addresses of the bridge that the interface's replace. An index 0 is that of a device which is gone. `sysctls`
     are net.ipv6.conf's, `bridge_subnets` the primary IPv4 addresses', `bridge_learned` what routers had taught the
-    host on the bridge already. `boot` is the id of the running system.
+    host on the bridge already. `boot` is the id of the running system. `switch_mac` is the MAC address that the
+    bridge had in Open vSwitch's database, empty for none, and None where it is a Linux bridge.
     """
 
     interface: Link
@@ -47,6 +48,12 @@ class Snapshot(Value):
     names: Mapping[int, str] = field(default_factory=dict)
     takes_mac: bool = True
     boot: str = ""
+    switch_mac: str | None = None
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether the host is reached by the interface from further than its own wire."""
+        return any(not item.interface.ip.is_link_local for item in self.addresses)
 
     @property
     def carries_default(self) -> bool:
@@ -123,6 +130,7 @@ def take(
     spare: IPInterface | None,
     takes_mac: bool,
     boot: str,
+    switch_mac: str | None = None,
 ) -> Snapshot:
     """Return a snapshot of two devices.
 
@@ -160,6 +168,7 @@ def take(
         names={item.index: item.name for item in report.links if item.index in used},
         takes_mac=takes_mac,
         boot=boot,
+        switch_mac=switch_mac,
     )
 
 
@@ -267,6 +276,7 @@ def read(stored: str) -> Snapshot:
         names={int(index): name for index, name in fields["names"].items()},
         takes_mac=fields["takes_mac"],
         boot=fields["boot"],
+        switch_mac=fields.get("switch_mac"),
     )
 
 

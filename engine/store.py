@@ -37,6 +37,7 @@ from dnet.model import (
     Network,
     PortVlans,
     StaticRoute,
+    Uplink,
 )
 from dnet.ports import PortMapping
 from dnet.rows import Adoption
@@ -63,6 +64,12 @@ _OWN = f"{_READY} AND c.mode <> '{MODE_FOREIGN}'"
 _PORTS = "SELECT p.* FROM port_mapping p JOIN container c ON c.id = p.container_id"
 _ATTACHMENTS = "SELECT a.* FROM attachment a JOIN container c ON c.id = a.container_id"
 _ROUTES = "SELECT r.* FROM route r JOIN container c ON c.id = r.container_id"
+# Of a snapshot, what a bridge's description needs.
+_UPLINKS = """
+SELECT network_id, interface, vlans, json_extract(snapshot, '$.interface.index') AS device_index,
+    json_extract(snapshot, '$.interface.mac') AS mac, json_extract(snapshot, '$.takes_mac') AS takes_mac
+FROM adoption ORDER BY interface
+"""
 _LINKS = (
     """SELECT c.id AS container_id, c.name AS parent, l.alias, l.child, c.number, l.position
     FROM container c JOIN link l ON l.parent_id = c.id""",
@@ -368,10 +375,10 @@ class Store:
 
     def _networks(self, where: str, parameters: Sequence[Any] = ()) -> list[Network]:
         found = self._query(f"SELECT * FROM network {where}", parameters)
-        uplinks: dict[str, list[str]] = {}
-        for row in self._query("SELECT network_id, interface FROM adoption ORDER BY interface"):
-            uplinks.setdefault(row[0], []).append(row[1])
+        uplinks: dict[str, list[Uplink]] = {}
         with self._decoding():
+            for row in self._query(_UPLINKS):
+                uplinks.setdefault(row["network_id"], []).append(rows.uplink(row))
             return [rows.network(row, uplinks.get(row["id"], ())) for row in found]
 
     def insert_network(self, network: Network, owner: str) -> None:
@@ -437,7 +444,7 @@ class Store:
 
     def put_adoption(self, item: Adoption) -> None:
         """Insert or replace what is remembered of an interface; inside a transaction."""
-        self._connection.execute("INSERT OR REPLACE INTO adoption VALUES (?, ?, ?, ?, ?)", item)
+        self._connection.execute("INSERT OR REPLACE INTO adoption VALUES (?, ?, ?, ?, ?, ?)", item)
 
     def move_adoption(self, interface: str, phases: Sequence[str], phase: str, owner: str = "") -> bool:
         """Give an adoption another phase if it is in one of some; return whether it was. Inside a transaction."""

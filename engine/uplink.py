@@ -7,18 +7,27 @@ reported. The order is argued for in docs/decisions/0011-adopting.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from dnet import messages
 from dnet.messages import SETTINGS
 from dnet.model import IPAddress, IPNetwork
-from dnet.objects import Message, Object, Sysctl
+from dnet.objects import (
+    Message,
+    NoOvsPort,
+    NoVlanEntry,
+    NoVlanFilter,
+    Object,
+    OvsMac,
+    OvsPort,
+    Sysctl,
+    VlanEntry,
+    VlanFilter,
+)
 from dnet.reports import (
     DADFAILED,
     GENERATION_NONE,
-    NODAD,
     PROTOCOL_KERNEL,
-    TENTATIVE,
     Address,
     Link,
     Route,
@@ -30,71 +39,126 @@ from dnet.snapshots import LEARNING, Snapshot
 _LEFT = {"forwarding", "mc_forwarding", "bc_forwarding", "route_localnet", "arp_notify", "tag", "medium_id"}
 CARRIED = tuple(name for name in SETTINGS if name not in _LEFT)
 
+ARP_SILENT = 8  # of arp_ignore: no answer, for whatever address
+
 Key = tuple[IPNetwork, int, IPAddress | None]
 
 
-def adopting(snapshot: Snapshot) -> tuple[Object, ...]:
-    """Return what makes the interface a port of the bridge, and the bridge what the interface was."""
-    return tuple(_adopting(snapshot))
+def adopting(snapshot: Snapshot, port: Sequence[Object]) -> tuple[Object, ...]:
+    """Return what makes the interface a port of the bridge, by the objects of `port`, and the bridge what it was."""
+    return tuple(_adopting(snapshot, port))
 
 
-def _adopting(snapshot: Snapshot) -> Iterator[Object]:
+def _adopting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
     interface, bridge = snapshot.interface, snapshot.bridge
+    # In the map first, so that all messages go out together.
+    yield from (item for item in port if item.backend == "bpf")
     yield from _sysctls(snapshot, _wanted_sysctls(snapshot))
     values = _wanted_settings(snapshot)
     if values:
         yield messages.settings(bridge, values)
+    if _is_switched(snapshot):
+        # Which takes some time: the host goes on by the interface, and sends and hears by the bridge from then on.
+        yield from port
+        if snapshot.takes_mac:
+            yield OvsMac(bridge.name, interface.mac)
     yield from _leaving(snapshot, interface)
     if interface.address_generation not in (None, GENERATION_NONE):
         yield messages.address_generation(interface, GENERATION_NONE)
-    yield messages.port(interface, bridge)
+    if not _is_switched(snapshot):
+        yield from (item for item in port if item.backend == "kernel")
     if not interface.is_up:
         yield messages.up(interface)
-    if interface.mtu < bridge.mtu:
-        yield messages.mtu(bridge, interface.mtu)
-    if _changes_mac(snapshot):
-        yield messages.mac(bridge, interface.mac)
+    if not _is_switched(snapshot):
+        yield from _becoming(interface, bridge, takes_mac=_changes_mac(snapshot))
+    elif _deafens(snapshot):
+        yield messages.settings(interface, {"arp_ignore": ARP_SILENT})
     for item in snapshot.displaced:
         yield messages.no_address(item, bridge.name, bridge)
     yield from _arriving(snapshot, bridge)
 
 
-def releasing(snapshot: Snapshot, *, is_rollback: bool = False) -> tuple[Object, ...]:
-    """Return what makes everything as the snapshot says it was; for a rollback, however far the adopting came."""
-    return tuple(_releasing(snapshot, is_rollback=is_rollback))
+def _becoming(interface: Link, bridge: Link, *, takes_mac: bool) -> Iterator[Message]:
+    """Yield what of the interface a Linux bridge has to have; one of Open vSwitch gets it from that."""
+    if interface.mtu < bridge.mtu:
+        yield messages.mtu(bridge, interface.mtu)
+    if takes_mac:
+        yield messages.mac(bridge, interface.mac)
 
 
-def _releasing(snapshot: Snapshot, *, is_rollback: bool) -> Iterator[Object]:
+def releasing(snapshot: Snapshot, port: Sequence[Object], *, is_rollback: bool = False) -> tuple[Object, ...]:
+    """Return what makes everything as the snapshot says it was; for a rollback, however far the adopting came.
+
+    `port` are the objects that make the interface a port, those tc hooks left out that are not there.
+    """
+    return tuple(_releasing(snapshot, port, is_rollback=is_rollback))
+
+
+def parting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
+    """Yield what ends the interface's being a port, and nothing else."""
+    for item in port:
+        if isinstance(item, OvsPort):
+            yield NoOvsPort.instead(item)
+    if snapshot.switch_mac is not None and snapshot.takes_mac:
+        yield OvsMac(snapshot.bridge.name, snapshot.switch_mac)
+    if not snapshot.interface.index:
+        return
+    if snapshot.bridge.index and not _is_switched(snapshot):
+        yield messages.no_port(snapshot.interface, snapshot.bridge)
+    yield from (NoVlanFilter.instead(item) for item in port if isinstance(item, VlanFilter))
+
+
+def _releasing(snapshot: Snapshot, port: Sequence[Object], *, is_rollback: bool) -> Iterator[Object]:
     interface, bridge = snapshot.interface, snapshot.bridge
     if bridge.index:
         yield from _leaving(snapshot, bridge)
-        if interface.index:
-            yield messages.no_port(interface, bridge)
-        if interface.mtu != bridge.mtu:
+    if interface.index and _is_switched(snapshot):
+        yield from _regaining(snapshot, is_rollback=is_rollback)
+    yield from parting(snapshot, port)
+    if bridge.index:
+        if interface.mtu != bridge.mtu and not _is_switched(snapshot):
             yield messages.mtu(bridge, bridge.mtu)
-        if _changes_mac(snapshot):
+        if _changes_mac(snapshot) and not _is_switched(snapshot):
             yield messages.mac(bridge, bridge.mac)
         for item in snapshot.displaced:
             yield messages.address(item, bridge.name, bridge, item.flags)
         values = _wanted_settings(snapshot)
         if values:
             yield messages.settings(bridge, {name: _setting(bridge, name) for name in values})
-    if interface.index:
+    if interface.index and not _is_switched(snapshot):
         yield from _regaining(snapshot, is_rollback=is_rollback)
     if bridge.index:
         before = {name: snapshot.bridge_sysctls[name] for name in _wanted_sysctls(snapshot)}
         yield from _sysctls(snapshot, dict(reversed(before.items())))
+    yield from (NoVlanEntry.instead(item) for item in port if isinstance(item, VlanEntry))
 
 
 def _regaining(snapshot: Snapshot, *, is_rollback: bool) -> Iterator[Object]:
     interface = snapshot.interface
     if is_rollback:
         yield from _leaving(snapshot, interface)
+    if _deafens(snapshot):
+        yield messages.settings(interface, {"arp_ignore": _setting(interface, "arp_ignore")})
     if interface.address_generation not in (None, GENERATION_NONE):
         yield messages.address_generation(interface, interface.address_generation or 0)
     if not interface.is_up:
         yield messages.up(interface, is_up=False)
     yield from _arriving(snapshot, interface)
+
+
+def _is_switched(snapshot: Snapshot) -> bool:
+    """Whether the bridge is Open vSwitch's."""
+    return snapshot.switch_mac is not None
+
+
+def _deafens(snapshot: Snapshot) -> bool:
+    """Whether the interface has to stop answering ARP.
+
+    What Open vSwitch reads in user space, the host's own stack gets as well; of IP, the table drops that.
+    """
+    position = SETTINGS.index("arp_ignore")
+    known = snapshot.interface.settings
+    return _is_switched(snapshot) and position < len(known) and known[position] != ARP_SILENT
 
 
 def _changes_mac(snapshot: Snapshot) -> bool:
@@ -151,11 +215,7 @@ def _arriving(snapshot: Snapshot, link: Link) -> Iterator[Object]:
         if address.interface.version == 4:  # noqa: PLR2004
             yield messages.address(address, interface.name, link, address.flags)
         elif not address.flags & DADFAILED or link.index == interface.index:
-            # It has proved unique already, and a connection cannot wait for another second of proving.
-            is_proved = not address.flags & (TENTATIVE | DADFAILED)
-            yield messages.address(address, interface.name, link, address.flags | (NODAD if is_proved else 0))
-            if is_proved and not address.flags & NODAD:
-                yield messages.address(address, interface.name, link, address.flags, is_update=True)
+            yield from messages.proved_address(address, interface.name, link)
     yield from _corrections(snapshot, link)
     for item, is_last in _explicit(snapshot, link):
         if not item.is_advertised:

@@ -142,36 +142,31 @@ def vlan_document(vlans: PortVlans | None) -> int | Document | None:
 def vlan_rows(containers: Iterable[Container], networks: Iterable[Network]) -> list[Document]:
     """Return the ports of networks with VLANs, and the VLANs of each."""
     known = {net.id: net for net in networks}
-    rows = [
-        {
-            "container": "",
-            "network": net.name,
-            "interface": net.device,
-            "vlan": net.vlan,
-            "trunk": "",
-            "native": 0,
-            "backend": net.vlan_backend,
-        }
-        for net in known.values()
-        if net.vlan
-    ]
+    rows = []
+    for net in known.values():
+        if net.vlan:
+            rows.append(_vlan_row("gateway", "", net, net.device, PortVlans(access=net.vlan)))
+        rows += [_vlan_row("uplink", "", net, str(item), item.vlans_on(net)) for item in net.uplinks if net.vlan]
     for item in containers:
         for end in item.endpoints:
             net = known[end.network_id]
-            vlans = end.vlans_on(net)
-            if vlans:
-                rows.append(
-                    {
-                        "container": item.name,
-                        "network": net.name,
-                        "interface": end.interface,
-                        "vlan": vlans.access,
-                        "trunk": vlans.trunk_text,
-                        "native": vlans.native,
-                        "backend": net.vlan_backend,
-                    }
-                )
+            if net.vlan:
+                rows.append(_vlan_row("container", item.name, net, end.interface, end.vlans_on(net)))
     return rows
+
+
+def _vlan_row(port: str, container: str, network: Network, interface: str, vlans: PortVlans | None) -> Document:
+    known = vlans or PortVlans()
+    return {
+        "port": port,
+        "container": container,
+        "network": network.name,
+        "interface": interface,
+        "vlan": known.access,
+        "trunk": known.trunk_text,
+        "native": known.native,
+        "backend": network.vlan_backend,
+    }
 
 
 def attached_interfaces(container: Container) -> list[Attachment | Endpoint]:
@@ -244,7 +239,8 @@ def network_document(network: Network, containers: Iterable[Container]) -> Docum
         "Labels": dict(network.labels),
         "Containers": members,
         "Segments": [{"Device": network.device, "Endpoints": len(members)}],
-        "Uplinks": list(network.uplinks),
+        "Uplinks": [str(item) for item in network.uplinks],
+        "UplinkVlans": {str(item): str(vlans) for item in network.uplinks if (vlans := item.vlans_on(network))},
     }
 
 

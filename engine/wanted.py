@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 
 from dnet import etcfiles, interfaces, nat
 from dnet.drivers import attachment, bridge, ovs
-from dnet.model import MODE_FOREIGN, MODE_HOST, Container, Endpoint, Link, Network
-from dnet.objects import Directory, File, NftTable, Object, Symlink
+from dnet.model import MODE_FOREIGN, MODE_HOST, Container, Endpoint, Link, Network, Uplink
+from dnet.objects import Directory, File, NftTable, Object, Symlink, VlanEntry, VlanFilter
 
 # Where `ip netns` looks for names (iproute2's NETNS_RUN_DIR).
 NAME_DIRECTORY = "/run/netns"
@@ -35,6 +35,9 @@ class Driver(Protocol):
 
     def port_vlans(self, net: Network, end: Endpoint) -> Iterable[Object]:
         """Return what, apart from the port, says which VLANs it passes."""
+
+    def uplink(self, net: Network, item: Uplink) -> Group:
+        """Return what makes an interface of the host's a port of the network's bridge."""
 
 
 DRIVERS: Mapping[str, Driver] = {"bridge": bridge, "ovs": ovs}
@@ -129,10 +132,21 @@ def ports(net: Network, members: Iterable[Container], present: Collection[int]) 
     )
 
 
+def uplink(net: Network, item: Uplink) -> Group:
+    """Return what makes an interface of the host's a port of a network's bridge."""
+    return DRIVERS[net.driver].uplink(net, item)
+
+
+def uplinks(net: Network) -> Group:
+    """Return that for all that a network has adopted."""
+    return tuple(part for item in net.uplinks for part in uplink(net, item))
+
+
 def vlans(networks: Iterable[Network], containers: Iterable[Container]) -> Group:
     """Return what keeps VLANs apart at all Linux bridges: the programs and the entries of the VLAN map."""
     known = {net.id: net for net in networks}
     found = [item for net in known.values() for item in DRIVERS[net.driver].vlans(net)]
+    found += [item for net in known.values() for item in uplinks(net) if isinstance(item, (VlanEntry, VlanFilter))]
     for item in containers:
         for end in item.endpoints:
             net = known[end.network_id]
@@ -145,7 +159,7 @@ def rules(networks: Iterable[Network], containers: Iterable[Container]) -> Group
     known = {net.id: net for net in networks}
     found: list[Object] = [NftTable()]
     for net in known.values():
-        found += nat.network_objects(net)
+        found += [*nat.network_objects(net), *nat.uplink_objects(net)]
     members = {item.name: item for item in containers}
     for item in members.values():
         found += container_rules(item, known, members)

@@ -56,7 +56,7 @@ class Writer:
         self._bpf = Bpf(f"{run_directory}/bpf")
         self.switches = Switches(store, kernel, switch)
         self.applier = Applier(kernel, nft, self._all_rules, self._bpf, self._all_vlans, self.switches.open)
-        self.adoptions = Adoptions(store, kernel, self.applier, on_notice)
+        self.adoptions = Adoptions(store, kernel, self.applier, on_notice, wanted.uplink, self.switches.open)
         self._is_prepared = False
         self._is_table_seen = False
 
@@ -128,6 +128,7 @@ class Writer:
     def _missing_of(self, wanted_here: Group) -> list[Object]:
         entries = self._bpf.ports() if any(isinstance(item, VlanEntry) for item in wanted_here) else {}
         filtered = self.kernel.filtered() if wanted_here else set()
+        masters = self.kernel.masters() if wanted_here else {}
         stay = self.kernel.mac_entries() if wanted_here else set()
         # Of two ports with one MAC, one can have it.
         macs = {item.mac for item in wanted_here if isinstance(item, MacEntry) and (item.index, item.mac) in stay}
@@ -137,7 +138,9 @@ class Writer:
                 case VlanEntry():
                     return entries.get(item.index) != item.vlans
                 case VlanFilter():
-                    return (item.index, *item.blocks) not in filtered and self.kernel.is_device(item.index, item.device)
+                    is_of_bridge = item.bridge_index in {item.index, masters.get(item.index)}
+                    is_there = (item.index, *item.blocks) in filtered
+                    return is_of_bridge and not is_there and self.kernel.is_device(item.index, item.device)
                 case MacEntry():
                     return item.mac not in macs and self.kernel.is_device(item.index, item.device)
                 case _:
@@ -147,9 +150,11 @@ class Writer:
 
     def mend_vlans(self) -> None:
         """Put what is missing of that in place again, the programs included."""
-        wanted_here = self._all_vlans()
-        missing = self._missing_of(wanted_here)
-        if missing:
+        if not self.missing_vlans():
+            return
+        with self.store.network_lock():  # under which interfaces become ports, and programs come to them first
+            wanted_here = self._all_vlans()
+            missing = self._missing_of(wanted_here)
             self.applier.set_vlans([item for item in wanted_here if isinstance(item, VlanEntry)])
             hooks = [item for item in missing if isinstance(item, VlanFilter)]
             bridges = {item.bridge_index for item in hooks if item.index == item.bridge_index}
@@ -234,7 +239,8 @@ class Writer:
             ports = wanted.ports(network, self.store.containers_on(network.id), strays)
             if network.driver == "ovs":
                 own = wanted.network(network, is_first=False) if self.is_made(network) else ()
-                ports = tuple(self.switches.missing((*own, *ports)))
+                ports = (*own, *wanted.uplinks(self.adoptions.placed(network)), *ports)
+                ports = tuple(self.switches.missing(ports))
             found += ports
         if found and not is_dry_run:
             self.applier.join(found)
@@ -243,11 +249,11 @@ class Writer:
     def keep_vlans_apart(self, reference: str, backend: str = "") -> None:
         """Make a network one whose ports are in VLANs, all that are there already in its gateway's."""
         with self.store.network_lock():
-            network = self.store.network(reference)
+            network = self.adoptions.placed(self.store.network(reference))
             if network.vlan:
                 return
-            if not network.is_enclosed and network.driver != "ovs":
-                hint = "VLANs need a bridge that nobody but the network's containers is on"
+            if not network.owns_device and network.driver != "ovs":
+                hint = "VLANs need a bridge of dnet's own"
                 raise InvalidRequest(f"network {network.name} cannot keep VLANs apart", object=network.name, hint=hint)
             aware = replace(
                 network,
@@ -266,6 +272,8 @@ class Writer:
                     lambda: self._forget_vlan(network),
                 )
                 raise
+        for item in aware.uplinks:
+            self.notice(f"interface {item} passes VLANs of network {network.name} from now on: {item.vlans_on(aware)}")
 
     def _forget_vlan(self, network: Network) -> None:
         with self.store.write():
@@ -277,7 +285,7 @@ class Writer:
         networks, host, peers = self.store.networks_by_id(), self.host_files(), self.peers(members)
         groups = [
             [
-                wanted.network(net, is_first=False),
+                (*wanted.network(net, is_first=False), *wanted.uplinks(net)),
                 *(wanted.container(item, {**networks, net.id: net}, host, peers) for item in members),
             ]
             for net in (before, after)

@@ -10,6 +10,7 @@ import pytest
 from dnet import bridges, messages, nat
 from dnet.drivers import bridge
 from dnet.errors import InvalidRequest, NotFound
+from dnet.model import Uplink
 from dnet.objects import Addition, Bridge, LinkMessage, NatElement, Up
 from dnet.reports import Link, Report
 from dnet.specs import NetworkSpec
@@ -172,7 +173,7 @@ def elements(network, *members) -> set[str]:
 
 @pytest.mark.parametrize(
     "given",
-    [{"owns_device": False}, {"uplinks": ("eth1",)}, {"found": ("gateway",)}],
+    [{"owns_device": False}, {"uplinks": (Uplink(interface="eth1", index=3),)}, {"found": ("gateway",)}],
     ids=lambda given: next(iter(given)),
 )
 def test_guests(given):

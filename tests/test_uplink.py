@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_interface
 from typing import Any
@@ -14,7 +15,22 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from dnet import messages, reports, snapshots, uplink
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
-from dnet.objects import AddressMessage, AdvertisedRoute, LinkMessage, Message, RouteMessage, Sysctl
+from dnet.model import EVERY_VLAN, PortVlans
+from dnet.objects import (
+    AddressMessage,
+    AdvertisedRoute,
+    LinkMessage,
+    Membership,
+    Message,
+    NoOvsPort,
+    Object,
+    OvsMac,
+    OvsPort,
+    RouteMessage,
+    Sysctl,
+    VlanEntry,
+    VlanFilter,
+)
 from dnet.reports import Address, Link, Report, Route
 from dnet.snapshots import Snapshot
 
@@ -24,6 +40,19 @@ BRIDGE = Link(index=70, name="br0", kind="bridge", mac="02:42:0a:01:00:01", addr
 ETH2 = Link(index=4, name="eth2", mac="02:00:00:00:00:02")
 SYSCTLS = {"accept_ra": "1", "forwarding": "0", "ndisc_notify": "0", "autoconf": "1", "disable_ipv6": "0"}
 PERMANENT, SECONDARY, NODAD, TENTATIVE, DADFAILED, NOPREFIXROUTE = 0x80, 0x01, 0x02, 0x40, 0x08, 0x200
+
+
+PORT = (Membership("eth1", 3, "", master="br0", master_index=70),)
+
+
+def adopting(snapshot: Snapshot, port: Sequence[Object] = PORT) -> tuple[Object, ...]:
+    """Return what makes eth1 a port of br0."""
+    return uplink.adopting(snapshot, port)
+
+
+def releasing(snapshot: Snapshot, port: Sequence[Object] = PORT, *, is_rollback: bool = False) -> tuple[Object, ...]:
+    """Return what gives eth1 back."""
+    return uplink.releasing(snapshot, port, is_rollback=is_rollback)
 
 
 def encoded(kind: type, number: int, fields: dict[str, Any], attributes: list[tuple[str, Any]]) -> bytes:
@@ -119,7 +148,7 @@ SNAPSHOT = taken(report(ADDRESSES, ROUTES))
 
 def test_order_of_adopting():
     """Routes go first, then addresses, each in reverse; the port, the MAC, then addresses, near routes, far routes."""
-    assert phrases(uplink.adopting(SNAPSHOT)) == [
+    assert phrases(adopting(SNAPSHOT)) == [
         "accept_ra=2 on br0",
         "ndisc_notify=1 on br0",
         "arp_notify=1 on br0",
@@ -146,7 +175,7 @@ def test_order_of_adopting():
 
 def test_order_of_releasing():
     """Giving back is the same the other way round: all off the bridge, no port, the old MAC, all on the interface."""
-    assert phrases(uplink.releasing(SNAPSHOT)) == [
+    assert phrases(releasing(SNAPSHOT)) == [
         "no route default via 2001:db8::2 dev br0 metric 90",
         "no route default via 192.0.2.2 dev br0 metric 100",
         "no route 198.18.0.1/32 dev br0",
@@ -173,14 +202,14 @@ def test_order_of_releasing():
 
 def test_rollback_clears_the_interface_first():
     """What is still on the interface goes too, however much that is, so that what is added comes in the old order."""
-    plain, rollback = (phrases(uplink.releasing(SNAPSHOT, is_rollback=flag)) for flag in (False, True))
+    plain, rollback = (phrases(releasing(SNAPSHOT, is_rollback=flag)) for flag in (False, True))
     added = [item for item in rollback if item not in plain]
-    assert added == [item for item in phrases(uplink.adopting(SNAPSHOT)) if item.startswith(("no route", "no address"))]
+    assert added == [item for item in phrases(adopting(SNAPSHOT)) if item.startswith(("no route", "no address"))]
 
 
 def sent(snapshot: Snapshot, start: str) -> Any:
     """Return what pyroute2 reads in the one message of adopting whose phrase begins so."""
-    [item] = [item for item in uplink.adopting(snapshot) if str(item).startswith(start)]
+    [item] = [item for item in adopting(snapshot) if str(item).startswith(start)]
     assert isinstance(item, Message)
     return decoded(item)
 
@@ -258,7 +287,7 @@ def test_multipath():
         (4, 0, 0, "172.30.0.2"),
     ]
     assert "route 10.8.0.0/16 nexthop via 192.0.2.2 dev br0 nexthop via 172.30.0.2 dev eth2" in phrases(
-        uplink.adopting(snapshot)
+        adopting(snapshot)
     )
 
 
@@ -277,10 +306,10 @@ def test_routers_are_advertised_again():
         "default6", gateway="fe80::1", priority=1024, protocol=9, pref=1, cacheinfo={"rta_expires": 180000}
     )
     snapshot = taken(report([address("fe80::10/64")], [original]))
-    [item] = [item for item in uplink.adopting(snapshot) if isinstance(item, AdvertisedRoute)]
+    [item] = [item for item in adopting(snapshot) if isinstance(item, AdvertisedRoute)]
     assert (str(item.gateway), item.metric, item.preference, item.expires_s) == ("fe80::1", 1024, 1, 1800)
     assert (item.device, item.index) == ("br0", 70)
-    [gone] = [item for item in uplink.releasing(snapshot) if str(item).startswith("no route default")]
+    [gone] = [item for item in releasing(snapshot) if str(item).startswith("no route default")]
     assert decoded(gone)["proto"] == 0  # whoever the kernel says has made it by then
 
 
@@ -292,14 +321,14 @@ def test_subnet_routes_are_the_kernels():
     plain = taken(
         report([address("192.0.2.10/24")], [route("192.0.2.0/24", protocol=2, scope=253, prefsrc="192.0.2.10")])
     )
-    assert not [item for item in phrases(uplink.adopting(plain)) if "route" in item]
+    assert not [item for item in phrases(adopting(plain)) if "route" in item]
     bare = taken(
         report(
             [address("192.0.2.10/24", flags=PERMANENT | NOPREFIXROUTE)],
             [route("192.0.2.0/24", protocol=2, scope=253, prefsrc="192.0.2.10", priority=100)],
         )
     )
-    assert [item for item in phrases(uplink.adopting(bare)) if item.startswith("route")] == [
+    assert [item for item in phrases(adopting(bare)) if item.startswith("route")] == [
         "route 192.0.2.0/24 dev br0 src 192.0.2.10 metric 100"
     ]
 
@@ -307,9 +336,9 @@ def test_subnet_routes_are_the_kernels():
 def test_subnet_route_that_somebody_has_removed():
     """A route that comes with an address, and was not there, is taken away again."""
     snapshot = taken(report([address("192.0.2.10/24"), address("2001:db8::10/64")]))
-    added = phrases(uplink.adopting(snapshot))
+    added = phrases(adopting(snapshot))
     assert added[-2:] == ["no route 192.0.2.0/24 dev br0", "no route 2001:db8::/64 dev br0"]
-    assert phrases(uplink.releasing(snapshot))[-4:-2] == [
+    assert phrases(releasing(snapshot))[-4:-2] == [
         "no route 192.0.2.0/24 dev eth1",
         "no route 2001:db8::/64 dev eth1",
     ]
@@ -340,7 +369,7 @@ def test_subnet_that_the_bridge_has_too():
             ],
         )
     )
-    there, back = phrases(uplink.adopting(snapshot)), phrases(uplink.releasing(snapshot))
+    there, back = phrases(adopting(snapshot)), phrases(releasing(snapshot))
     assert "route 10.1.0.0/16 dev br0 src 10.1.0.9" in there
     assert "no route 10.1.0.0/16 dev br0 src 10.1.0.9" in back
 
@@ -351,7 +380,7 @@ def test_order_among_routes_of_one_kind():
     behind = [route("10.11.0.0/16", index=4, priority=5), route("10.11.0.0/16", priority=5)]
     snapshot = taken(report([], [*before, *behind]))
     append = 0x800
-    flags = {str(item): item.flags & append for item in uplink.adopting(snapshot) if isinstance(item, RouteMessage)}
+    flags = {str(item): item.flags & append for item in adopting(snapshot) if isinstance(item, RouteMessage)}
     assert flags["route 10.10.0.0/16 dev br0 metric 5"] == 0
     assert flags["route 10.11.0.0/16 dev br0 metric 5"] == append
 
@@ -361,9 +390,7 @@ def test_order_among_routes_of_one_kind():
 
 def test_proved_addresses_are_used_at_once():
     """An IPv6 address that has proved unique is not asked for again; its own flags come right behind."""
-    items = [
-        item for item in uplink.adopting(taken(report([address("2001:db8::1/64")]))) if "2001:db8::1/64 " in str(item)
-    ]
+    items = [item for item in adopting(taken(report([address("2001:db8::1/64")]))) if "2001:db8::1/64 " in str(item)]
     made = [item for item in items if item.kind == 20]
     assert [decoded(item).get_attr("IFA_FLAGS") & NODAD for item in made] == [NODAD, 0]
 
@@ -372,9 +399,9 @@ def test_unproved_addresses():
     """One that is being proved goes on being so; one that is somebody else's comes back, but is not on the bridge."""
     asked = address("2001:db8::1/64", flags=PERMANENT | TENTATIVE)
     snapshot = taken(report([asked, address("2001:db8::2/64", flags=PERMANENT | TENTATIVE | DADFAILED)]))
-    there = [item for item in phrases(uplink.adopting(snapshot)) if item.startswith("address")]
+    there = [item for item in phrases(adopting(snapshot)) if item.startswith("address")]
     assert there == ["address 2001:db8::1/64 on br0"]
-    back = [item for item in phrases(uplink.releasing(snapshot)) if item.startswith("address")]
+    back = [item for item in phrases(releasing(snapshot)) if item.startswith("address")]
     assert back == ["address 2001:db8::2/64 on eth1", "address 2001:db8::1/64 on eth1"]
 
 
@@ -386,8 +413,8 @@ def test_settings_go_along():
     values = dict.fromkeys(messages.SETTINGS, 0) | {"rp_filter": 2, "route_localnet": 1, "forwarding": 1}
     own = replace(ETH1, settings=tuple(values.values()))
     snapshot = replace(taken(report()), interface=own)
-    assert "rp_filter=2, arp_notify=1 on br0" in phrases(uplink.adopting(snapshot))
-    assert "rp_filter=0, arp_notify=0 on br0" in phrases(uplink.releasing(snapshot))
+    assert "rp_filter=2, arp_notify=1 on br0" in phrases(adopting(snapshot))
+    assert "rp_filter=0, arp_notify=0 on br0" in phrases(releasing(snapshot))
 
 
 @pytest.mark.parametrize(
@@ -397,7 +424,7 @@ def test_learning_goes_along(accept_ra, forwarding, expected):
     """The host learns from routers on the bridge exactly if it did on the interface, also when it forwards one day."""
     sysctls = {**SYSCTLS, "accept_ra": accept_ra, "forwarding": forwarding}
     snapshot = taken(report(), sysctls=sysctls, takes_mac=False)
-    found = [(item.key, item.value) for item in uplink.adopting(snapshot) if isinstance(item, Sysctl)]
+    found = [(item.key, item.value) for item in adopting(snapshot) if isinstance(item, Sysctl)]
     assert found == [("accept_ra", expected)]
 
 
@@ -412,21 +439,21 @@ def test_learning_goes_along(accept_ra, forwarding, expected):
 def test_mtu(own, bridges, there, back):
     """The bridge's MTU is not above the interface's while that is its port."""
     snapshot = replace(taken(report()), interface=replace(ETH1, mtu=own), bridge=replace(BRIDGE, mtu=bridges))
-    assert [item for item in phrases(uplink.adopting(snapshot)) if item.startswith("MTU")] == there
-    assert [item for item in phrases(uplink.releasing(snapshot)) if item.startswith("MTU")] == back
+    assert [item for item in phrases(adopting(snapshot)) if item.startswith("MTU")] == there
+    assert [item for item in phrases(releasing(snapshot)) if item.startswith("MTU")] == back
 
 
 def test_second_interface_leaves_the_mac():
     """The bridge keeps the MAC address of the interface that was adopted first."""
     snapshot = taken(report(), takes_mac=False)
-    assert not [item for item in phrases((*uplink.adopting(snapshot), *uplink.releasing(snapshot))) if "MAC" in item]
+    assert not [item for item in phrases((*adopting(snapshot), *releasing(snapshot))) if "MAC" in item]
 
 
 def test_interface_that_is_down():
     """It comes up as a port, and goes down again before it gets its addresses back."""
     snapshot = replace(taken(report([address("192.0.2.10/24")])), interface=replace(ETH1, flags=0))
-    assert "up eth1" in phrases(uplink.adopting(snapshot))
-    back = phrases(uplink.releasing(snapshot))
+    assert "up eth1" in phrases(adopting(snapshot))
+    back = phrases(releasing(snapshot))
     assert back.index("down eth1") < back.index("address 192.0.2.10/24 on eth1")
 
 
@@ -434,10 +461,46 @@ def test_displaced_address():
     """dnet's own link-local address, which may be a router's, leaves the bridge for the interface's, and comes back."""
     spare = address("fe80::1/64", index=70, flags=PERMANENT | NODAD)
     snapshot = taken(report([address("fe80::10/64"), spare]), spare=ip_interface("fe80::1/64"))
-    assert "no address fe80::1/64 on br0" in phrases(uplink.adopting(snapshot))
-    assert "address fe80::1/64 nodad on br0" in phrases(uplink.releasing(snapshot))
+    assert "no address fe80::1/64 on br0" in phrases(adopting(snapshot))
+    assert "address fe80::1/64 nodad on br0" in phrases(releasing(snapshot))
     alone = taken(report([address("192.0.2.10/24"), spare]), spare=ip_interface("fe80::1/64"))
     assert alone.displaced == ()
+
+
+# VLANs, and Open vSwitch
+
+
+def test_programs_come_first():
+    """A port's VLANs are in the map before anything, its hooks on it before it is a port; they go after that."""
+    vlans = PortVlans(trunk=EVERY_VLAN, native=1)
+    hooks = VlanFilter("eth1", 3, "", bridge_index=70)
+    port = (VlanEntry("eth1", 3, vlans), hooks, *PORT)
+    there = phrases(adopting(SNAPSHOT, port))
+    assert there[0] == "trunk 1-4094 native 1 on eth1"
+    assert there.index("no address 192.0.2.10/24 on eth1") < there.index("VLAN filter on eth1")
+    assert there.index("VLAN filter on eth1") + 1 == there.index("port eth1 of br0")
+    back = phrases(releasing(SNAPSHOT, port))
+    assert back.index("no port eth1 of br0") + 1 == back.index("no VLAN filter on eth1")
+    assert back.index("no VLAN filter on eth1") < back.index("address 192.0.2.10/24 on eth1")
+    assert back[-1] == "no trunk 1-4094 native 1 on eth1"
+
+
+def test_port_of_open_vswitch():
+    """It is a port, and gives the bridge its MAC address, in one go and while it still is what it was."""
+    port = OvsPort("eth1", "br0", "net-1", 1, (), 0, is_protected=False)
+    snapshot = replace(SNAPSHOT, switch_mac="")
+    there = adopting(snapshot, [port])
+    position = there.index(port)
+    assert there[position + 1] == OvsMac("br0", ETH1.mac)
+    words = phrases(there)
+    assert position < words.index("no address 192.0.2.10/24 on eth1") < words.index("arp_ignore=8 on eth1")
+    assert not [item for item in words if item.startswith(("port eth1 of", "MTU"))]
+    back = releasing(snapshot, [port])
+    position = back.index(NoOvsPort.instead(port))
+    assert back[position + 1] == OvsMac("br0", "")
+    words = phrases(back)
+    assert words.index("arp_ignore=0 on eth1") < words.index("address 192.0.2.10/24 on eth1") < position
+    assert not [item for item in words if item.startswith("no port eth1 of")]
 
 
 # Later
@@ -445,7 +508,7 @@ def test_displaced_address():
 
 def test_memory():
     """What is remembered as text is what it was."""
-    full = replace(SNAPSHOT, behind=(1,), ahead=(0,), names={4: "eth2"}, displaced=(ADDRESSES[2],))
+    full = replace(SNAPSHOT, behind=(1,), ahead=(0,), names={4: "eth2"}, displaced=(ADDRESSES[2],), switch_mac="")
     assert snapshots.read(snapshots.text(full)) == full
 
 
@@ -453,13 +516,13 @@ def test_devices_with_other_indexes():
     """Giving back goes by the indexes that devices have by then; a device that is gone is left out."""
     now = Report([replace(ETH1, index=9), replace(BRIDGE, index=71)], [], [])
     found = snapshots.now(SNAPSHOT, now)
-    assert {item.index for item in uplink.releasing(found)} == {9, 71}
-    [item] = [item for item in uplink.releasing(found) if str(item).startswith("route default via 192.0.2.2")]
+    assert {item.index for item in releasing(found)} == {9, 71}
+    [item] = [item for item in releasing(found) if str(item).startswith("route default via 192.0.2.2")]
     assert decoded(item).get_attr("RTA_OIF") == 9
     without = snapshots.now(SNAPSHOT, Report([replace(BRIDGE, index=71)], [], []))
-    assert not [item for item in phrases(uplink.releasing(without)) if "eth1" in item]
+    assert not [item for item in phrases(releasing(without)) if "eth1" in item]
     alone = snapshots.now(SNAPSHOT, Report([ETH1], [], []))
-    assert not [item for item in phrases(uplink.releasing(alone)) if "br0" in item]
+    assert not [item for item in phrases(releasing(alone)) if "br0" in item]
 
 
 def test_lifetimes_that_went_on():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dnet import interfaces, ipam, messages, nat
-from dnet.model import Container, Endpoint, Network, PortVlans
+from dnet.model import Container, Endpoint, Network, PortVlans, Uplink
 from dnet.objects import (
     Addition,
     Address,
@@ -87,15 +87,27 @@ def endpoint(net: Network, container: Container, end: Endpoint) -> tuple[Object,
 
 def port_vlans(net: Network, end: Endpoint) -> Iterator[Object]:
     """Yield what an endpoint's port passes."""
-    wanted = end.vlans_on(net)
+    yield from _passing(net, end.host_interface, end.host_index, end.vlans_on(net))
+    if net.vlan_backend == "bpf":
+        yield MacEntry(end.host_interface, end.host_index, "", mac=end.mac)
+
+
+def _passing(net: Network, device: str, index: int, wanted: PortVlans | None) -> Iterator[Object]:
     if wanted is None:
         return
     if net.vlan_backend == "bpf":
-        yield VlanEntry(end.host_interface, end.host_index, wanted)
-        yield VlanFilter(end.host_interface, end.host_index, "", bridge_index=net.device_index)
-        yield MacEntry(end.host_interface, end.host_index, "", mac=end.mac)
+        yield VlanEntry(device, index, wanted)
+        yield VlanFilter(device, index, "", bridge_index=net.device_index)
     elif net.vlan_backend == "bridge":
-        yield from BridgeVlans.of(end.host_interface, end.host_index, wanted, is_bridge=False)
+        yield from BridgeVlans.of(device, index, wanted, is_bridge=False)
+
+
+def uplink(net: Network, item: Uplink) -> tuple[Object, ...]:
+    """Return what makes an interface of the host's a port of the bridge; programs are at it before it is one."""
+    passing = list(_passing(net, item.interface, item.index, item.vlans_on(net)))
+    membership = Membership(item.interface, item.index, "", master=net.device, master_index=net.device_index)
+    own = [part for part in passing if isinstance(part, BridgeVlans)]
+    return (*(part for part in passing if part not in own), membership, *own)
 
 
 def port(net: Network, end: Endpoint) -> tuple[Object, ...]:

@@ -8,8 +8,8 @@ a port, since every link event makes ovs-vswitchd go through all its ports.
 from __future__ import annotations
 
 from dnet import interfaces, ipam, nat
-from dnet.model import Container, Endpoint, Network
-from dnet.objects import Object, Offloads, OvsBridge, OvsPort, Up
+from dnet.model import Container, Endpoint, Network, Uplink
+from dnet.objects import ALL_VLANS, Object, Offloads, OvsBridge, OvsPort, Up
 
 BY_NAME = 0
 DATAPATH_TYPE = "datapath_type"  # the options of a network that say what its bridge is ...
@@ -23,7 +23,8 @@ def network(net: Network) -> tuple[Object, ...]:
     A bridge that is somebody's has to exist, and neither it nor the addresses of its device are touched.
     """
     datapath_type = net.options.get(DATAPATH_TYPE, "")
-    bridge = OvsBridge(net.device, net.id, datapath_type, mac=ipam.mac_of(net.gateway), mtu=net.mtu, tag=net.vlan)
+    mac = next((item.mac for item in net.uplinks if item.mac), ipam.mac_of(net.gateway))
+    bridge = OvsBridge(net.device, net.id, datapath_type, mac=mac, mtu=net.mtu, tag=net.vlan)
     if not net.owns_device:
         bridge = OvsBridge(net.device, "", datapath_type, mac="", mtu=0, tag=0)
     on_device = interfaces.gateway(net, BY_NAME) if net.owns_device else ()
@@ -48,10 +49,24 @@ def port(net: Network, end: Endpoint) -> tuple[OvsPort]:
 
     Without VLANs it takes and gives untagged frames only, as the host's own end of the bridge does.
     """
-    # Where the host's end of somebody's bridge is in no VLAN, the network's stands for that.
-    untagged = net.vlan if not net.owns_device and "vlan" not in net.found else 0
     name, vlans, is_protected = end.host_interface, end.vlans_on(net), not net.icc
-    return (OvsPort.of(name, net.device, end.id, vlans, untagged=untagged, is_protected=is_protected),)
+    return (OvsPort.of(name, net.device, end.id, vlans, untagged=_untagged(net), is_protected=is_protected),)
+
+
+def uplink(net: Network, item: Uplink) -> tuple[OvsPort]:
+    """Return what makes an interface of the host's a port of the bridge.
+
+    Without VLANs of dnet's, a bridge that is somebody's may have some: then it is what every port is that is not told.
+    """
+    name, vlans = item.interface, item.vlans_on(net)
+    if vlans is None and not net.owns_device:
+        return (OvsPort(name, net.device, net.id, 0, ALL_VLANS, 0, is_protected=False),)
+    return (OvsPort.of(name, net.device, net.id, vlans, untagged=_untagged(net), is_protected=False),)
+
+
+def _untagged(net: Network) -> int:
+    """Return the VLAN that stands for untagged frames: the network's, where the host's end of a bridge is in none."""
+    return net.vlan if not net.owns_device and "vlan" not in net.found else 0
 
 
 def vlans(net: Network) -> tuple[Object, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from dnet import networks  # noqa: F401  loaded here, once for all children
 from dnet.engine import Engine
 from dnet.nft import Nft
 from dnet.testing import FakeHost, FaultyKernel, Namespace, Raised, wait_until
-from tests.kernel.lan import Switch, streaming
+from tests.kernel.lan import Switch, addresses, differences, enrich, everything, is_adopted, link, streaming
 from tests.kernel.world import (
     PATIENCE_S,
     REFUSAL_S,
@@ -77,67 +76,6 @@ def container(host: FakeHost, name: str, *options: str) -> Namespace:
     """Create a container on network lan."""
     run(host, "create", "--network", "lan", *options, name)
     return host.sandbox(name)
-
-
-def addresses(host: Namespace, device: str) -> list[str]:
-    """Return a device's addresses."""
-    [link] = host.json("ip", "-j", "address", "show", "dev", device)
-    return [f"{item['local']}/{item['prefixlen']}" for item in link["addr_info"]]
-
-
-def link(host: Namespace, device: str) -> dict[str, Any]:
-    """Return a device."""
-    [found] = host.json("ip", "-d", "-j", "link", "show", "dev", device)
-    return dict(found)
-
-
-def is_adopted(host: FakeHost) -> bool:
-    """Whether eth1 is a port and has no address any more."""
-    return "master" in link(host, "eth1") and not addresses(host, "eth1")
-
-
-# In one shell, since the tests look often; and what a device's settings are besides.
-_EVERYTHING = """
-ip -d -j link; ip -j address; ip -j route show table all; ip -6 -j route show table all; nft -j list ruleset
-grep -s . /proc/sys/net/ipv[46]/conf/*/* || true
-"""
-# Times, counters, and what the kernel derives from a bridge's ports.
-_VOLATILE = {"valid_life_time", "preferred_life_time", "expires", "fdb_n_learned", "handle", "packets", "bytes"}
-_VOLATILE |= {"operstate", "tso_max_size", "tso_max_segs", "gso_max_size", "gso_max_segs", "index"}
-_CARRIER = {"NO-CARRIER", "LOWER_UP", "linkdown"}
-
-
-def everything(host: FakeHost) -> dict[str, Any]:
-    """Return all that adopting could change: devices, addresses, routes, rules, settings and the database."""
-    lines = host.run("sh", "-c", _EVERYTHING).stdout.splitlines()
-    found = {
-        name: _steady(json.loads(line or "[]"))
-        for name, line in zip(("links", "addresses", "routes", "routes6", "rules"), lines, strict=False)
-    }
-    tables = [name for (name,) in host.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    rows = {name: [row for row in host.rows(f"SELECT * FROM {name}") if "next_index" not in row] for name in tables}
-    return {**found, "settings": lines[5:], "rows": rows}
-
-
-def _steady(value: Any) -> Any:
-    if isinstance(value, dict):
-        kept = {key: item for key, item in value.items() if key not in _VOLATILE and not key.endswith("_timer")}
-        return {key: _steady(item) for key, item in kept.items()}
-    if isinstance(value, list):
-        return [_steady(item) for item in value if not (isinstance(item, str) and item in _CARRIER)]
-    return value
-
-
-def differences(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Return how two snapshots differ, as a diff; the order of what the kernel lists in an order counts."""
-    found = []
-    for key, value in before.items():
-        if value == after[key]:
-            continue
-        old, new = (json.dumps(side[key], indent=1).splitlines() for side in (before, after))
-        lines = difflib.unified_diff(old, new, n=2, lineterm="")
-        found += [f"{key}: {line}" for line in lines if line not in {"--- ", "+++ "}]
-    return "\n".join(found)
 
 
 # What it is for
@@ -244,54 +182,12 @@ def test_other_networks_go_out_through_the_bridge(host: FakeHost, routed: Namesp
 # What moves
 
 
-RICH = """
-ip link set eth1 mtu 1400
-ip address flush dev eth1
-ip link set eth1 addrgenmode eui64
-ip link set eth1 down; ip link set eth1 up
-ip address add 192.0.2.10/24 brd + dev eth1
-ip address add 192.0.2.11/24 dev eth1 label eth1:0
-ip address add 192.0.2.12/24 dev eth1 label other
-ip address add 203.0.113.5/25 dev eth1 metric 77
-ip address add 203.0.113.200/25 dev eth1 noprefixroute
-ip address add 10.66.0.1 peer 10.66.0.2/32 dev eth1
-ip address add 10.67.0.1/32 dev eth1 scope link
-ip address add 2001:db8::10/64 dev eth1 nodad
-ip address add 2001:db8::11/64 dev eth1 nodad
-ip address add 2001:db8:5::1/64 dev eth1 nodad noprefixroute
-ip address change 2001:db8::11/64 dev eth1
-ip route add 203.0.113.128/25 dev eth1 src 203.0.113.200 proto kernel scope link metric 30
-ip route add 198.18.0.1/32 dev eth1 scope link
-ip route add default via 198.18.0.1 dev eth1 metric 100 mtu 1300 proto dhcp
-ip route add default via 192.0.2.2 metric 200 src 192.0.2.11 proto static
-ip route add 10.8.0.0/16 nexthop via 192.0.2.2 dev eth1 weight 3 nexthop via 172.30.0.2 dev eth2
-ip route add 10.9.0.0/16 via 10.99.99.1 dev eth1 onlink table 100
-ip route add 10.10.0.0/16 dev eth1 metric 5
-ip route append 10.10.0.0/16 dev eth2 metric 5
-ip route append 10.11.0.0/16 dev eth2 metric 5
-ip route append 10.11.0.0/16 dev eth1 metric 5
-ip route add local 10.12.0.0/24 dev eth1 table local
-ip route add unicast 10.13.0.0/24 dev eth1 tos 0x10
-ip -6 route add 2001:db8:5::/64 dev eth1 proto kernel metric 40
-ip -6 route add default via fe80::2 dev eth1 metric 90 proto static
-ip -6 route add 2001:db8:8::/48 via 2001:db8::2 metric 12 mtu 1290
-ip -6 route add 2001:db8:9::/48 nexthop via 2001:db8::2 nexthop via 2001:db8::3 weight 2
-ip -6 route add 2001:db8:a::/48 via 2001:db8::2 table 100 src 2001:db8::11
-sysctl -qw net.ipv4.conf.eth1.rp_filter=2 net.ipv4.conf.eth1.arp_ignore=1 net.ipv6.conf.eth1.accept_ra=1
-"""
-
-
 @pytest.fixture
 def rich(host: FakeHost, switch: Switch) -> str:  # noqa: ARG001
     """Give the host an interface with all that one can have, and a network; return its bridge."""
     bridge = lan(host)
     container(host, "web")
-    host.run("sh", "-c", "ip link add eth2 type veth peer name eth2b; ip link set eth2b up")
-    host.run("sh", "-c", "ip link set eth2 up; ip address add 172.30.0.1/24 dev eth2")
-    host.run("sh", "-ec", RICH)
-    tentative = ("ip", "-j", "-6", "address", "show", "tentative")
-    wait_until(lambda: not [item for item in host.json(*tentative) if item], "all addresses are proved unique")
-    wait_until(lambda: "UNKNOWN" not in {item["operstate"] for item in host.json("ip -j link")[1:]}, "states are told")
+    enrich(host)
     return bridge
 
 
