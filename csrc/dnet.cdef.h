@@ -114,6 +114,9 @@ int dnet_advertise(int netns_fd, uint32_t index, const uint8_t *mac, const uint8
 /* ethtool.c: offloads of devices. `fd` is any socket of the namespace that the device is in. */
 int dnet_complete_frames(int fd, const char *name);
 int dnet_has_offloads(int fd, const char *name, int *ret_has);
+enum { DNET_MERGES_GRO = 1, DNET_MERGES_LRO = 2 };
+int dnet_get_merging(int fd, const char *name, uint32_t *ret_bits);
+int dnet_set_merging(int fd, const char *name, uint32_t bits);
 int dnet_put_name(struct dnet_batch *batch, const char *name);
 
 /* conntrack.c: connection tracking entries. Addresses are 16 bytes, IPv4 mapped into IPv6; arrays are sorted. */

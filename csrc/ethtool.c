@@ -49,6 +49,37 @@ dnet_has_offloads(int fd, const char *name, int *ret_has)
     return error;
 }
 
+/* By what a device makes one long frame of several that it receives: DNET_MERGES_... */
+int
+dnet_get_merging(int fd, const char *name, uint32_t *ret_bits)
+{
+    struct ethtool_value gro = {.cmd = ETHTOOL_GGRO}, flags = {.cmd = ETHTOOL_GFLAGS};
+    int error = ethtool(fd, name, &gro);
+
+    if (!error)
+        error = ethtool(fd, name, &flags);
+    if (!error)
+        *ret_bits = (gro.data ? DNET_MERGES_GRO : 0) | (flags.data & ETH_FLAG_LRO ? DNET_MERGES_LRO : 0);
+    return error;
+}
+
+/* A device that cannot do what it is not asked to do is no failure. */
+int
+dnet_set_merging(int fd, const char *name, uint32_t bits)
+{
+    struct ethtool_value gro = {.cmd = ETHTOOL_SGRO, .data = bits & DNET_MERGES_GRO}, flags = {.cmd = ETHTOOL_GFLAGS};
+    uint32_t lro = bits & DNET_MERGES_LRO ? ETH_FLAG_LRO : 0;
+    int error = ethtool(fd, name, &gro);
+
+    if (!error)
+        error = ethtool(fd, name, &flags);
+    if (error || (flags.data & ETH_FLAG_LRO) == lro)
+        return error;
+    flags.cmd = ETHTOOL_SFLAGS;
+    flags.data ^= ETH_FLAG_LRO;
+    return ethtool(fd, name, &flags);
+}
+
 /* Appends a device's name, filled up with zeros, to a batch that becomes a segment of names. */
 int
 dnet_put_name(struct dnet_batch *batch, const char *name)

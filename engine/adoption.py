@@ -90,7 +90,12 @@ class Adoptions:
             takes_mac=not [item for item in network.uplinks if item.interface != interface],
             boot=self._kernel.boot_id(),
             switch_mac=switch_mac,
+            merging=self._merging(bridge, interface) if switch_mac is not None else 0,
         )
+
+    def _merging(self, bridge: Link, interface: str) -> int:
+        """Return what makes long frames of what an interface receives; nothing where Open vSwitch takes those."""
+        return 0 if self._kernel.has_offloads(bridge.name) else self._kernel.merging(interface)
 
     def _switch_mac(self, network: Network, interface: str) -> str | None:
         """Return the MAC address that Open vSwitch is told to give a bridge; None where that is a Linux bridge.

@@ -54,6 +54,7 @@ from dnet.objects import (
     Forwarding,
     HostSandbox,
     JoinedSandbox,
+    Merging,
     Message,
     MovedDevice,
     Object,
@@ -95,7 +96,7 @@ PROBE_INDEX = 1 << 19  # below all that the store gives out
 GONE = {errno.ESRCH, errno.ENODEV, errno.EEXIST}
 ABSENT = {21: -errno.EADDRNOTAVAIL, 25: -errno.ESRCH}  # of an address (RTM_DELADDR), of a route (RTM_DELROUTE)
 SO_ALREADY = {errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.EEXIST, errno.ENODEV}
-NO_MESSAGES = (Forwarding, Sysctl, AdvertisedRoute)
+NO_MESSAGES = (Forwarding, Sysctl, AdvertisedRoute, Merging)
 UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EINVAL}
 
 TEXT_BYTES = 256
@@ -256,6 +257,14 @@ class Kernel:
             raise refusal(f"ask for the offloads of {device}", -code, "")
         return bool(result[0])
 
+    def merging(self, device: str) -> int:
+        """Return by what a device makes one long frame of several that it receives, as objects.Merging has it."""
+        result = ffi.new("uint32_t *")
+        code = lib.dnet_get_merging(self.host_fd(), device.encode(), result)
+        if code not in {0, -errno.EOPNOTSUPP}:
+            raise refusal(f"ask for the offloads of {device}", -code, "")
+        return int(result[0])
+
     def routed_subnets(self) -> list[IPNetwork]:
         """Return the destinations of the host's unicast routes, default routes left out."""
         found = []
@@ -396,6 +405,10 @@ class Kernel:
         match item:
             case Sysctl():
                 _write(f"{ACCEPT_RA_DIRECTORY}/{item.device}/{item.key}", item.value)
+            case Merging():
+                code = lib.dnet_set_merging(self.host_fd(), item.device.encode(), item.bits)
+                if code:
+                    raise OSError(-code, os.strerror(-code))
             case AdvertisedRoute():
                 import socket
 

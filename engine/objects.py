@@ -746,6 +746,21 @@ class Offloads(Device):
 
 
 @frozen
+class Merging(Device):
+    """By what a device makes one long frame of several that it receives, in bits of the core's; 0 for nothing.
+
+    A switch that is a process drops what is longer than the MTU.
+    """
+
+    owned: ClassVar[bool] = True
+    bits: int
+
+    def __str__(self) -> str:
+        words = [name for bit, name in ((1, "GRO"), (2, "LRO")) if self.bits & bit]
+        return f"{' and '.join(words) or 'no GRO and LRO'} on {self.place}"
+
+
+@frozen
 class OvsBridge(Object):
     """A bridge of Open vSwitch with its internal port, a device of the same name, in VLAN `tag` (0: untagged).
 

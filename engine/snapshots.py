@@ -31,7 +31,8 @@ class Snapshot(Value):
     are addresses of the bridge that the interface's replace. An index 0 is that of a device which is gone. `sysctls`
     are net.ipv6.conf's, `bridge_subnets` the primary IPv4 addresses', `bridge_learned` what routers had taught the
     host on the bridge already. `boot` is the id of the running system. `switch_mac` is the MAC address that the
-    bridge had in Open vSwitch's database, empty for none, and None where it is a Linux bridge.
+    bridge had in Open vSwitch's database, empty for none, and None where it is a Linux bridge. `merging` is
+    objects.Merging's, where that has to end.
     """
 
     interface: Link
@@ -49,6 +50,7 @@ class Snapshot(Value):
     takes_mac: bool = True
     boot: str = ""
     switch_mac: str | None = None
+    merging: int = 0
 
     @property
     def has_addresses(self) -> bool:
@@ -131,6 +133,7 @@ def take(
     takes_mac: bool,
     boot: str,
     switch_mac: str | None = None,
+    merging: int = 0,
 ) -> Snapshot:
     """Return a snapshot of two devices.
 
@@ -169,6 +172,7 @@ def take(
         takes_mac=takes_mac,
         boot=boot,
         switch_mac=switch_mac,
+        merging=merging,
     )
 
 
@@ -277,6 +281,7 @@ def read(stored: str) -> Snapshot:
         takes_mac=fields["takes_mac"],
         boot=fields["boot"],
         switch_mac=fields.get("switch_mac"),
+        merging=fields.get("merging", 0),
     )
 
 

@@ -13,6 +13,7 @@ from dnet import messages
 from dnet.messages import SETTINGS
 from dnet.model import IPAddress, IPNetwork
 from dnet.objects import (
+    Merging,
     Message,
     NoOvsPort,
     NoVlanEntry,
@@ -57,11 +58,8 @@ def _adopting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
     values = _wanted_settings(snapshot)
     if values:
         yield messages.settings(bridge, values)
-    if _is_switched(snapshot):
-        # Which takes some time: the host goes on by the interface, and sends and hears by the bridge from then on.
-        yield from port
-        if snapshot.takes_mac:
-            yield OvsMac(bridge.name, interface.mac)
+    if _is_switched(snapshot):  # which takes some time, and the host goes on by the interface meanwhile
+        yield from _switching(snapshot, port)
     yield from _leaving(snapshot, interface)
     if interface.address_generation not in (None, GENERATION_NONE):
         yield messages.address_generation(interface, GENERATION_NONE)
@@ -76,6 +74,16 @@ def _adopting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
     for item in snapshot.displaced:
         yield messages.no_address(item, bridge.name, bridge)
     yield from _arriving(snapshot, bridge)
+
+
+def _switching(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
+    """Yield what makes the interface a port of Open vSwitch's, the bridge's MAC address last."""
+    interface = snapshot.interface
+    if snapshot.merging:
+        yield Merging(interface.name, interface.index, "", 0)
+    yield from port
+    if snapshot.takes_mac:
+        yield OvsMac(snapshot.bridge.name, interface.mac)
 
 
 def _becoming(interface: Link, bridge: Link, *, takes_mac: bool) -> Iterator[Message]:
@@ -137,6 +145,8 @@ def _regaining(snapshot: Snapshot, *, is_rollback: bool) -> Iterator[Object]:
     interface = snapshot.interface
     if is_rollback:
         yield from _leaving(snapshot, interface)
+    if snapshot.merging:
+        yield Merging(interface.name, interface.index, "", snapshot.merging)
     if _deafens(snapshot):
         yield messages.settings(interface, {"arp_ignore": _setting(interface, "arp_ignore")})
     if interface.address_generation not in (None, GENERATION_NONE):

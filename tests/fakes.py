@@ -138,6 +138,9 @@ class FakeKernel:
     def has_offloads(self, device: str) -> bool:  # noqa: ARG002
         return False
 
+    def merging(self, device: str) -> int:  # noqa: ARG002
+        return 0
+
     def masters(self) -> dict[int, int]:
         """Return the ports of bridges and the bridges themselves, as they were made."""
         made = {item.index: getattr(item, "master_index", 0) for item in self._devices()}

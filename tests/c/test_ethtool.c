@@ -73,6 +73,22 @@ add_segment(struct dnet_segment *segment, const struct dnet_batch *batch, size_t
     };
 }
 
+static void
+check_merging(int fd)
+{
+    uint32_t bits = 7;
+
+    for (uint32_t wanted = 0; wanted < 2; wanted++) {
+        CHECK_EQUAL(dnet_set_merging(fd, "veth3000", wanted), 0, "GRO %u", wanted);
+        CHECK_EQUAL(feature(fd, "veth3000", ETHTOOL_GGRO), (int)wanted, "GRO %u", wanted);
+        CHECK_EQUAL(dnet_get_merging(fd, "veth3000", &bits), 0, "GRO %u", wanted);
+        CHECK_EQUAL(bits, wanted, "GRO %u", wanted);
+    }
+    CHECK(dnet_set_merging(fd, "veth3000", DNET_MERGES_LRO) < 0, "a veth has no LRO");
+    CHECK_EQUAL(dnet_set_merging(fd, "veth3000", 0), 0, "neither");
+    CHECK_EQUAL(dnet_get_merging(fd, "eth7", &bits), -ENODEV, "no such device");
+}
+
 /* Builds sandboxes whose devices are to send complete frames; the third of them names a device that does not exist. */
 void
 test_offloads(int fd)
@@ -109,6 +125,7 @@ test_offloads(int fd)
     CHECK_EQUAL(dnet_has_offloads(fd, "eth7", &has), -ENODEV, "no such device");
     CHECK_EQUAL(has, -1, "nothing is returned then");
     CHECK_EQUAL(dnet_complete_frames(fd, "a-name-of-sixteen"), -EINVAL, "too long a name");
+    check_merging(fd);
     batch.length = batch.count = 0;
     for (uint32_t i = 0; i < BOXES; i++)
         dnet_put_delete(&batch, FIRST_INDEX + i);

@@ -20,6 +20,7 @@ from dnet.ovsdb import Ovsdb, remote
 from dnet.testing import FakeHost, FaultyKernel, Namespace, wait_until
 from tests.kernel.lan import Switch, addresses, differences, enrich, everything, link, streaming, tags
 from tests.kernel.world import network, run
+from tests.ovs.test_network import features, transfer
 from tests.ovs.world import DATAPATH, Ovs, reaches
 
 HOST, OTHER, MACHINE = "192.0.2.10", "192.0.2.20", "192.0.2.2"
@@ -205,6 +206,21 @@ def test_the_host_hears_once(ovs: Ovs, machine: Namespace) -> None:
     assert "lladdr" not in entry
     machine.run("ip", "neigh", "replace", HOST, "lladdr", link(ovs.host, bridge)["address"], "dev", "eth0")
     assert not machine.can_ping(HOST)
+
+
+def test_long_frames(ovs: Ovs, switch: Switch, machine: Namespace) -> None:
+    """An interface that makes long frames of those it receives, as network cards do, no longer does: TCP goes on."""
+    switch.space.run("ethtool -K p1 tx off")  # a veth does so only with frames that are complete
+    ovs.host.run("ethtool -K eth1 gro on")
+    lab(ovs.host)
+    before = state(ovs)
+    adopted(ovs.host)
+    assert not features(ovs.host, "eth1")["generic-receive-offload"]
+    assert transfer(machine, ovs.host, HOST)
+    assert transfer(ovs.host, machine, MACHINE)
+    run(ovs.host, "network", "adopt", "--undo", "lan", "eth1")
+    assert features(ovs.host, "eth1")["generic-receive-offload"]
+    assert settled(ovs, before) == ""
 
 
 def test_all_comes_back(ovs: Ovs, machine: Namespace) -> None:
