@@ -55,7 +55,7 @@ class Switch:
         return space
 
 
-# Lines of 4 KiB that begin with a number, each answered by the same line; the last number is in a file.
+# Lines of 4 KiB that begin with a number, each answered by the same line. The output is the last number, in a file.
 _LISTENER = """
 import socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
@@ -74,14 +74,13 @@ _TALKER = """
 import os, select, socket, sys
 stream = socket.create_connection((sys.argv[1], 7777), 5)
 stream.settimeout(20)
-file = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT)
 lines, number = stream.makefile("rb"), 0
 while not select.select([sys.stdin], [], [], 0.0005)[0]:
     line = b"%08d" % number + b"x" * 4087 + b"\\n"
     stream.sendall(line)
     assert lines.readline() == line, number
     number += 1
-    os.pwrite(file, b"%08d" % number, 0)
+    os.pwrite(1, b"%08d" % number, 0)
 """
 
 
@@ -110,7 +109,8 @@ def streaming(server: Namespace, address: str, client: Namespace, path: Path) ->
     listener = server.start(sys.executable, "-I", "-c", _LISTENER, address, stdout=pipe)
     assert listener.stdout is not None
     assert listener.stdout.readline() == "\n"
-    talker = client.start(sys.executable, "-I", "-c", _TALKER, address, str(path), stdin=pipe)
+    with path.open("w", encoding="ascii") as file:
+        talker = client.start(sys.executable, "-I", "-c", _TALKER, address, stdin=pipe, stdout=file)
     stream = Stream(path, talker)
     try:
         stream.flows()

@@ -492,7 +492,7 @@ def test_confirmed(host: FakeHost, trial: dict[str, Any]) -> None:  # noqa: ARG0
     """With Enter in time it stays, and nothing watches any more."""
     process = started(host, "--confirm", "30")
     pid = watchdog(process)
-    assert host.rows("SELECT phase FROM adoption") == [["trial"]]
+    wait_until(lambda: host.rows("SELECT phase FROM adoption") == [["trial"]], "it is on trial")
     _, said = process.communicate("\n", timeout=20)
     assert process.returncode == 0
     assert "press Enter within 30 s" in said
@@ -660,6 +660,7 @@ def test_after_a_reboot(tmp_path: Path) -> None:
         switch = Switch(host)
         switch.plug(host, "eth1", "192.0.2.77/24", f"{HOST6}/64")
         host.run(f"ip route add default via {MACHINE} metric 7")
+        wait_until(lambda: host.json(f"ip -6 -j route show table local {HOST6}"), "the link is ready")
         before = {key: value for key, value in everything(host).items() if key in {"addresses", "routes", "routes6"}}
         missing = run(host, "reconcile", "--dry-run", code=10).stdout
         assert "interface eth1 on network lan" in missing

@@ -336,8 +336,8 @@ def test_change_that_is_refused(host: FakeHost, plain: str) -> None:
 def keeps_apart(host: FakeHost, machine: Namespace) -> bool:
     """Whether a machine without tags reaches VLAN 1 and nothing else; it is given an address of the network's first."""
     machine.run("sh", "-c", "ip address replace 10.1.0.9/16 dev eth0")
-    reached = [machine.can_ping(f"10.1.1.{vlan}") for vlan in (1, 101, 102)]
-    return reached == [True, False, False] and host.can_ping(MACHINE)
+    reached = [vlan for vlan in (1, 101, 102) if machine.can_ping(f"10.1.1.{vlan}")]
+    return reached == [1] and host.can_ping(MACHINE)
 
 
 def forget_entry(directory: str, index: int) -> None:
@@ -418,6 +418,7 @@ def test_interface_that_is_gone(host: FakeHost, bridge: str, switch: Switch) -> 
     assert is_adopted(host)
 
 
+@pytest.mark.skipif("DNET_TEST_VM" in os.environ, reason="there, a fake host's directories are below its own /run")
 def test_after_a_reboot(tmp_path: Path) -> None:
     """After a reboot, `dnet restore` makes the interface a port again, in the VLANs that it was in."""
     directory = tmp_path / "state of both"
@@ -429,15 +430,14 @@ def test_after_a_reboot(tmp_path: Path) -> None:
             box(host, 1, vlan)
         adopted(host, "--trunk", "101", "--native", "1")
     with FakeHost(directory) as host:
-        boot = tmp_path / "boot_id"
-        boot.write_text("another boot\n", encoding="ascii")
-        host.run("mount", "--bind", str(boot), "/proc/sys/kernel/random/boot_id")
+        host.run("sh", "-c", "echo another >/run/boot; mount --bind /run/boot /proc/sys/kernel/random/boot_id")
         host.run("sh", "-c", "ip link add pad type bridge; ip link delete pad")  # so that eth1 has another number
         switch = Switch(host)
         switch.plug(host, "eth1", f"{HOST}/24")
         machine = switch.machine("machine", f"{MACHINE}/24")
         run(host, "restore")
         assert run(host, "reconcile", "--dry-run").stdout == ""
+        wait_until(lambda: host.can_ping(MACHINE), "links are up")
         assert keeps_apart(host, machine)
         for vlan, seen in ((101, {"101"}), (102, set())):
             assert tags(switch.space, "p1", host.sandbox(f"v{vlan}"), f"10.1.200.{vlan}") == seen
