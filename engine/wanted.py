@@ -61,16 +61,34 @@ def network(net: Network, *, is_first: bool) -> Group:
     return (*((NftTable(),) if is_first else ()), *DRIVERS[net.driver].network(net))
 
 
+def unchanged(before: Container, after: Container) -> tuple[Endpoint, ...]:
+    """Return the endpoints of two states of a container whose objects are the same in both."""
+    if any(getattr(before, name) != getattr(after, name) for name in ("id", "name", "mode", "mtu", "displaced")):
+        return ()
+    # The first brings the loopback device up.
+    start = 0 if before.endpoints[:1] == after.endpoints[:1] else 1
+    return tuple(end for end in before.endpoints[start:] if end in after.endpoints[start:])
+
+
 def container(
-    item: Container, networks: Mapping[str, Network], host: HostFiles, peers: Mapping[str, Container] | None = None
+    item: Container,
+    networks: Mapping[str, Network],
+    host: HostFiles,
+    peers: Mapping[str, Container] | None = None,
+    *,
+    without: Collection[Endpoint] = (),
 ) -> Group:
-    """Return the objects of a container; `networks` are by id, `peers` the containers it has links with by name."""
+    """Return the objects of a container, those of endpoints in `without` left out.
+
+    `networks` are by id, `peers` the containers it has links with by name.
+    """
     if item.shares:
         return (Symlink(f"{ETC_DIRECTORY}/{item.name}", item.files), Symlink(name_path(item.name), item.sandbox))
     links = list(interfaces.sandbox(item, name_path(item.name)))
     for end in item.endpoints:
-        net = networks[end.network_id]
-        links += DRIVERS[net.driver].endpoint(net, item, end)
+        if end not in without:
+            net = networks[end.network_id]
+            links += DRIVERS[net.driver].endpoint(net, item, end)
     for wire in item.attachments:
         links += attachment.attachment(item, wire)
     if item.routes:

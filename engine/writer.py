@@ -406,11 +406,15 @@ class Writer:
 
         def pairs() -> Iterator[tuple[list[Group], list[Group]]]:
             for lot in lots(zip(before, after, strict=True)):
-                old: list[Group] = [wanted.container(item, networks, host, old_peers) for item, _ in lot]
-                new: list[Group] = [wanted.container(item, networks, host, new_peers) for _, item in lot]
+                old: list[Group] = []
+                new: list[Group] = []
+                for one, other in lot:
+                    same = wanted.unchanged(one, other)
+                    old.append(wanted.container(one, networks, host, old_peers, without=same))
+                    new.append(wanted.container(other, networks, host, new_peers, without=same))
                 yield self._within_reach(old, new) if is_forced else (old, new)
-                for one, other in zip(old, new, strict=True):
-                    _rewrite(one, other)
+                for group, successor in zip(old, new, strict=True):
+                    _rewrite(group, successor)
 
         self.applier.change_in_lots(pairs(), is_undoing=is_undoing, on_progress=report(on_progress, len(after)))
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from dnet import wanted
-from dnet.model import Link
+from dnet.model import KernelRoute, Link
 from dnet.objects import Directory, File, Flows, HostSandbox, NatElement, NftTable, Sandbox, Symlink, Veth
 from dnet.ports import PortMapping
 from tests import samples
@@ -166,3 +166,34 @@ def test_rules_of_links_are_in_the_table():
     rules = wanted.rules(ALL.values(), [FRONT, DB])
     assert links_of(rules) == OPENED
     assert len(set(rules)) == len(rules)
+
+
+GREEN = samples.network("green", "10.3.0.0/16", icc=False)
+FIRST, SECOND = WEB.endpoints
+THIRD = samples.endpoint(GREEN, "10.3.0.2", interface="eth2", index=78)
+ROUTE = KernelRoute(version=4, device="eth9", index=9, text="default", message="00")
+STATES = {
+    "one more": replace(WEB, endpoints=(FIRST, SECOND, THIRD)),
+    "one more in front": replace(WEB, endpoints=(THIRD, FIRST, SECOND)),
+    "the first one less": replace(WEB, endpoints=(SECOND,)),
+    "none": replace(WEB, endpoints=()),
+    "another order": replace(WEB, endpoints=(SECOND, FIRST)),
+    "another gateway": replace(WEB, endpoints=(replace(FIRST, gateway=None), SECOND)),
+    "another name": replace(WEB, name="front"),
+    "another MTU": replace(WEB, mtu=1400),
+    "displaced": replace(WEB, displaced=(ROUTE,)),
+    "the same": WEB,
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("is_back", [False, True])
+def test_unchanged_endpoints(state, is_back):
+    """Whether the endpoints that are the same in both states are left out, nothing else is in the one or the other."""
+    networks = NETWORKS | {GREEN.id: GREEN}
+    pair = (STATES[state], WEB) if is_back else (WEB, STATES[state])
+    same = wanted.unchanged(*pair)
+    whole = [set(wanted.container(item, networks, RESOLVER)) for item in pair]
+    parts = [set(wanted.container(item, networks, RESOLVER, without=same)) for item in pair]
+    assert [one - other for one, other in (whole, whole[::-1])] == [one - other for one, other in (parts, parts[::-1])]
+    assert bool(same) == (state in {"one more", "one more in front", "another gateway", "the same"})
