@@ -60,7 +60,7 @@ E = TypeVar("E", bound=BaseException)
 K = TypeVar("K", bound=Object)
 T = TypeVar("T")
 
-LOT = 64  # groups: some 50 ms of the kernel's work
+LOT = 128  # groups: some 100 ms of the kernel's work
 
 
 class Applier:

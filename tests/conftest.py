@@ -1,6 +1,13 @@
 """The fixtures of the public plugin: fake hosts, their neighbours, faults."""
 
+import signal
+
 import pytest
+
+# A shell that starts something in the background has it ignore these, and so would programs that tests interrupt.
+for number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 pytest_plugins = ("dnet.testing",)
 

@@ -30,5 +30,5 @@ def test_topic_run(tmp_path: Path) -> None:
     measured = {(one["task"], one["contestant"]) for one in document["measurements"]}
     assert measured == {("linked", "dnet"), ("linked", "dnet, -p --dns --link"), ("run", "dnet"), ("run", "docker")}
     sentences = {one["sentence"]: one["verdict"] for one in document["findings"]}
-    assert len(sentences) == 3
+    assert len(sentences) == 4
     assert set(sentences.values()) == {"not judged", ""}
