@@ -238,10 +238,18 @@ def everything(host: FakeHost) -> dict[str, Any]:
         name: _steady(json.loads(line or "[]"))
         for name, line in zip(("links", "addresses", "routes", "routes6", "rules"), lines, strict=False)
     }
+    for name in ("routes", "routes6"):
+        found[name] = _in_order(found[name])
     hooks, *settings = lines[5:]
     tables = [name for (name,) in host.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
     rows = {name: [row for row in host.rows(f"SELECT * FROM {name}") if "next_index" not in row] for name in tables}
     return {**found, "hooks": hooks.split(";"), "settings": settings, "rows": rows}
+
+
+def _in_order(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return routes with those to link-local addresses, for which the device is told, in the order of the devices."""
+    local = iter(sorted((item for item in routes if item["dst"] == "fe80::/64"), key=lambda item: str(item["dev"])))
+    return [next(local) if item["dst"] == "fe80::/64" else item for item in routes]
 
 
 def _steady(value: Any) -> Any:
