@@ -186,6 +186,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code; what it had to print is written."""
+    word = next((word for word in arguments if any("\ud800" <= letter <= "\udfff" for letter in word)), None)
+    if word is None:
+        return _run(arguments)
+    fail(f"the argument {os.fsencode(word)!r} is not UTF-8", "names, paths and programs' arguments are text here")
+    return EXIT_RUN_FAILED if not {"run", "exec"}.isdisjoint(arguments) else EXIT_INVALID
+
+
+def _run(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, _on_signal)
     signal.signal(signal.SIGTERM, _on_signal)
     is_verbose = not {"-v", "--verbose"}.isdisjoint(arguments)
@@ -210,7 +218,10 @@ def run(arguments: list[str]) -> int:
         code = EXIT_FAILURE
     except (KeyboardInterrupt, click.Abort) as error:
         # click turns KeyboardInterrupt into Abort, with the original as its cause.
-        say("interrupted: what was being created is taken back, what was being removed goes with the next command")
+        say(
+            "interrupted: what was being created is taken back, or there as a whole; "
+            "what was being removed goes with the next command"
+        )
         was_terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
         code = EXIT_TERMINATED if was_terminated else EXIT_INTERRUPTED
     except OSError as error:

@@ -131,7 +131,7 @@ def start(session: Session, names: tuple[str, ...], *, as_json: bool) -> None:
     "-t",
     "--time",
     "seconds",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(min=0, max=2e6),
     default=10.0,
     show_default=True,
     metavar="S",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,6 +61,7 @@ READ_ONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sys
 UMASK = 0o022
 USER_NUMBER_MAX = (1 << 31) - 1
 SHM_BYTES = 64 << 20
+NAME_BYTES_MAX = 200  # of the 255 that a file system takes
 
 _CONFINED = ["nosuid", "noexec", "nodev"]
 _SYSTEM_MOUNTS: list[dict[str, Any]] = [
@@ -106,7 +108,9 @@ class Layer(NamedTuple):
     @property
     def name(self) -> str:
         """What the directories that belong to the layer are called."""
-        return self.path[1:].replace("%", "%25").replace("/", "%2F")
+        name = self.path[1:].replace("%", "%25").replace("/", "%2F")
+        encoded = name.encode(errors="surrogateescape")
+        return name if len(encoded) <= NAME_BYTES_MAX else f"{zlib.crc32(encoded):08x}%{len(encoded)}"
 
 
 def find_user(text: str, passwd: str, group: str) -> User:

@@ -74,8 +74,8 @@ def edited(text: str, before: str, after: str) -> str:
     """Return a text with the lines that dnet no longer means gone, and new ones added; somebody else's are kept."""
     if text == before:
         return after
-    lines = text.splitlines()
-    old, new = before.splitlines(), after.splitlines()
+    # Not splitlines(): to whoever reads the file, nothing else ends a line.
+    lines, old, new = (part.removesuffix("\n").split("\n") if part else [] for part in (text, before, after))
     for line in old:
         if line not in new and line in lines:
             lines.remove(line)
@@ -123,7 +123,7 @@ def is_untouched(text: str) -> bool:
 
 
 def _checksum(body: str) -> str:
-    return f"{zlib.crc32(body.encode()):08x}"
+    return f"{zlib.crc32(body.encode(errors='surrogateescape')):08x}"
 
 
 @lru_cache(maxsize=16)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dnet.errors import DnetError
 from dnet.leases import Lease, from_document
-from dnet.model import HOSTNAME_PATTERN, Attachment, Container
+from dnet.model import HOSTNAME_CHARACTERS_MAX, HOSTNAME_PATTERN, Attachment, Container
 from dnet.rows import with_defaults
 from dnet.wires import Wires
 from dnet.writer import Writer
@@ -28,7 +28,8 @@ class Leasing:
         with self._store.write(is_intent=True):
             self._store.set_changing(container.id, self._store.new_owner())
         name = container.name.rpartition(":")[2]
-        hostname = item.hostname or (name if HOSTNAME_PATTERN.match(name) else "")
+        is_hostname = HOSTNAME_PATTERN.match(name) and len(name) <= HOSTNAME_CHARACTERS_MAX
+        hostname = item.hostname or (name if is_hostname else "")
         try:
             lease = dhcp.acquire(container.sandbox, item.interface, hostname=hostname, previous=previous)
             return self._take(container, item, lease)

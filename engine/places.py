@@ -176,7 +176,7 @@ def _empty(top: str, directory: str) -> bool:
     for entry in entries:
         if not entry.is_dir(follow_symlinks=False):
             os.unlink(entry.path)
-        elif len(entry.path) - len(top) > PATH_ENOUGH:
+        elif len(os.fsencode(entry.path)) - len(os.fsencode(top)) > PATH_ENOUGH:
             os.rename(entry.path, f"{top}/{entry.inode()}.moved")
             has_moved = True
         else:

@@ -75,7 +75,7 @@ class Plumbing:
             mac=command.mac,
             vlan=command.vlan or None,
             dhcp=isinstance(how, pipework.Dhcp),
-            hostname=how.hostname or command.guest if isinstance(how, pipework.Dhcp) else "",
+            hostname=how.hostname if isinstance(how, pipework.Dhcp) else "",  # or else the container's name
             host_interface=command.host_end if is_bridge else "",
         )
         return spec.of_kind("ovs") if is_switch else spec

@@ -48,6 +48,7 @@ class Reconciliation:
             away = {net.id for net in networks if net.driver == "ovs"}
             networks = [net for net in networks if net.id not in away]
             containers = [item for item in containers if not _is_on(item, away)]
+        findings += [Finding(f"removal of {what}", error) for what, error in self._writer.left_over]
         findings += [Finding(*item) for item in self._writer.switches.collect(is_dry_run=is_dry_run)]
         findings += [Finding(text) for text in self._missing_of_networks(networks)]
         table = [rule for rule in rules if isinstance(rule, NftTable)]

@@ -125,7 +125,11 @@ def with_statuses(containers: Sequence[Container], runtime: Runtime) -> list[Con
 
 def _placed(container: Container) -> Container:
     """Return the container as its runtime shall see it: in mode host, or sharing such a one, without a sandbox."""
-    is_host = os.path.samefile(container.sandbox, "/proc/self/ns/net")
+    try:
+        is_host = os.path.samefile(container.sandbox, "/proc/self/ns/net")
+    except FileNotFoundError as error:
+        sentence = f"the sandbox of container {container.name} is gone"
+        raise Conflict(sentence, object=container.name, hint="`dnet reconcile` makes it again") from error
     return replace(container, sandbox="") if is_host else container
 
 

@@ -39,6 +39,7 @@ from dnet.values import Value, frozen
 Item = TypeVar("Item")
 
 NUMBER_DIGITS_MAX = 9
+PRIORITY_MAX = (1 << 31) - 1
 USER_PATTERN = re.compile(r"[^:\s]+(:[^:\s]+)?\Z")
 RESERVED_NETWORK_NAMES = frozenset({"host", "none", "container", "default"})
 # Docker's option of an endpoint for the name of its interface.
@@ -223,6 +224,9 @@ class EndpointSpec(Value):
         vlans: PortVlans | None = None,
     ) -> None:
         network = DEFAULT_NETWORK if network == "default" else network
+        if not isinstance(gateway_priority, int) or not -PRIORITY_MAX <= gateway_priority <= PRIORITY_MAX:
+            hint = f"use a number from {-PRIORITY_MAX} to {PRIORITY_MAX}"
+            raise InvalidRequest(f"invalid gateway priority {gateway_priority!r}", object="gateway priority", hint=hint)
         _set(
             self,
             network=check_name(network, "network"),

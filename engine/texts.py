@@ -9,7 +9,7 @@ def read(path: str) -> str:
     Bytes that are no UTF-8 become surrogates (PEP 383), which `encode(errors="surrogateescape")` makes bytes again.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
     except OSError:
         return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dnet import bridges, etcfiles, files, firewalls, reserve, texts, wanted
@@ -57,6 +58,7 @@ class Writer:
         self.switches = Switches(store, kernel, switch)
         self.applier = Applier(kernel, nft, self._all_rules, self._bpf, self._all_vlans, self.switches.open)
         self.adoptions = Adoptions(store, kernel, self.applier, on_notice, wanted.uplink, self.switches.open)
+        self.left_over: list[tuple[str, DnetError]] = []
         self._is_prepared = False
         self._is_table_seen = False
 
@@ -77,29 +79,41 @@ class Writer:
             self.nft.prepare()
             self._is_prepared = True
             self.make_way(is_thorough=False)
+        self.left_over = self._clear_up()
+        for what, error in self.left_over:
+            self.notice(f"what a killed process left half done is still there: {what}: {error}")
+
+    def _clear_up(self) -> list[tuple[str, DnetError]]:
+        """Finish or remove what dead processes left half done; return what cannot be, and why: it stays on record."""
         containers, changing, networks = self.store.abandoned()
         adopted = self.store.abandoned_adoptions()
-        if not containers and not changing and not networks and not adopted:
-            return
+        failed: list[tuple[str, DnetError]] = []
+
+        def attempt(what: str, work: Callable[[], None]) -> None:
+            try:
+                work()
+            except DnetError as error:
+                failed.append((what, error))
+
+        if adopted:
+            with self.store.network_lock():
+                attempt("adopted interfaces", lambda: self.adoptions.clear_up(adopted))
         try:
-            if adopted:
-                with self.store.network_lock():
-                    self.adoptions.clear_up(adopted)
             if containers:
                 self.remove_containers(containers, is_forced=True)
-            for container in changing:
-                self._finish_change(container)
-            if networks:
-                with self.store.network_lock():
-                    self.remove_networks(networks, is_forced=True)
-        except DnetError as error:
-            # It stays on record and is tried again; it must not keep others from working.
-            self.notice(f"what a killed process left half done is still there: {error}")
-            return
-        if containers or networks:
+        except DnetError:
+            for item in containers:  # one of them must not keep the others
+                attempt(f"container {item.name}", partial(self.remove_containers, [item], is_forced=True))
+        for item in changing:
+            attempt(f"container {item.name}", partial(self._finish_change, item))
+        if networks:
+            with self.store.network_lock():
+                attempt("networks", lambda: self.remove_networks(networks, is_forced=True))
+        if (containers or networks) and not failed:
             self.notice(
                 f"removed {len(containers)} containers and {len(networks)} networks, left half done by a killed process"
             )
+        return failed
 
     def make_way(self, *, is_thorough: bool) -> None:
         """Look after other firewalls, and say which of them stop our networks."""

@@ -728,3 +728,11 @@ def test_completion_offers(terminal, typed, offered):
         env=terminal.environment | {"PATH": path},
     )
     assert set(done.stdout.split()) == offered, done.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [(("rm", "\udcff"), 2), (("run", "printf", "\udcff"), 125)])
+def test_arguments_are_text(inline, words, code):
+    """An argument that is not UTF-8 is refused with a sentence, before anything is done."""
+    done = inline.run(*words)
+    assert done.returncode == code
+    assert done.stderr.startswith("dnet: the argument b'\\xff' is not UTF-8\n")

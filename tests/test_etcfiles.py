@@ -318,3 +318,15 @@ def test_edits_can_be_taken_back(before, after, data):
     back = etcfiles.edited(there, other, one)
     assert sorted(back.split()) == sorted(before + mine)
     assert [line for line in back.split() if line in mine] == [line for line in text.split() if line in mine]
+
+
+def test_lines_are_the_readers():
+    """Only a newline ends a line: what somebody has written stays, whatever other separators are in it."""
+    text = "127.0.0.1 localhost\r\n# note \f10.0.0.1 evil \x85 x\n10.1.0.2 web\n"
+    edited = etcfiles.edited(text, "10.1.0.2 web\n", "10.1.0.3 web\n")
+    assert edited == text.replace("10.1.0.2", "10.1.0.3")
+
+
+def test_bytes_of_the_hosts():
+    """What is not UTF-8 in a resolv.conf does not keep it from being looked at."""
+    assert not etcfiles.is_untouched("# \udcff\n" + etcfiles.resolv_conf(web(), HOST, ""))

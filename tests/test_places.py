@@ -20,13 +20,14 @@ def test_all_goes(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["kept", "file"]
 
 
-def test_deeper_than_a_path(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "count"), [("deeper", 2000), ("\N{GRINNING FACE}" * 63, 40), (b"\xff" * 255, 40)])
+def test_deeper_than_a_path(tmp_path, monkeypatch, name, count):
     """What a container has nested deeper than a path can say, and than Python recurses, goes as well."""
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
-    for _ in range(2000):
-        os.mkdir("deeper")
-        os.chdir("deeper")
+    for _ in range(count):
+        os.mkdir(name)
+        os.chdir(name)
     monkeypatch.undo()
     places.remove(str(tmp_path / "gone"))
     assert list(tmp_path.iterdir()) == []

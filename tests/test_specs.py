@@ -583,3 +583,10 @@ def test_link_alias_given_twice(links):
     """Two links of a container have two aliases; the same container may be linked under several."""
     assert "given twice" in str(refused(ContainerSpec, links=links))
     assert ContainerSpec(links=["db:x", "db:y"]).links == (("db", "x"), ("db", "y"))
+
+
+@pytest.mark.parametrize("priority", ["high", None, 1.5, 1 << 40])
+def test_gateway_priority_is_a_number(priority):
+    """A gateway priority that the database could not keep is refused before anything is touched."""
+    with pytest.raises(InvalidRequest, match="gateway priority"):
+        EndpointSpec(network="blue", gateway_priority=priority)

@@ -102,3 +102,18 @@ def test_fields_of_a_class():
     assert [field.name for field in dataclasses.fields(Sample)] == ["number"]
     assert dataclasses.is_dataclass(Sample)
     assert Sample("3").number == 3
+
+
+def test_subclass_with_its_own_init():
+    """A class derived by other means may have an `__init__` of its own, also before the base has had a value."""
+
+    @frozen
+    class Base(Value):
+        number: int
+
+    class Derived(Base):
+        def __init__(self, text: str) -> None:
+            super().__init__(int(text))
+
+    assert Derived("3").number == 3
+    assert Base(4).number == 4
