@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 STATE_DIRECTORY = "/var/lib/dnet"
 RUN_DIRECTORY = "/run/dnet"
+CONFIRM_MAX_S = 86400.0
 
 
 class Engine:
@@ -230,6 +231,9 @@ class Engine:
         seconds when all is done, has returned True; then the network that is returned is without it.
         """
         trial = None
+        if not 0 <= confirm_within_s <= CONFIRM_MAX_S:
+            hint = f"give it {CONFIRM_MAX_S:.0f} s, a day, at most"
+            raise InvalidRequest(f"{confirm_within_s:g} s is no time to wait for", object=interface, hint=hint)
         if confirm_within_s > 0:
             if confirm is None:
                 raise InvalidRequest("without `confirm` nobody can confirm it", object=interface)

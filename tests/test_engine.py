@@ -787,3 +787,10 @@ def test_values_are_what_ipaddress_knows(machine):
     end = machine.engine.create("web", network="blue", ip=IPv4Address("10.1.0.1")).endpoints[0]
     assert end.address.ip == IPv4Address("10.1.0.1")
     assert end.gateway == net.gateway
+
+
+@pytest.mark.parametrize("time_s", [-1.0, 1e10, float("inf"), float("nan")])
+def test_no_time_to_confirm(blue, time_s):
+    """A time that nobody can wait for is refused before anything is touched."""
+    with pytest.raises(InvalidRequest, match="no time to wait for"):
+        blue.engine.adopt("blue", "eth1", confirm_within_s=time_s, confirm=lambda _: True)
