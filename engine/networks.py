@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from dnet import firewalls, reserve, rows, wanted
+from dnet import firewalls, reserve, rows, snapshots, wanted
 from dnet.background import Background
 from dnet.bridges import Taken
 from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
@@ -139,6 +139,13 @@ class Networks:
             self._confirm(interface)
             return self._store.network(network.id)
         if known and self._writer.adoptions.is_in_place(network, interface):
+            if vlans and trial:
+                hint = "give it back first, or use --yes"
+                raise InvalidRequest(
+                    f"interface {interface} is adopted, and its VLANs are not tried", object=interface, hint=hint
+                )
+            if vlans and not is_sure:
+                self._check_wanted(network, snapshots.read(known.snapshot), vlans, ask)
             return self._with_vlans(network, known, vlans)
         self._writer.mend_networks([network.name], with_advice=False)
         network = self._store.network(network.id)
@@ -171,7 +178,11 @@ class Networks:
         if vlans is None:
             return network
         with self._store.network_lock():
-            self._writer.adoptions.set_vlans(known, vlans)
+            now = self._store.adoption(known.interface)
+            if now is None or (now.network_id, now.phase) != (network.id, "ready"):
+                sentence = f"interface {known.interface} has been given back meanwhile"
+                raise NotFound(sentence, object=known.interface)
+            self._writer.adoptions.set_vlans(now, vlans)
         return self._store.network(network.id)
 
     def _adopt(
@@ -179,7 +190,8 @@ class Networks:
     ) -> None:
         adoptions, owner = self._writer.adoptions, self._store.new_owner()
         with self._store.network_lock():
-            if adoptions.is_in_place(network, interface) and self._store.adoption(interface):
+            known = self._looked_up(network.id, interface, vlans)[1]  # another process may have adopted it meanwhile
+            if adoptions.is_in_place(network, interface) and known:
                 return  # another process has done it meanwhile
             if known and phase == "ready":
                 adoptions.restore(known._replace(vlans=rows.vlans_text(vlans) or known.vlans), network, owner)

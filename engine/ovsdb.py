@@ -28,6 +28,7 @@ from dnet.errors import InvalidRequest, OvsError, Unsupported
 Operation = dict[str, Any]
 
 DATABASE = "Open_vSwitch"
+SOCKET_PATH_MAX = 107  # struct sockaddr_un
 SOCKETS = ("/run/openvswitch/db.sock", "/var/run/openvswitch/db.sock")
 DISTRIBUTION_PATHS = ("/usr/lib/python3/dist-packages/ovs", "/usr/lib/python3/site-packages/ovs")
 # The lock in the database that ovs-vswitchd holds as long as it runs (bridge_init).
@@ -81,22 +82,10 @@ class Remote(NamedTuple):
 
 def remote(address: str = "", private_key: str = "", certificate: str = "", ca_certificate: str = "") -> Remote:
     """Check where a server is said to be; nothing said means this system's own."""
-    if not address:
-        return Remote(f"unix:{_default_socket()}")
-    kind, _, rest = address.partition(":")
-    if kind == "unix":
-        if not rest.startswith("/"):
-            raise InvalidRequest(f"the path of a database's socket is not absolute: {rest!r}", object=address)
-    elif kind in {"tcp", "ssl"}:
-        host, _, port = rest.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-            hint = f"write {kind}:HOST:PORT; ovsdb-server's usual port is 6640"
-            raise InvalidRequest(f"a database's address has no host and port: {address!r}", object=address, hint=hint)
-    else:
-        hint = "write unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"
-        raise InvalidRequest(f"there is no way to a database called {address!r}", object=address, hint=hint)
+    address = address or f"unix:{_default_socket()}"
+    _check_address(address)
     files = {"private key": private_key, "certificate": certificate, "CA's certificate": ca_certificate}
-    if kind == "ssl":
+    if address.startswith("ssl:"):
         for name, path in files.items():
             if not os.path.isfile(path):
                 wrong = f"there is no file {path!r}" if path else f"the {name} is missing"
@@ -109,6 +98,26 @@ def remote(address: str = "", private_key: str = "", certificate: str = "", ca_c
         raise InvalidRequest(f"keys and certificates are of use with ssl only, not with {address}", object=address)
     # Other processes, in other directories, will go by what is kept of this.
     return Remote(address, *(os.path.abspath(path) if path else "" for path in files.values()))
+
+
+def _check_address(address: str) -> None:
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        if not rest.startswith("/"):
+            raise InvalidRequest(f"the path of a database's socket is not absolute: {rest!r}", object=address)
+        if len(rest.encode()) > SOCKET_PATH_MAX:  # the ovs package would not stop trying (3.1)
+            hint = "reach it by a link with a shorter name"
+            raise InvalidRequest(
+                f"a socket's path has {SOCKET_PATH_MAX} bytes at most: {rest}", object=address, hint=hint
+            )
+    elif kind in {"tcp", "ssl"}:
+        host, _, port = rest.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            hint = f"write {kind}:HOST:PORT; ovsdb-server's usual port is 6640"
+            raise InvalidRequest(f"a database's address has no host and port: {address!r}", object=address, hint=hint)
+    else:
+        hint = "write unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"
+        raise InvalidRequest(f"there is no way to a database called {address!r}", object=address, hint=hint)
 
 
 def is_here() -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from dnet import files, nat, wanted
 from dnet.containers import Containers
-from dnet.errors import DnetError, NotFound
+from dnet.errors import DnetError
 from dnet.model import MODE_FOREIGN, Container, Network
 from dnet.nat import TABLE
 from dnet.networks import Networks
@@ -99,7 +99,7 @@ class Reconciliation:
         for network in networks:
             try:
                 writer.mend_networks([network.name], with_advice=False)
-            except NotFound as error:  # a bridge that is not dnet's to make
+            except DnetError as error:  # such as a bridge that is not dnet's to make
                 failed.append(Finding(f"device {network.device} of network {network.name}", error))
         failed += [Finding(what, error) for what, error in Networks(writer).restore_uplinks() if error]
         reachable = {net.id for net in networks}

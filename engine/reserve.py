@@ -537,6 +537,11 @@ def _endpoint(
 ) -> Endpoint:
     address, address6 = addresses
     has_gateway = not net.internal
+    if spec.mac and spec.mac in {net.device_mac or ipam.mac_of(net.gateway), *(item.mac for item in net.uplinks)}:
+        hint = "choose another, or leave it out"
+        raise Conflict(
+            f"MAC address {spec.mac} is that of the bridge of network {net.name}", object=spec.mac, hint=hint
+        )
     return Endpoint(
         id=new_id(),
         network_id=net.id,

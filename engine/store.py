@@ -328,8 +328,10 @@ class Store:
             return int(found[0][0]) if found else 0
 
     def set_setting(self, key: str, value: int) -> None:
-        """Keep a number; inside a transaction."""
-        self._connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (key, value))
+        """Keep a number, of which 0 is as if it had never been set; inside a transaction."""
+        self._connection.execute("DELETE FROM setting WHERE key = ?", (key,))
+        if value:
+            self._connection.execute("INSERT INTO setting VALUES (?, ?)", (key, value))
 
     # Networks
 

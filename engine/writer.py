@@ -7,6 +7,7 @@ left is finished or removed by the next one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 HOSTS = "/etc/hosts"
+TURNING = "turning"  # the setting that is not 0 while a network is made to keep VLANs apart
 
 
 class Writer:
@@ -87,33 +89,44 @@ class Writer:
         """Finish or remove what dead processes left half done; return what cannot be, and why: it stays on record."""
         containers, changing, networks = self.store.abandoned()
         adopted = self.store.abandoned_adoptions()
+        work: list[tuple[str, Callable[[], None]]] = []
+        if adopted:
+            work.append(("adopted interfaces", lambda: self._locked(lambda: self.adoptions.clear_up(adopted))))
+        work += self._removals(containers)
+        work += [(f"container {item.name}", partial(self._finish_change, item)) for item in changing]
+        if self.store.setting(TURNING):
+            work.append(("networks' VLANs", self._finish_turning))
+        if changing:  # the VLANs of their ports, which are on record as they were to be
+            work.append(("ports' VLANs", self._mend_all_vlans))
+        if networks:
+            work.append(("networks", lambda: self._locked(lambda: self.remove_networks(networks, is_forced=True))))
         failed: list[tuple[str, DnetError]] = []
-
-        def attempt(what: str, work: Callable[[], None]) -> None:
+        for what, finish in work:
             try:
-                work()
+                finish()
             except DnetError as error:
                 failed.append((what, error))
-
-        if adopted:
-            with self.store.network_lock():
-                attempt("adopted interfaces", lambda: self.adoptions.clear_up(adopted))
-        try:
-            if containers:
-                self.remove_containers(containers, is_forced=True)
-        except DnetError:
-            for item in containers:  # one of them must not keep the others
-                attempt(f"container {item.name}", partial(self.remove_containers, [item], is_forced=True))
-        for item in changing:
-            attempt(f"container {item.name}", partial(self._finish_change, item))
-        if networks:
-            with self.store.network_lock():
-                attempt("networks", lambda: self.remove_networks(networks, is_forced=True))
         if (containers or networks) and not failed:
             self.notice(
                 f"removed {len(containers)} containers and {len(networks)} networks, left half done by a killed process"
             )
         return failed
+
+    def _locked(self, work: Callable[[], None]) -> None:
+        with self.store.network_lock():
+            work()
+
+    def _removals(self, containers: Sequence[Container]) -> list[tuple[str, Callable[[], None]]]:
+        """Remove half-made containers together, or else return what removes each: one must not keep the others."""
+        try:
+            if containers:
+                self.remove_containers(containers, is_forced=True)
+        except DnetError:
+            return [
+                (f"container {item.name}", partial(self.remove_containers, [item], is_forced=True))
+                for item in containers
+            ]
+        return []
 
     def make_way(self, *, is_thorough: bool) -> None:
         """Look after other firewalls, and say which of them stop our networks."""
@@ -277,8 +290,11 @@ class Writer:
             members = self.store.containers_on(network.id)
             with self.store.write():
                 self.store.set_network_vlan(aware)
+                self.store.set_setting(TURNING, time.monotonic_ns())
             try:
                 self._change_network(network, aware, members)
+                with self.store.write():
+                    self.store.set_setting(TURNING, 0)
             except BaseException as error:
                 self.applier.undo_change(
                     error,
@@ -292,6 +308,22 @@ class Writer:
     def _forget_vlan(self, network: Network) -> None:
         with self.store.write():
             self.store.set_network_vlan(network)
+            self.store.set_setting(TURNING, 0)
+
+    def _finish_turning(self) -> None:
+        """Keep VLANs apart on a network that a killed process was about to make so; its ports are not all in one."""
+        mark = self.store.setting(TURNING)
+        with self.store.network_lock():  # which whoever does that has
+            is_abandoned = mark == self.store.setting(TURNING) != 0
+        if is_abandoned:
+            self._mend_all_vlans()
+            with self.store.write():
+                if self.store.setting(TURNING) == mark:
+                    self.store.set_setting(TURNING, 0)
+
+    def _mend_all_vlans(self) -> None:
+        self.mend_vlans()
+        self.mend_ports([network for network in self.store.networks() if network.driver == "ovs"])
 
     def _change_network(
         self, before: Network, after: Network, members: Sequence[Container], *, is_undoing: bool = False

@@ -333,3 +333,10 @@ def test_change_that_takes_too_long(monkeypatch):
     """An ovs-vswitchd that runs, but does not take over a change, is given up."""
     with pytest.raises(OvsError, match="ovs-vswitchd has not done it within"):
         change(monkeypatch, [taken(5)])
+
+
+def test_long_path_of_a_socket():
+    """The path of a socket that no address can hold is refused; the ovs package would try without end."""
+    assert ovsdb.remote("unix:/" + "a" * 106).address
+    with pytest.raises(InvalidRequest, match="107 bytes at most"):
+        ovsdb.remote("unix:/" + "a" * 107)

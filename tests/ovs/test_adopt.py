@@ -198,7 +198,7 @@ def test_the_host_hears_once(ovs: Ovs, machine: Namespace) -> None:
     adopted(ovs.host)
     assert reaches(machine, HOST)
     assert "DUP" not in machine.run("ping", "-n", "-c", "3", "-i", "0.1", HOST).stdout
-    adopted(ovs.host, "--vlan", "101")
+    adopted(ovs.host, "--yes", "--vlan", "101")
     assert not machine.can_ping(HOST)
     machine.run("ip", "neigh", "flush", "all")
     machine.can_ping(HOST)
