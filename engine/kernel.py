@@ -65,6 +65,7 @@ from dnet.objects import (
     Veth,
     VlanProgram,
 )
+from dnet.processes import TIMEOUT_MAX_S
 from dnet.reports import (
     IFA_ADDRESS,
     IFA_LOCAL,
@@ -103,7 +104,6 @@ TEXT_BYTES = 256
 # Calls longer than this many sandboxes run on a thread, so that the caller's can react to signals and report.
 SUPERVISED_FROM = 9
 PROGRESS_INTERVAL_S = 0.05
-PAUSE_MAX_S = 86400.0  # poll(2) counts milliseconds in an int
 # Devices deleted in one message: many enough to share the kernel's grace period of some 17 ms, few enough (0.15 s)
 # for Ctrl-C to be heard.
 DELETE_TOGETHER = 256
@@ -341,7 +341,7 @@ class Kernel:
                 for descriptor in (fd, *others()):
                     poll.register(descriptor, select.POLLIN)
                 pause = pause_s() if pause_s else None
-                poll.poll(None if pause is None else min(max(0, pause), PAUSE_MAX_S) * 1000)
+                poll.poll(None if pause is None else min(max(0, pause), TIMEOUT_MAX_S) * 1000)
                 with suppress(BlockingIOError):
                     os.read(fd, EVENT_BYTES)
         finally:

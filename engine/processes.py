@@ -27,7 +27,7 @@ PASSED_ON = frozenset(
 )
 # What the interpreter ignores would be ignored by every program below it.
 RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)
-TIMEOUT_MAX_S = 2e6
+TIMEOUT_MAX_S = 2e6  # poll(2) counts milliseconds in an int: 24 days
 SI_KERNEL = 0x80  # asm-generic/siginfo.h
 # struct flock: type, whence, start, length, pid. Native sizes, alignment included.
 FLOCK = struct.Struct("hhqqi4x")
@@ -115,7 +115,6 @@ def has_ended(descriptor: int, timeout_s: float) -> bool:
     """Wait for the end of an open process; return whether it has come."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLIN)
-    # poll(2) counts milliseconds in an int: 24 days.
     return bool(waiting.poll(min(timeout_s, TIMEOUT_MAX_S) * 1000))
 
 

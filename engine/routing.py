@@ -11,7 +11,7 @@ from dnet.foreign import Foreign
 from dnet.model import Container, StaticRoute
 from dnet.reports import METRIC6, Report, Route
 from dnet.wires import Wires
-from dnet.wiring import METRIC_MAX, label
+from dnet.wiring import check_metric, label
 from dnet.writer import Writer
 
 
@@ -36,9 +36,7 @@ class Routing:
 
     def add(self, target: str, way: StaticRoute) -> Container:
         """Add a route, and remember it."""
-        if not 0 <= way.metric <= METRIC_MAX:
-            hint = f"use a number from 0 to {METRIC_MAX}"
-            raise InvalidRequest(f"invalid metric {way.metric}", object=str(way.metric), hint=hint)
+        check_metric(way.metric)
         self._writer.prepare()
         container = self._foreign.find(target)
         inside = self._wires.look_into(container)

@@ -442,10 +442,12 @@ def parse_route(words: Sequence[str], *, is_way_open: bool = False) -> StaticRou
         )
     if gateway and gateway.is_link_local and not interface:
         raise InvalidRequest(f"gateway {gateway} is on every link", object=str(gateway), hint="add `dev INTERFACE`")
-    return StaticRoute(destination, gateway, interface, _parse_metric(fields.get("metric", "0")))
+    return StaticRoute(destination, gateway, interface, check_metric(fields.get("metric", "0")))
 
 
-def _parse_metric(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text) > METRIC_MAX:
+def check_metric(metric: int | str) -> int:
+    """Return the metric of a route, given as a number or as text."""
+    text = str(metric)
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(METRIC_MAX)) or int(text) > METRIC_MAX:
         raise InvalidRequest(f"invalid metric {text!r}", object=text, hint=f"write a number up to {METRIC_MAX}")
     return int(text)

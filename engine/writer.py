@@ -88,20 +88,8 @@ class Writer:
     def _clear_up(self) -> list[tuple[str, DnetError]]:
         """Finish or remove what dead processes left half done; return what cannot be, and why: it stays on record."""
         containers, changing, networks = self.store.abandoned()
-        adopted = self.store.abandoned_adoptions()
-        work: list[tuple[str, Callable[[], None]]] = []
-        if adopted:
-            work.append(("adopted interfaces", lambda: self._locked(lambda: self.adoptions.clear_up(adopted))))
-        work += self._removals(containers)
-        work += [(f"container {item.name}", partial(self._finish_change, item)) for item in changing]
-        if self.store.setting(TURNING):
-            work.append(("networks' VLANs", self._finish_turning))
-        if changing:  # the VLANs of their ports, which are on record as they were to be
-            work.append(("ports' VLANs", self._mend_all_vlans))
-        if networks:
-            work.append(("networks", lambda: self._locked(lambda: self.remove_networks(networks, is_forced=True))))
         failed: list[tuple[str, DnetError]] = []
-        for what, finish in work:
+        for what, finish in self._half_done(containers, changing, networks):
             try:
                 finish()
             except DnetError as error:
@@ -112,21 +100,35 @@ class Writer:
             )
         return failed
 
+    def _half_done(
+        self, containers: Sequence[Container], changing: Sequence[Container], networks: Sequence[Network]
+    ) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Yield what is half done, in words, with what finishes or removes it: in this order, each before the next."""
+        adopted = self.store.abandoned_adoptions()
+        if adopted:
+            yield "adopted interfaces", lambda: self._locked(lambda: self.adoptions.clear_up(adopted))
+        if containers:
+            yield from self._removals(containers)
+        for item in changing:
+            yield f"container {item.name}", partial(self._finish_change, item)
+        if self.store.setting(TURNING):
+            yield "networks' VLANs", self._finish_turning
+        if changing:  # the VLANs of their ports, which are on record as they were to be
+            yield "ports' VLANs", self._mend_all_vlans
+        if networks:
+            yield "networks", lambda: self._locked(lambda: self.remove_networks(networks, is_forced=True))
+
     def _locked(self, work: Callable[[], None]) -> None:
         with self.store.network_lock():
             work()
 
-    def _removals(self, containers: Sequence[Container]) -> list[tuple[str, Callable[[], None]]]:
-        """Remove half-made containers together, or else return what removes each: one must not keep the others."""
+    def _removals(self, containers: Sequence[Container]) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Remove half-made containers together, or else yield what removes each: one must not keep the others."""
         try:
-            if containers:
-                self.remove_containers(containers, is_forced=True)
+            self.remove_containers(containers, is_forced=True)
         except DnetError:
-            return [
-                (f"container {item.name}", partial(self.remove_containers, [item], is_forced=True))
-                for item in containers
-            ]
-        return []
+            for item in containers:
+                yield f"container {item.name}", partial(self.remove_containers, [item], is_forced=True)
 
     def make_way(self, *, is_thorough: bool) -> None:
         """Look after other firewalls, and say which of them stop our networks."""

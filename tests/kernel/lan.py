@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dnet.testing import FakeHost, Namespace, wait_until
+import dnet
+from dnet.engine import Engine
+from dnet.nft import Nft
+from dnet.testing import FakeHost, FaultyKernel, Namespace, wait_until
 
 # Settles at once: no duplicate address detection, no router to be looked for.
 QUIET = "ip link set {0} addrgenmode none; ip link set {0} up"
@@ -174,6 +177,17 @@ def enrich(host: Namespace) -> None:
     # Of a tap the state is never known.
     links = lambda: [item for item in host.json("ip -d -j link")[1:] if item["linkinfo"]["info_kind"] != "tun"]  # noqa: E731
     wait_until(lambda: "UNKNOWN" not in {item["operstate"] for item in links()}, "states are told")
+
+
+def adopt_with_fault(directories: tuple[str, str], fail_at: int) -> dict[str, Any]:
+    """Adopt eth1 with a fault in one object; return which one, or nothing when there are fewer."""
+    kernel = FaultyKernel(lambda _: None, fail_at)
+    with Engine(*directories, lambda _: None, kernel, Nft()) as engine:
+        try:
+            engine.adopt("lan", "eth1", is_sure=True)
+        except dnet.DnetError as error:
+            return {"refused": str(kernel.refused), "notes": getattr(error, "__notes__", [])}
+        return {}
 
 
 # What is on the wire

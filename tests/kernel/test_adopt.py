@@ -18,7 +18,17 @@ from dnet import networks  # noqa: F401  loaded here, once for all children
 from dnet.engine import Engine
 from dnet.nft import Nft
 from dnet.testing import FakeHost, FaultyKernel, Namespace, Raised, wait_until
-from tests.kernel.lan import Switch, addresses, differences, enrich, everything, is_adopted, link, streaming
+from tests.kernel.lan import (
+    Switch,
+    addresses,
+    adopt_with_fault,
+    differences,
+    enrich,
+    everything,
+    is_adopted,
+    link,
+    streaming,
+)
 from tests.kernel.world import (
     PATIENCE_S,
     REFUSAL_S,
@@ -236,23 +246,12 @@ def test_dry_run_touches_nothing(host: FakeHost, rich: str) -> None:
     assert differences(before, everything(host)) == ""
 
 
-def adopt(directories: tuple[str, str], fail_at: int) -> dict[str, Any]:
-    """Adopt eth1 with a fault in one object; return which one, or nothing when there are fewer."""
-    kernel = FaultyKernel(lambda _: None, fail_at)
-    with Engine(*directories, lambda _: None, kernel, Nft()) as engine:
-        try:
-            engine.adopt("lan", "eth1", is_sure=True)
-        except dnet.DnetError as error:
-            return {"refused": str(kernel.refused), "notes": getattr(error, "__notes__", [])}
-        return {}
-
-
 def test_refused_object(host: FakeHost, rich: str) -> None:  # noqa: ARG001
     """Whichever object is refused, all is as it was: addresses and routes in order, settings, the table, the rows."""
     before = everything(host)
     count = len(run(host, "network", "adopt", "--dry-run", "lan", "eth1").stdout.splitlines())
     number = 0
-    while "refused" in (outcome := host.call(adopt, host.directories, number)):
+    while "refused" in (outcome := host.call(adopt_with_fault, host.directories, number)):
         assert outcome["notes"] == [], outcome
         assert differences(before, everything(host)) == "", outcome["refused"]
         number += 1

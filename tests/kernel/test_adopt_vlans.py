@@ -17,7 +17,18 @@ from dnet.engine import Engine
 from dnet.errors import KernelRefused
 from dnet.nft import Nft
 from dnet.testing import FakeHost, FaultyKernel, Namespace, wait_until
-from tests.kernel.lan import Switch, addresses, differences, enrich, everything, is_adopted, link, streaming, tags
+from tests.kernel.lan import (
+    Switch,
+    addresses,
+    adopt_with_fault,
+    differences,
+    enrich,
+    everything,
+    is_adopted,
+    link,
+    streaming,
+    tags,
+)
 from tests.kernel.world import bridge_of, network, run
 
 # By what VLANs are kept apart: the tc programs, and, in `make test-vm`, the bridge's own filtering.
@@ -200,24 +211,13 @@ def test_shown(host: FakeHost, bridge: str) -> None:
 # All or nothing
 
 
-def adopt(directories: tuple[str, str], fail_at: int) -> dict[str, Any]:
-    """Adopt eth1 with a fault in one object; return which one, or nothing when there are fewer."""
-    kernel = FaultyKernel(lambda _: None, fail_at)
-    with Engine(*directories, lambda _: None, kernel, Nft()) as engine:
-        try:
-            engine.adopt("lan", "eth1", is_sure=True)
-        except dnet.DnetError as error:
-            return {"refused": str(kernel.refused), "notes": getattr(error, "__notes__", [])}
-        return {}
-
-
 def test_refused_object(host: FakeHost, bridge: str) -> None:
     """Whichever object is refused, all is as it was."""
     del bridge
     enrich(host)
     before = everything(host)
     refused = []
-    while "refused" in (outcome := host.call(adopt, host.directories, len(refused))):
+    while "refused" in (outcome := host.call(adopt_with_fault, host.directories, len(refused))):
         assert outcome["notes"] == [], outcome
         assert differences(before, everything(host)) == "", outcome["refused"]
         refused.append(outcome["refused"])
