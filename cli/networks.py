@@ -81,7 +81,6 @@ def create(
       com.docker.network.bridge.enable_ip_masquerade    as --masquerade
       com.docker.network.bridge.host_binding_ipv4       as --host-binding
       com.docker.network.host_ipv4, host_ipv6           the source address outside, in place of masquerading
-      com.docker.network.bridge.name                    as --bridge
       vlan_backend=bpf|bridge|ovs                       what keeps VLANs apart [default: what this host can]
       datapath_type=netdev|system                       with -d ovs [default: system where the kernel has it]
       ovsdb=ADDRESS                                     as --ovsdb [default: DNET_OVSDB, else this host's socket]
@@ -296,7 +295,7 @@ def disconnect(session: Session, network_name: str, name: str, *, force: bool, a
 @click.option("--undo", is_flag=True, help="Give the interface back all that it was.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, object by object.")
 @click.option("--confirm", "seconds", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Undo unless confirmed.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask, even if the default route moves.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, even if this host may be cut off.")
 @render.json_option
 @click.pass_obj
 def adopt(
@@ -320,7 +319,8 @@ def adopt(
     Enter is pressed before. `dnet restore` does it again after a reboot.
 
     On a network that keeps VLANs apart it becomes a trunk of all VLANs with the network's own, that of gateway and
-    host, untagged, unless --vlan or --trunk says otherwise; said again with others, it is in those.
+    host, untagged, unless --vlan or --trunk says otherwise; said again with others, it is in those (--confirm is for
+    the first time).
 
     \b
     Example:

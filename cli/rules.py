@@ -79,7 +79,8 @@ def watch(session: Session) -> None:
     """Keep containers' resolv.conf in step with the host's, until interrupted.
 
     Every container that was given no --dns has the new content at once, running or not; a file that somebody has
-    edited is left alone. packaging/dnet-watch.service runs this.
+    edited is left alone. What is attached to others' containers is attached again when those restart, and leases are
+    renewed. packaging/dnet-watch.service runs this.
 
     \b
     Example:
