@@ -295,6 +295,8 @@ def test_interface_itself(host: FakeHost) -> None:
     assert "lan0 has been moved into path:/run/netns/x" in twice.stderr or "there is no" in twice.stderr
     run(host, "detach", "/run/netns/x", "-i", "wan")
     assert state(space) == inside
+    # The link-local address is the kernel's to make, when it hears that the link is up.
+    wait_until(lambda: state(host)["addresses"] == before["addresses"], "all addresses are there")
     assert state(host) == before
     assert outside.can_ping("10.3.0.1")
 
