@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from dnet import nat, rows, snapshots, uplink
@@ -21,6 +20,7 @@ from dnet.reports import Link
 from dnet.rows import Adoption
 from dnet.snapshots import Snapshot
 from dnet.store import Store
+from dnet.values import replace
 
 if TYPE_CHECKING:
     from dnet.openvswitch import OpenVSwitch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from dnet import reserve, wiring
@@ -16,6 +15,7 @@ from dnet.objects import Up
 from dnet.reports import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Report
 from dnet.rows import veth_name, with_defaults
 from dnet.specs import EndpointSpec
+from dnet.values import replace
 from dnet.wires import Wires
 from dnet.wiring import AttachmentSpec, ToNetwork, label
 from dnet.writer import Progress, Writer

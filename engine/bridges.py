@@ -7,7 +7,7 @@ not have is added to it, and goes with the network; everything else on the bridg
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from dnet.errors import InvalidRequest, NotFound
@@ -15,7 +15,7 @@ from dnet.messages import SETTINGS
 from dnet.model import IPAddress, IPInterface, IPNetwork, Network
 from dnet.reports import PERMANENT, SECONDARY, TABLE_LOCAL, Address, Link, Report, Route
 from dnet.specs import NetworkSpec
-from dnet.values import Value, frozen
+from dnet.values import Value, frozen, replace
 
 MTU_USUAL = 1500
 LOOPBACK6 = IPv6Network("::1/128")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import field
 
 from dnet import etcfiles, files, reserve, texts, wanted
 from dnet.apply import Group
@@ -14,7 +14,7 @@ from dnet.model import DEFAULT_NETWORK, MODE_FOREIGN, MODE_HOST, Container, Endp
 from dnet.objects import Object, Quiet
 from dnet.rows import with_defaults
 from dnet.specs import ContainerSpec, EndpointSpec, NetworkSpec
-from dnet.values import Value, frozen
+from dnet.values import Value, frozen, replace
 from dnet.writer import Progress, Writer, report
 
 

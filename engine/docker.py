@@ -12,11 +12,10 @@ import re
 import socket
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from dnet.errors import DnetError, InvalidRequest, NeedsRoot, Unsupported
-from dnet.values import Value, frozen
+from dnet.values import Value, frozen, replace
 
 TIMEOUT_S = 5.0
 TITLES = {"docker": "Docker", "podman": "Podman"}

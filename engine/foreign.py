@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnet import interfaces, leases, reserve
@@ -18,6 +18,7 @@ from dnet.model import MODE_FOREIGN, Attachment, Container, Settings, StaticRout
 from dnet.objects import Membership, Object, OvsBridge, OvsPort
 from dnet.reports import Report
 from dnet.rows import with_defaults
+from dnet.values import replace
 from dnet.wires import Wires
 from dnet.wiring import label
 from dnet.writer import Writer

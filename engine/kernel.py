@@ -14,7 +14,6 @@ import select
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any, Self
 
@@ -78,6 +77,7 @@ from dnet.reports import (
     number,
     pairs,
 )
+from dnet.values import replace
 
 Progress = Callable[[int], None]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 from dnet.errors import DnetError
 from dnet.leases import Lease, from_document
 from dnet.model import HOSTNAME_CHARACTERS_MAX, HOSTNAME_PATTERN, Attachment, Container
 from dnet.rows import with_defaults
+from dnet.values import replace
 from dnet.wires import Wires
 from dnet.writer import Writer
 

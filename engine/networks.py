@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from dnet import firewalls, reserve, rows, snapshots, wanted
 from dnet.background import Background
@@ -14,6 +13,7 @@ from dnet.objects import Object
 from dnet.rows import Adoption
 from dnet.snapshots import Snapshot
 from dnet.specs import NetworkSpec
+from dnet.values import replace
 from dnet.watchdog import Watchdog
 from dnet.writer import Writer
 

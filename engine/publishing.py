@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import NamedTuple
 
 from dnet import nat, reserve, wanted
@@ -13,6 +12,7 @@ from dnet.model import Container, Network
 from dnet.nat import TABLE
 from dnet.objects import Flows, NatElement, Object
 from dnet.ports import PortMapping, parse_publish
+from dnet.values import replace
 from dnet.writer import Writer
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from dnet import files, nat, wanted
@@ -19,6 +18,7 @@ from dnet.model import MODE_FOREIGN, Container, Network
 from dnet.nat import TABLE
 from dnet.networks import Networks
 from dnet.objects import Directory, File, Membership, NatElement, NftTable, Object, OvsBridge, OvsPort, Sandbox, Symlink
+from dnet.values import replace
 from dnet.writer import Writer
 
 

@@ -10,7 +10,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, ip_interface
 from itertools import count
 from typing import Any
@@ -36,6 +35,7 @@ from dnet.ports import PortMapping, Publish
 from dnet.rows import veth_name, with_gateways
 from dnet.specs import DRIVERS, ContainerSpec, EndpointSpec, NetworkSpec
 from dnet.store import Store
+from dnet.values import replace
 
 RESOLV_CONF = "/etc/resolv.conf"
 NAME_ATTEMPTS_MAX = 1000

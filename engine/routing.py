@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from dnet import wanted
@@ -10,6 +9,7 @@ from dnet.errors import Conflict, InvalidRequest, NotFound
 from dnet.foreign import Foreign
 from dnet.model import Container, StaticRoute
 from dnet.reports import METRIC6, Report, Route
+from dnet.values import replace
 from dnet.wires import Wires
 from dnet.wiring import check_metric, label
 from dnet.writer import Writer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -36,6 +35,7 @@ from dnet.model import (
     Uplink,
 )
 from dnet.ports import PortMapping
+from dnet.values import names, replace
 
 
 class Row(Protocol):
@@ -153,7 +153,7 @@ def _endpoint(row: Row, network: Network) -> Endpoint:
 
 def vlans_text(vlans: PortVlans | None) -> str:
     """Return the VLANs of a port as a column has them."""
-    return json.dumps(asdict(vlans)) if vlans else ""
+    return json.dumps(vars(vlans)) if vlans else ""
 
 
 def _vlans(text: str) -> PortVlans | None:
@@ -254,12 +254,8 @@ def attachment(row: Row) -> Attachment:
 
 def attachment_details(item: Attachment) -> str:
     """Return what an attachment's row has besides its other columns."""
-    names = [
-        name
-        for name in Attachment.__dataclass_fields__
-        if name not in {"id", "device", "interface", "host_index", "defaults"}
-    ]
-    fields = {name: getattr(item, name) for name in names}
+    kept = [name for name in names(Attachment) if name not in {"id", "device", "interface", "host_index", "defaults"}]
+    fields = {name: getattr(item, name) for name in kept}
     fields |= {name: list(map(str, fields[name])) for name in ("addresses", "gateways")}
     return json.dumps(fields | {"vlans": vlans_text(item.vlans)})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dnet import nat
@@ -15,6 +14,7 @@ from dnet.links import environment
 from dnet.model import Container, Process
 from dnet.runtime import Runtime
 from dnet.specs import ContainerSpec
+from dnet.values import replace
 from dnet.writer import Writer
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field
 from typing import Any
 
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model import IPInterface
 from dnet.reports import ETHERNET, IFF_LOOPBACK, SECONDARY, Address, Link, Report, Route
-from dnet.values import Value, frozen
+from dnet.values import Value, frozen, replace
 
 # What of net.ipv6.conf says how the host learns from routers, and sends.
 LEARNING = ("accept_ra_defrtr", "accept_ra_pinfo", "accept_ra_rtr_pref", "accept_ra_rt_info_max_plen", "autoconf")

@@ -34,7 +34,7 @@ from dnet.model import (
     parse_subnet6,
 )
 from dnet.ports import Publish, parse_expose, parse_publish
-from dnet.values import Value, frozen
+from dnet.values import Value, frozen, names
 
 Item = TypeVar("Item")
 
@@ -429,7 +429,7 @@ def _is_mode(text: str) -> bool:
 
 
 def _with(end: EndpointSpec, first: Mapping[str, Any]) -> EndpointSpec:
-    fields: dict[str, Any] = {name: getattr(end, name) for name in EndpointSpec.__dataclass_fields__}
+    fields: dict[str, Any] = {name: getattr(end, name) for name in names(EndpointSpec)}
     for key, value in first.items():
         if fields[key]:
             raise InvalidRequest(f"{key} of network {end.network} is given twice", object=end.network)

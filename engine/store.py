@@ -15,7 +15,6 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from ipaddress import (
     IPv6Address,
     ip_address,
@@ -578,11 +577,11 @@ class Store:
                     item.mtu,
                     item.publish_all,
                     json.dumps(item.exposed),
-                    json.dumps(asdict(item.settings)),
+                    json.dumps(vars(item.settings)),
                     json.dumps(dict(item.labels)),
                     item.created,
                     owner,
-                    json.dumps(asdict(item.process)) if item.process else "",
+                    json.dumps(vars(item.process)) if item.process else "",
                     json.dumps(dict(item.target)) if item.target else "",
                 )
                 for item in members
@@ -732,7 +731,7 @@ class Store:
 
     def set_displaced(self, container: Container) -> None:
         """Change the default routes that a container's own are in the place of; inside a transaction."""
-        text = json.dumps([asdict(item) for item in container.displaced])
+        text = json.dumps([vars(item) for item in container.displaced])
         self._connection.execute("UPDATE container SET displaced = ? WHERE id = ?", (text, container.id))
 
     def forget_unused_targets(self) -> None:

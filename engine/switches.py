@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dnet import bridges, messages
@@ -22,6 +21,7 @@ from dnet.reports import Link
 from dnet.rows import LeftBehind
 from dnet.specs import NetworkSpec
 from dnet.store import Store
+from dnet.values import replace
 
 if TYPE_CHECKING:
     from dnet.openvswitch import OpenVSwitch, SeenBridge

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from dnet import interfaces, reserve, wanted
 from dnet.drivers import attachment
@@ -17,6 +16,7 @@ from dnet.model import Container, KernelRoute
 from dnet.objects import OvsBridge, Sandbox
 from dnet.reports import METRIC6, Link, Report, Route
 from dnet.rows import MadeBridge
+from dnet.values import replace
 from dnet.writer import Writer
 
 BEGINNINGS = {"bridge": "br", "ovs": "ovs"}  # pipework's: a bridge whose name begins so is made when it is missing

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from dnet.objects import File, MacEntry, Object, VlanEntry, VlanFilter, VlanProg
 from dnet.runtime import Runtime
 from dnet.store import Store
 from dnet.switches import Switches, elsewhere
+from dnet.values import replace
 
 if TYPE_CHECKING:
     from dnet.openvswitch import OpenVSwitch

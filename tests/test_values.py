@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dnet.values import Value, frozen
+from dnet.values import Value, frozen, names, replace
 
 
 def defined(decorator, base):
@@ -117,3 +117,24 @@ def test_subclass_with_its_own_init():
 
     assert Derived("3").number == 3
     assert Base(4).number == 4
+
+
+def test_made_anew():
+    """A default is made for each value; what is given wrongly is refused by name; `replace` makes what differs."""
+
+    @frozen
+    class Sample(Value):
+        number: int
+        made: list = dataclasses.field(default_factory=list)
+
+    assert Sample(1).made == []
+    assert Sample(1).made is not Sample(1).made
+    assert Sample(1, [2]).made == [2]
+    for arguments, named in (((), {}), ((1, [], 2), {}), ((1,), {"number": 1}), ((1,), {"unknown": 1})):
+        with pytest.raises(TypeError, match="__init__"):
+            Sample(*arguments, **named)
+    assert replace(Sample(1, [2]), number=3) == Sample(3, [2])
+    assert replace(OURS(1), number=2).derived == {2: "a"}
+    with pytest.raises(TypeError, match="unknown"):
+        replace(Sample(1), unknown=1)
+    assert names(Sample) == ["number", "made"]
