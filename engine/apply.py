@@ -99,7 +99,6 @@ class Applier:
         They are taken in lots: while the kernel makes one, the next is thought out. Without `keep_going` the first
         failure is raised, and what exists by then is left to `undo`; with it, the groups that failed are removed.
         """
-        self._nft.prepare()  # its descriptor has to be a low one
         self._untold = set()
         begun: list[Group] = []
         with self._kernel.making(keep_going=keep_going, on_progress=on_progress) as making:
@@ -124,6 +123,7 @@ class Applier:
     def _prepare(self, groups: Sequence[Group]) -> None:
         """Create what has to be there before groups are in the kernel."""
         self._untold |= {id(group) for group in groups}
+        self._prepare_rules(groups)
         if any(item.backend == "ovs" for group in groups for item in group):
             self._open_switch().prepare()
         files.create(item for group in groups for item in group if item.backend == "files")
@@ -293,7 +293,7 @@ class Applier:
         is_undoing: bool,
     ) -> set[str]:
         """Delete what goes, and make what has to be there before the kernel's objects; return what `_leave` does."""
-        self._nft.prepare()
+        self._prepare_rules((*gone, *made))
         if _of("ovs", made) and not is_undoing:
             self._open_switch().prepare()
         moved = self._leave(gone, made, problems, is_undoing=is_undoing)
@@ -311,6 +311,11 @@ class Applier:
         self._kernel.drop_flows([Flows(dropped, ())] if dropped else [], is_new=False)
         self._kernel.drop_flows(new, is_new=True)
         return moved
+
+    def _prepare_rules(self, groups: Iterable[Group]) -> None:
+        """Load the library for what is to be told to nftables: its descriptor has to be a low one."""
+        if any(item.backend == "nft" for group in groups for item in group):
+            self._nft.prepare()
 
     def _announce(self, groups: Sequence[Group]) -> None:
         """Tell neighbours of what is behind ports of Open vSwitch, which pass frames by now."""

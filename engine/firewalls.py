@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from dnet.model import Network
 from dnet.nat import TABLE
+from dnet.netlink import LEGACY_TABLES_PATH
 from dnet.nft import Nft
 
 DOCKER_CHAIN = "DOCKER-USER"
 MARK = "made by dnet for "
-LEGACY_TABLES_PATH = "/proc/net/ip_tables_names"
 # Parts of a rule that match every packet.
 _UNCONDITIONAL = frozenset({"counter", "log", "accept", "drop", "reject", "return", "jump", "goto"})
 DEPTH_MAX = 16  # the kernel's own limit of nested jumps (NFT_JUMP_STACK_SIZE)

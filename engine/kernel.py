@@ -12,6 +12,7 @@ import fcntl
 import os
 import select
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address, ip_network
@@ -36,6 +37,7 @@ from dnet.netlink import (
     dump_raw,
     ends_segment,
     entered,
+    generation,
     identity,
     mac_bytes,
     mapped,
@@ -197,6 +199,12 @@ class Kernel:
     def boot_id(self) -> str:
         """Return the id of the running system, another one after each boot."""
         return texts.read(BOOT_ID_PATH).strip()
+
+    def rules_mark(self, epoch: str) -> int:
+        """Return a number for nftables' rules, another one after each change, boot or new `epoch`; 0 for unknown."""
+        found = generation(self._socket(NETLINK_NETFILTER))
+        place = f"{epoch} {self.boot_id()} {os.fstat(self._own_namespace()).st_ino}"
+        return zlib.crc32(place.encode()) >> 1 << 32 | found if found else 0
 
     def is_wireless(self, name: str) -> bool:
         """Whether a device of the host is a wireless one."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from dnet import reports
+from dnet import reports, texts
 from dnet._core import ffi, lib
 from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, NotFound, Unsupported
 from dnet.model import IPAddress
@@ -69,6 +69,13 @@ RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0
 RTF_PREFERENCE_SHIFT = 27
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # linux/if_link.h
 # Longest message: SETLINK with an alias of 255 bytes, or with 16 ranges of VLANs.
+# linux/netfilter/nfnetlink.h and nf_tables.h. A message begins with its header, and family, version and resource.
+NFNL_HEADER = struct.Struct("=IHHIIBBH")
+NLM_F_REQUEST = 1
+NFT_MSG_NEWGEN, NFT_MSG_GETGEN = 0x0A0F, 0x0A10
+NFTA_GEN_ID = 1
+ANSWER_BYTES = 4096
+LEGACY_TABLES_PATH = "/proc/net/ip_tables_names"
 MESSAGE_BYTES_MAX = 448
 DUMP_BYTES = 1 << 15
 FORWARDING_PATHS = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
@@ -331,6 +338,19 @@ def entered(sandbox: Sandbox) -> Iterator[tuple[int, int]]:
 def identity(sandbox: Sandbox) -> tuple[int, int]:
     """Return the inode and cookie that a namespace has to have, 0 for any."""
     return (sandbox.inode, sandbox.cookie) if isinstance(sandbox, JoinedSandbox) else (0, 0)
+
+
+def generation(fd: int) -> int:
+    """Return the number of nftables' rules, one more after every change, by a NETLINK_NETFILTER socket; 0 for unknown.
+
+    iptables-legacy's rules change without it: where there are any, it is 0.
+    """
+    if "filter" in texts.read(LEGACY_TABLES_PATH).split():
+        return 0
+    os.write(fd, NFNL_HEADER.pack(NFNL_HEADER.size, NFT_MSG_GETGEN, NLM_F_REQUEST, 0, 0, AF_UNSPEC, 0, 0))
+    answer = os.read(fd, ANSWER_BYTES)
+    is_known = NFNL_HEADER.unpack_from(answer)[1] == NFT_MSG_NEWGEN
+    return int.from_bytes(dict(reports.pairs(answer, NFNL_HEADER.size))[NFTA_GEN_ID], "big") if is_known else 0
 
 
 class Sight:

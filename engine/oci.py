@@ -26,9 +26,14 @@ class Programs:
     def __init__(self, states: str, program: str) -> None:
         self._states = states
         self._program = program
+        self._chosen = ""
 
     def choose(self) -> str:
         """Return the path of the OCI runtime for new containers."""
+        self._chosen = self._chosen or self._find()
+        return self._chosen
+
+    def _find(self) -> str:
         if self._program:
             return processes.require(self._program, os.path.basename(self._program))
         crun = processes.find("crun")

@@ -383,8 +383,8 @@ class FakeHost(Namespace):
     def snapshot(self) -> dict[str, Any]:
         """Return all that a change of dnet's could have touched, as other programs see it; equal if nothing changed.
 
-        Left out are timers, counters, nft's handles, the counter from which the database numbers devices, and whether
-        a device has a carrier, which the kernel notices up to a second later.
+        Left out are timers, counters, nft's handles, the counter from which the database numbers devices, the
+        rules that it has seen complete, and whether a device has a carrier, which the kernel notices within a second.
         """
         tables = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
         names = [str(self.state_dir), str(self.run_dir), "/run", "/etc/netns"]
@@ -400,7 +400,7 @@ class FakeHost(Namespace):
             "mounts": self.run("findmnt --list --noheadings --output TARGET,SOURCE,FSTYPE").stdout.splitlines(),
             "files": sorted(self.run(*find).stdout.splitlines()),
             "rows": {
-                table: [row for row in self.rows(f"SELECT * FROM {table}") if "next_index" not in row]
+                table: [row for row in self.rows(f"SELECT * FROM {table}") if not {"next_index", "ruleset"} & {*row}]
                 for table in tables
             },
             "forwarding": self.run("cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding").stdout,

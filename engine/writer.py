@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dnet import bridges, etcfiles, files, firewalls, reserve, texts, wanted
+from dnet import bridges, etcfiles, files, reserve, texts, wanted
 from dnet.adoption import Adoptions
 from dnet.apply import Applier, Group, lots
 from dnet.bpf import Bpf
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 HOSTS = "/etc/hosts"
+RULESET = "ruleset"  # the setting with the mark of rules that were complete, and stopped no network
 TURNING = "turning"  # the setting that is not 0 while a network is made to keep VLANs apart
 
 
@@ -63,6 +64,7 @@ class Writer:
         self.left_over: list[tuple[str, DnetError]] = []
         self._is_prepared = False
         self._is_table_seen = False
+        self._clear_mark = 0  # of rules that stop no network
 
     def close(self) -> None:
         """Close the sockets."""
@@ -78,9 +80,11 @@ class Writer:
             for directory in (f"{self.run_directory}/netns", f"{self.run_directory}/etc", wanted.NAME_DIRECTORY):
                 self.kernel.prepare_directory(directory)
             self.kernel.prepare_shared_directory(wanted.ETC_DIRECTORY)
-            self.nft.prepare()
             self._is_prepared = True
-            self.make_way(is_thorough=False)
+            mark = self.kernel.rules_mark(" ".join(sorted(CHAINS)))
+            self._is_table_seen = 0 != mark == self.store.setting(RULESET)
+            if not self._is_table_seen and self.make_way(is_thorough=False):
+                self._clear_mark = mark
         self.left_over = self._clear_up()
         for what, error in self.left_over:
             self.notice(f"what a killed process left half done is still there: {what}: {error}")
@@ -130,12 +134,15 @@ class Writer:
             for item in containers:
                 yield f"container {item.name}", partial(self.remove_containers, [item], is_forced=True)
 
-    def make_way(self, *, is_thorough: bool) -> None:
-        """Look after other firewalls, and say which of them stop our networks."""
+    def make_way(self, *, is_thorough: bool) -> bool:
+        """Look after other firewalls, and say which of them stop our networks; return whether none does."""
+        from dnet import firewalls
+
         networks = self.store.networks()
-        if networks:
-            for sentence in firewalls.make_way(self.nft, networks, is_thorough=is_thorough):
-                self.notice(sentence)
+        sentences = firewalls.make_way(self.nft, networks, is_thorough=is_thorough) if networks else []
+        for sentence in sentences:
+            self.notice(sentence)
+        return bool(networks) and not sentences
 
     def _all_rules(self) -> Group:
         """Return all that belongs into the table, for when somebody has removed it."""
@@ -223,6 +230,8 @@ class Writer:
         for adopted in self.store.adoptions([network.id for network in networks]):
             self.adoptions.give_back(adopted)
         self.delete(groups, is_forced=is_forced)
+        from dnet import firewalls
+
         firewalls.withdraw(self.nft, [network.device for network in networks])
         self.store.forget("network", [network.id for network in networks])
 
@@ -235,6 +244,9 @@ class Writer:
         if networks and not self._is_table_seen:
             if not set(CHAINS) <= self.nft.chains(TABLE):  # also of an earlier version, which had fewer
                 self.applier.create_rules(self._all_rules())
+            elif self._clear_mark:
+                with self.store.write(is_intent=True):
+                    self.store.set_setting(RULESET, self._clear_mark)
             self._is_table_seen = True
         for network in networks:
             self.kernel.switch_forwarding(4)
@@ -398,13 +410,11 @@ class Writer:
         self.store.forget("container", [item.id for item in containers])
         self.update_hosts(lines)
 
-    def check_switch(self, containers: Iterable[Container]) -> None:
+    def check_switch(self, containers: Collection[Container]) -> None:
         """Raise when an interface of some containers is on Open vSwitch, and that cannot be asked to remove it."""
         networks = self.store.networks_by_id()
-        kinds: set[str] = set()
-        for item in containers:
-            kinds.update(networks[end.network_id].driver for end in item.endpoints)
-            kinds.update(wire.kind for wire in item.attachments)
+        kinds = {networks[end.network_id].driver for item in containers for end in item.endpoints}
+        kinds.update(wire.kind for item in containers for wire in item.attachments)
         if "ovs" in kinds:
             self.switches.check_within_reach()
 

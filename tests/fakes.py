@@ -239,6 +239,9 @@ class FakeKernel:
     def sysctls(self, device: str, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002
         return {}
 
+    def rules_mark(self, epoch: str) -> int:  # noqa: ARG002
+        return 0
+
     def boot_id(self) -> str:
         return "00000000-0000-4000-8000-000000000000"
 

@@ -548,3 +548,27 @@ def test_a_reading_command_looks_at_nothing(host: FakeHost) -> None:
     for command in (("ps",), ("port", "web"), ("inspect", "web"), ("network", "ls"), ("nat", "show")):
         assert run(host, *command).stderr == ""
     assert host.changes(before) == ""
+
+
+def loads_nftables(host: FakeHost, name: str) -> bool:
+    """Create a container; return whether the dynamic linker has been asked for libnftables."""
+    return "libnftables" in host.dnet("create", name, env={"LD_DEBUG": "files"}).stderr
+
+
+def test_looked_at_once(host: FakeHost) -> None:
+    """Rules that have not changed are not looked at again; those that have, are, and a table that is gone is made."""
+    run(host, "create", "one")
+    run(host, "create", "two")
+    assert not loads_nftables(host, "three")
+    load(host, DEFAULT_DROP)
+    for name in ("four", "five"):
+        assert "inet filter forward" in run(host, "create", name).stderr
+    host.run("nft", "delete table inet filter")
+    assert loads_nftables(host, "six")
+    assert not loads_nftables(host, "seven")
+    host.run("nft", "delete table inet dnet")
+    run(host, "create", "eight")
+    assert "masquerade" in host.run("nft", "list table inet dnet").stdout
+    host.run("nft", "add table inet another")
+    host.run("nft", "delete table inet another")
+    assert loads_nftables(host, "nine")
