@@ -68,7 +68,33 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 
-class LazyGroup(click.Group):
+def _show_help(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001  click's own form
+    if value and not ctx.resilient_parsing:
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+# click's own looks for translations of its one sentence each time, 2 ms.
+_HELP = click.Option(
+    ["--help"], is_flag=True, expose_value=False, is_eager=True, help="Show this message and exit.", callback=_show_help
+)
+
+
+class Command(click.Command):
+    """A command with `--help`."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the option, unless the command passes it on."""
+        return _HELP if ctx.help_option_names else None
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+class LazyGroup(Group):
     """A group whose commands' modules are imported when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002

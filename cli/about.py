@@ -13,7 +13,7 @@ from dnet.cli import Session, render
 PLANNABLE = (["create"], ["bulk-create"], ["network", "create"])
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(cls=cli.Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def plan(session: Session, command: tuple[str, ...]) -> object:
@@ -33,7 +33,7 @@ def plan(session: Session, command: tuple[str, ...]) -> object:
         return cli.cli.invoke(context)
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.
@@ -52,7 +52,7 @@ def completion(shell: str) -> None:
     click.echo(script.source_template % script.source_vars())
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @render.json_option
 def version(*, as_json: bool) -> None:
     """Show the version of dnet, and of what it runs on.

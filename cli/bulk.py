@@ -16,7 +16,7 @@ from dnet.cli import Session, options, render, specfile
 COUNT_MAX = 100_000
 
 
-@click.command("bulk-create")
+@click.command("bulk-create", cls=cli.Command)
 @click.option("--count", type=click.IntRange(1, COUNT_MAX), metavar="N", help="How many to create.")
 @click.option("--prefix", default="c", show_default=True, help="Names are PREFIX-1 ... PREFIX-N.")
 @click.option("--start", type=click.IntRange(min=0), default=1, show_default=True, help="The first number.")
@@ -96,7 +96,7 @@ def bulk_create(
     return cli.EXIT_PARTLY if result.failed else 0
 
 
-@click.command("bulk-delete")
+@click.command("bulk-delete", cls=cli.Command)
 @click.argument("names", metavar="[NAME...]", nargs=-1)
 @click.option("--prefix", metavar="P", help="Those named P-1, P-2, ...")
 @click.option("--all", "everything", is_flag=True, help="All containers.")

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 import dnet
-from dnet import views
+from dnet import cli, views
 from dnet.cli import Session, options, render
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @options.create_options
 @click.argument("name_argument", metavar="[NAME]", required=False, default="")
 @click.option("--name", default="", help="Name, the same as NAME [default: a random one].")
@@ -50,7 +50,7 @@ def create(
         click.echo(container.name)
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option(
     "-f",
@@ -73,7 +73,7 @@ def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) 
     render.names("deleted", removed, as_json=as_json)
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("old")
 @click.argument("new")
 @click.pass_obj
@@ -88,7 +88,7 @@ def rename(session: Session, old: str, new: str) -> None:
         engine.rename(old, new)
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.option("-a", "--all", "_all", is_flag=True, help="Taken as Docker takes it; all are listed in any case.")
 @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
 @render.json_option
@@ -114,7 +114,7 @@ def ps(session: Session, *, _all: bool, quiet: bool, as_json: bool) -> None:
         render.table(header, [views.row(item, names) for item in containers])
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("name")
 @click.argument("wanted", metavar="[PORT[/PROTO]]", required=False, default="")
 @render.json_option
@@ -138,7 +138,7 @@ def port(session: Session, name: str, wanted: str, *, as_json: bool) -> None:
         click.echo(f"{prefix}{item.host}")
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option(
     "-f",

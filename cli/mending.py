@@ -8,7 +8,7 @@ from dnet import cli
 from dnet.cli import Session, render
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.option("--dry-run", is_flag=True, help="Only say what is missing.")
 @render.json_option
 @click.pass_obj
@@ -26,7 +26,7 @@ def reconcile(session: Session, *, dry_run: bool, as_json: bool) -> int:
     return _reconcile(session, "made again", is_dry_run=dry_run, as_json=as_json)
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @render.json_option
 @click.pass_obj
 def restore(session: Session, *, as_json: bool) -> int:
@@ -61,7 +61,7 @@ def _reconcile(session: Session, verb: str, *, is_dry_run: bool, as_json: bool) 
     return cli.EXIT_PARTLY if left else 0
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @render.json_option
 @click.pass_obj
 def doctor(session: Session, *, as_json: bool) -> int:

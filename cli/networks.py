@@ -10,12 +10,12 @@ import time
 import click
 
 import dnet
-from dnet import views
+from dnet import cli, views
 from dnet.cli import EXIT_INTERRUPTED, Session, options, render, say
 from dnet.specs import read_vlans
 
 
-@click.group()
+@click.group(cls=cli.Group)
 def network() -> None:
     """Create, list, inspect and remove networks.
 

@@ -19,7 +19,7 @@ from dnet.specs import check_process
 _PASSED = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 
 
-@click.command(context_settings=_PASSED)
+@click.command(cls=cli.Command, context_settings=_PASSED)
 @options.create_options
 @options.endpoint_options
 @options.process_options
@@ -75,7 +75,7 @@ def run(
     return _with_status(work)
 
 
-@click.command(context_settings=_PASSED)
+@click.command(cls=cli.Command, context_settings=_PASSED)
 @options.process_options
 @click.argument("name")
 @click.argument("command", metavar="COMMAND [ARG...]", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -109,7 +109,7 @@ def _with_status(work: Callable[[], int]) -> int:
         return cli.EXIT_RUN_FAILED
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @render.json_option
 @click.pass_obj
@@ -125,7 +125,7 @@ def start(session: Session, names: tuple[str, ...], *, as_json: bool) -> None:
     render.names("started", started, as_json=as_json)
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option(
     "-t",
@@ -151,7 +151,7 @@ def stop(session: Session, names: tuple[str, ...], seconds: float, *, as_json: b
     render.names("stopped", stopped, as_json=as_json)
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("name")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the program ends.")
 @click.option("-t", "--timestamps", is_flag=True, help="With the time of each line.")

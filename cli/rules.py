@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from dnet import views
+from dnet import cli, views
 from dnet.cli import Session, render, say
 
 
-@click.group()
+@click.group(cls=cli.Group)
 def nat() -> None:
     """Show published ports and masquerading, with counters.
 
@@ -43,7 +43,7 @@ def show(session: Session, network: str, *, as_json: bool) -> None:
     )
 
 
-@click.group()
+@click.group(cls=cli.Group)
 def link() -> None:
     """List links between containers.
 
@@ -73,7 +73,7 @@ def ls(session: Session, *, as_json: bool) -> None:
     render.table(("PARENT", "CHILD", "ALIAS", "PORTS"), rows)
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.pass_obj
 def watch(session: Session) -> None:
     """Keep containers' resolv.conf in step with the host's, until interrupted.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from dnet import views
+from dnet import cli, views
 from dnet.cli import Session, render
 from dnet.specs import read_vlans
 
 
-@click.group()
+@click.group(cls=cli.Group)
 def vlan() -> None:
     """Change and list the VLANs of containers.
 

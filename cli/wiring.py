@@ -11,7 +11,7 @@ from dnet import cli, wiring
 from dnet.cli import Session, render
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
 @click.option("--network", default="", metavar="NET", help="A network of dnet's.")
 @click.option(
@@ -83,7 +83,7 @@ def attach(
         click.echo(item.interface.interface)
 
 
-@click.command()
+@click.command(cls=cli.Command)
 @click.argument("target")
 @click.option("-i", "--interface", default="", metavar="NAME", help="Which, where several are attached.")
 @click.option("-f", "--force", is_flag=True, help="Also while the Open vSwitch that it is on is gone.")
@@ -102,7 +102,7 @@ def detach(session: Session, target: str, interface: str, *, force: bool, as_jso
         render.document({"detached": [container.name]})
 
 
-@click.group()
+@click.group(cls=cli.Group)
 def attachment() -> None:
     """List what is attached to containers by hand.
 
@@ -140,7 +140,7 @@ def ls(session: Session, *, as_json: bool) -> None:
     render.table(("TARGET", "INTERFACE", "KIND", "DEVICE", "ADDRESSES", "MAC"), rows)
 
 
-@click.group()
+@click.group(cls=cli.Group)
 def route() -> None:
     """Add, remove and list routes in containers.
 
@@ -202,7 +202,7 @@ def list_routes(session: Session, target: str, *, as_json: bool) -> None:
     render.table(header, [(one.destination, one.gateway, one.interface, str(one.metric), one.origin) for one in found])
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.command(cls=cli.Command, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("words", metavar="ARGUMENT...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def pipework(session: Session, words: tuple[str, ...]) -> int:
