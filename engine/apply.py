@@ -14,9 +14,10 @@ name that leads elsewhere) is left alone, so it does not matter how far a creati
 from __future__ import annotations
 
 import errno
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from dnet import absences, files, messages, nat
@@ -525,13 +526,15 @@ def lots(items: Iterable[T]) -> Iterator[list[T]]:
 
 
 def _differences(before: Sequence[Group], after: Sequence[Group]) -> tuple[list[Group], list[Group]]:
-    """Return what only the one, and what only the other has of each group."""
+    """Return what only the one, and what only the other has of each group; no group has anything twice."""
     gone: list[Group] = []
     made: list[Group] = []
     for old, new in zip(before, after, strict=True):
-        kept = set(old) & set(new)
-        gone.append([item for item in old if item not in kept])
-        made.append([item for item in new if item not in kept])
+        # Most begin alike, and comparing takes a quarter of the time that looking up takes.
+        start = sum(1 for _ in takewhile(operator.truth, map(operator.eq, old, new)))
+        kept = set(old[start:]).intersection(new[start:])
+        gone.append([item for item in old[start:] if item not in kept])
+        made.append([item for item in new[start:] if item not in kept])
     return gone, made
 
 

@@ -312,7 +312,7 @@ class Attaching:
         with self._store.write(is_intent=True):
             table = "endpoint" if isinstance(item, Endpoint) else "attachment"
             self._store.set_endpoint_phase([item.id], "deleting", table)
-            self._store.set_changing(container.id, self._store.new_owner())
+            self._store.set_changing([container.id], self._store.new_owner())
             networks = self._store.networks_by_id()
         after = replace(
             container,

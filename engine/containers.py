@@ -296,8 +296,7 @@ class Containers:
                 raise InvalidRequest("several containers cannot have the same address", object=network.name)
             joined = self._writer.reservation().join(members, wanted_end, network)
             self._store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
-            for item in members:
-                self._store.set_changing(item.id, owner)
+            self._store.set_changing([item.id for item in members], owner)
             networks = self._store.networks_by_id()
         after = [with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks) for item, end in joined]
         self._writer.turn(members, after, on_progress)
@@ -314,7 +313,7 @@ class Containers:
             self._store.check_settled([container])
             leaving = self._endpoint_on(container, network.id)
             self._store.set_endpoint_phase([leaving.id], "deleting")
-            self._store.set_changing(container.id, self._store.new_owner())
+            self._store.set_changing([container.id], self._store.new_owner())
             networks = self._store.networks_by_id()
         left = [end for end in container.endpoints if end.id != leaving.id]
         after = with_defaults(replace(container, endpoints=tuple(left)), networks)
@@ -334,7 +333,7 @@ class Containers:
             self._store.check_settled([container])
             end = self._endpoint_on(container, end.network_id)
             self._store.set_vlans(end.id, vlans)
-            self._store.set_changing(container.id, self._store.new_owner())
+            self._store.set_changing([container.id], self._store.new_owner())
         ends = tuple(replace(item, vlans=vlans) if item.id == end.id else item for item in container.endpoints)
         after = replace(container, endpoints=ends)
         try:

@@ -219,7 +219,7 @@ class Foreign:
         First what is left of it goes, so that a default route whose place was taken is there, to be displaced again.
         """
         with self._store.write(is_intent=True):
-            self._store.set_changing(container.id, self._store.new_owner())
+            self._store.set_changing([container.id], self._store.new_owner())
         self._writer.change([container], [before])
         inside = self._wires.look_into(before)
         kept = {item.id for item in before.attachments}
@@ -316,7 +316,7 @@ class Foreign:
     def _change(self, before: Container, after: Container) -> None:
         """Turn a container, of which `before` is what there is, into another; when that fails, its rows stay."""
         with self._store.write(is_intent=True):
-            self._store.set_changing(after.id, self._store.new_owner())
+            self._store.set_changing([after.id], self._store.new_owner())
             self._wires.promise(after)
         try:
             self._writer.change([before], [after])
@@ -341,7 +341,7 @@ class Foreign:
     def _collect(self, container: Container) -> None:
         """Forget a container that is gone for good, and remove what is left of its attachments on the host."""
         with self._store.write(is_intent=True):
-            self._store.set_changing(container.id, self._store.new_owner())
+            self._store.set_changing([container.id], self._store.new_owner())
         gone = replace(container, endpoints=(), attachments=(), routes=(), displaced=())
         self._writer.change([container], [gone], is_forced=True)
         self._writer.settle_rows([gone], [container])

@@ -26,7 +26,7 @@ class Leasing:
         from dnet import dhcp
 
         with self._store.write(is_intent=True):
-            self._store.set_changing(container.id, self._store.new_owner())
+            self._store.set_changing([container.id], self._store.new_owner())
         name = container.name.rpartition(":")[2]
         is_hostname = HOSTNAME_PATTERN.match(name) and len(name) <= HOSTNAME_CHARACTERS_MAX
         hostname = item.hostname or (name if is_hostname else "")

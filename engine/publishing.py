@@ -55,7 +55,7 @@ class Publishing:
             )
             self._store.insert_ports(container.id, ports)
             self._store.set_exposed(container.id, updated.exposed)
-            self._store.set_changing(container.id, self._store.new_owner())
+            self._store.set_changing([container.id], self._store.new_owner())
         made = self._rules(replace(updated, ports=ports), networks)
         rules = [rule for rule in made if rule.backend == "nft"]
         try:
@@ -90,7 +90,7 @@ class Publishing:
                 raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
             if not doomed:
                 return container
-            self._store.set_changing(container.id, self._store.new_owner())
+            self._store.set_changing([container.id], self._store.new_owner())
             networks = self._store.networks_by_id()
         updated = replace(container, ports=tuple(item for item in container.ports if item not in doomed))
         is_routed = any(not networks[end.network_id].masquerade for end in container.endpoints)

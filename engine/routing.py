@@ -61,7 +61,7 @@ class Routing:
             raise InvalidRequest(f"{label(container)} has several: {several}", object=str(way), hint="add its metric")
         with self._store.write(is_intent=True):
             self._store.insert_routes(container.id, found, "deleting")
-            self._store.set_changing(container.id, self._store.new_owner())
+            self._store.set_changing([container.id], self._store.new_owner())
         after = replace(container, routes=tuple(item for item in container.routes if item not in found))
         self._writer.turn([container], [after])
         return after

@@ -814,9 +814,9 @@ class Store:
                     sentence = f"container {item.name} is being changed by another dnet process"
                     raise Conflict(sentence, object=item.name, hint="try again when that has ended")
 
-    def set_changing(self, container_id: str, owner: str) -> None:
-        """Mark a container whose published ports or endpoints are being changed; inside a transaction."""
-        self._update("container", f"phase = 'changing', owner = '{owner}'", [container_id])
+    def set_changing(self, identities: Sequence[str], owner: str) -> None:
+        """Mark containers whose published ports or endpoints are being changed; inside a transaction."""
+        self._update("container", f"phase = 'changing', owner = '{owner}'", identities)
 
     def set_ready(self, table: str, identities: Sequence[str]) -> None:
         """Mark rows of `container` or `network` as existing; inside a transaction."""

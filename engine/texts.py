@@ -9,8 +9,8 @@ def read(path: str) -> str:
     Bytes that are no UTF-8 become surrogates (PEP 383), which `encode(errors="surrogateescape")` makes bytes again.
     """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
+        with open(path, "rb", buffering=0) as file:  # half the time of a text file
+            return (file.read() or b"").decode(errors="surrogateescape")
     except OSError:
         return ""
 

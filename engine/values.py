@@ -29,13 +29,15 @@ class Value:
         raise FrozenInstanceError(f"cannot delete field {name!r}")
 
     def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other):
+        kind = type(self)
+        if kind is not type(other):
             return NotImplemented
-        key = _key(type(self))
+        key = _KEYS.get(kind) or _key(kind)
         return bool(key(self) == key(other))
 
     def __hash__(self) -> int:
-        return hash(_key(type(self))(self))
+        kind = type(self)
+        return hash((_KEYS.get(kind) or _key(kind))(self))
 
     def __repr__(self) -> str:
         shown = [name for name, how in _fields(type(self)).items() if how.repr]
@@ -48,9 +50,16 @@ def names(kind: type[Value]) -> list[str]:
 
 
 def replace(value: V, **changes: Any) -> V:
-    """Make the value that differs in some fields, as `dataclasses.replace` does."""
-    same = {name: getattr(value, name) for name, how in _fields(type(value)).items() if how.init}
-    return type(value)(**same | changes)
+    """Make the value that differs in some fields; unlike `dataclasses.replace`, without its class's `__init__`."""
+    kind = type(value)
+    if unknown := changes.keys() - _fields(kind).keys():
+        raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
+    made = object.__new__(kind)
+    made.__dict__.update(value.__dict__)
+    made.__dict__.update(changes)
+    if hasattr(kind, "__post_init__"):
+        made.__post_init__()  # type: ignore[attr-defined]
+    return made
 
 
 _KEYWORD_ONLY: set[type] = set()
@@ -74,8 +83,7 @@ def _fields(kind: type) -> dict[str, Field[Any]]:
 
 def _key(kind: type[Value]) -> Callable[[object], Any]:
     """Return what gives all of a value that counts, its class included."""
-    if kind not in _KEYS:
-        _KEYS[kind] = attrgetter("__class__", *(name for name, how in _fields(kind).items() if how.compare))
+    _KEYS[kind] = attrgetter("__class__", *(name for name, how in _fields(kind).items() if how.compare))
     return _KEYS[kind]
 
 

@@ -45,8 +45,7 @@ class Wires:
         """Mark containers as being changed; foreign ones that are new are inserted. Inside a transaction."""
         known = {item.id for item in self._store.foreign_containers()} if any(one.target for one in members) else set()
         self._store.insert_containers([item for item in members if item.target and item.id not in known], owner)
-        for item in members:
-            self._store.set_changing(item.id, owner)
+        self._store.set_changing([item.id for item in members], owner)
 
     def promise(self, after: Container) -> None:
         """Note what a change is about to displace, so that one that is killed can be taken back; in a transaction."""

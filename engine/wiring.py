@@ -23,7 +23,7 @@ from dnet.model import (
 )
 from dnet.reports import INFINIBAND, Link
 from dnet.specs import EndpointSpec, read_vlans
-from dnet.values import Value, frozen, names
+from dnet.values import Value, frozen, replace
 
 MACVLAN_MODES = ("bridge", "private", "vepa", "passthru")
 STRING_MAC = "U:"
@@ -126,11 +126,7 @@ class AttachmentSpec(Value):
 
     def of_kind(self, kind: str) -> AttachmentSpec:
         """Return the same on a bridge that has turned out to be of another kind: `bridge` or `ovs`."""
-        made = object.__new__(type(self))
-        for name in names(AttachmentSpec):
-            object.__setattr__(made, name, getattr(self, name))
-        object.__setattr__(made, "kind", kind)
-        return made
+        return replace(self, kind=kind)
 
     def check_vlans(self) -> None:
         """Raise when VLANs are asked for where there are none; to be asked when the kind of a bridge is known."""
