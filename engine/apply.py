@@ -62,6 +62,7 @@ K = TypeVar("K", bound=Object)
 T = TypeVar("T")
 
 LOT = 128  # groups: some 100 ms of the kernel's work
+FIRST_LOT = 32  # few, so that the kernel begins early
 
 
 class Applier:
@@ -521,8 +522,10 @@ class Applier:
 def lots(items: Iterable[T]) -> Iterator[list[T]]:
     """Yield items in lots, so that Python and the kernel can work side by side."""
     rest = iter(items)
-    while lot := list(islice(rest, LOT)):
+    size = FIRST_LOT
+    while lot := list(islice(rest, size)):
         yield lot
+        size = LOT
 
 
 def _differences(before: Sequence[Group], after: Sequence[Group]) -> tuple[list[Group], list[Group]]:

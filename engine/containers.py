@@ -109,7 +109,7 @@ class Containers:
         writer.update_hosts({}, writer.linked_lines(made))
         writer.kernel.keep_switches()
         if network_spec:
-            writer.make_way(is_thorough=True)
+            writer.rules.make_way(is_thorough=True)
         phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}
         return Created(
             containers=tuple(item for item, error in zip(containers, errors, strict=True) if not error),

@@ -109,7 +109,7 @@ def make_way(nft: Nft, networks: Sequence[Network], *, is_thorough: bool, is_dry
     Only a thorough look reads the rules of chains whose policy is to accept: somebody's tables may be large. A dry run
     changes nothing.
     """
-    chains = nft.json("list chains", "chain")
+    chains = nft.all_chains()
     docker = {(item["family"], item["table"]) for item in chains if item["name"] == DOCKER_CHAIN}
     sentences = []
     for item in chains:
@@ -155,7 +155,7 @@ def _is_stopped(chain: Chain, rules: Rules, device: str) -> bool:
 def withdraw(nft: Nft, devices: Sequence[str]) -> None:
     """Remove what `make_way` put into Docker's chains for these bridges."""
     marks = {MARK + device for device in devices}
-    for item in nft.json("list chains", "chain"):
+    for item in nft.all_chains():
         if item["name"] != DOCKER_CHAIN:
             continue
         place = f"{item['family']} {item['table']} {DOCKER_CHAIN}"

@@ -44,7 +44,7 @@ class Networks:
                 writer.applier.create(groups)
                 with self._store.write():
                     self._store.set_ready("network", [network.id])
-            writer.make_way(is_thorough=True)
+            writer.rules.make_way(is_thorough=True)
         writer.kernel.keep_switches()
         if network.owns_device and network.found:
             writer.notice(
@@ -197,7 +197,7 @@ class Networks:
                 adoptions.restore(known._replace(vlans=rows.vlans_text(vlans) or known.vlans), network, owner)
             else:
                 adoptions.adopt(network, self._snapshot(network, interface), vlans, phase, owner)
-        self._writer.make_way(is_thorough=False)
+        self._writer.rules.make_way(is_thorough=False)
 
     def _confirm(self, interface: str) -> bool:
         """Keep an interface that is on trial; return whether it still was."""

@@ -21,6 +21,7 @@ import difflib
 import errno
 import functools
 import glob
+import itertools
 import json
 import os
 import select
@@ -374,6 +375,12 @@ class FakeHost(Namespace):
         with contextlib.closing(sqlite3.connect(self.state_dir / "state.db")) as connection:
             return [list(row) for row in connection.execute(query)]
 
+    def all_rows(self) -> dict[str, list[Any]]:
+        """Return what dnet's database says, by table, without the settings that mean nothing to anybody else."""
+        tables = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        unwanted = {"next_index", "ruleset"}
+        return {name: [row for row in self.rows(f"SELECT * FROM {name}") if not unwanted & {*row}] for name in tables}
+
     def pins(self) -> list[str]:
         """Return the names of the files that sandboxes are pinned at."""
         with contextlib.suppress(FileNotFoundError):
@@ -386,7 +393,6 @@ class FakeHost(Namespace):
         Left out are timers, counters, nft's handles, the counter from which the database numbers devices, the
         rules that it has seen complete, and whether a device has a carrier, which the kernel notices within a second.
         """
-        tables = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
         names = [str(self.state_dir), str(self.run_dir), "/run", "/etc/netns"]
         places = [name for name in names if os.path.exists(self.inside(name))]
         unwanted = ("-path", "/run/.etc", "-prune", "-o", "-name", "state.db*", "-o", "-name", "*.lock")
@@ -399,10 +405,7 @@ class FakeHost(Namespace):
             "nftables": _steady(self.json("nft -j list ruleset")),
             "mounts": self.run("findmnt --list --noheadings --output TARGET,SOURCE,FSTYPE").stdout.splitlines(),
             "files": sorted(self.run(*find).stdout.splitlines()),
-            "rows": {
-                table: [row for row in self.rows(f"SELECT * FROM {table}") if not {"next_index", "ruleset"} & {*row}]
-                for table in tables
-            },
+            "rows": self.all_rows(),
             "forwarding": self.run("cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding").stdout,
         }
 
@@ -488,10 +491,10 @@ class FaultyKernel(Kernel):
 @contextlib.contextmanager
 def faulty_files(fail_at: int) -> Iterator[None]:
     """Refuse one file, directory or link of dnet's while the block runs: number `fail_at`, counted from 0."""
-    create = files.create
+    create, numbers = files.create, itertools.count()
 
     def spoiled(items: Iterable[Object]) -> None:
-        create(_until(items, fail_at))
+        create(_until(items, numbers, fail_at))
 
     files.create = spoiled
     try:
@@ -500,9 +503,9 @@ def faulty_files(fail_at: int) -> Iterator[None]:
         files.create = create
 
 
-def _until(items: Iterable[Object], fail_at: int) -> Iterator[Object]:
-    for number, item in enumerate(items):
-        if number == fail_at:
+def _until(items: Iterable[Object], numbers: Iterator[int], fail_at: int) -> Iterator[Object]:
+    for item in items:
+        if next(numbers) == fail_at:
             raise KernelRefused(f"create {item}", errno.ENOSPC)
         yield item
 

@@ -20,9 +20,10 @@ from dnet.bpf import Bpf
 from dnet.errors import DnetError, InvalidRequest
 from dnet.kernel import Kernel
 from dnet.model import Container, Network
-from dnet.nat import CHAINS, TABLE
+from dnet.nat import TABLE
 from dnet.nft import Nft
 from dnet.objects import File, MacEntry, Object, VlanEntry, VlanFilter, VlanProgram
+from dnet.rules import Rules
 from dnet.runtime import Runtime
 from dnet.store import Store
 from dnet.switches import Switches, elsewhere
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 HOSTS = "/etc/hosts"
-RULESET = "ruleset"  # the setting with the mark of rules that were complete, and stopped no network
 TURNING = "turning"  # the setting that is not 0 while a network is made to keep VLANs apart
 
 
@@ -56,6 +56,7 @@ class Writer:
         self.notice = on_notice
         self.kernel = kernel
         self.nft = nft
+        self.rules = Rules(store, kernel, nft, on_notice)
         self.runtime = runtime
         self._bpf = Bpf(f"{run_directory}/bpf")
         self.switches = Switches(store, kernel, switch)
@@ -63,11 +64,10 @@ class Writer:
         self.adoptions = Adoptions(store, kernel, self.applier, on_notice, wanted.uplink, self.switches.open)
         self.left_over: list[tuple[str, DnetError]] = []
         self._is_prepared = False
-        self._is_table_seen = False
-        self._clear_mark = 0  # of rules that stop no network
 
     def close(self) -> None:
         """Close the sockets."""
+        self.rules.note()
         self.kernel.close()
         self.nft.close()
         self._bpf.close()
@@ -81,10 +81,7 @@ class Writer:
                 self.kernel.prepare_directory(directory)
             self.kernel.prepare_shared_directory(wanted.ETC_DIRECTORY)
             self._is_prepared = True
-            mark = self.kernel.rules_mark(" ".join(sorted(CHAINS)))
-            self._is_table_seen = 0 != mark == self.store.setting(RULESET)
-            if not self._is_table_seen and self.make_way(is_thorough=False):
-                self._clear_mark = mark
+            self.rules.look()
         self.left_over = self._clear_up()
         for what, error in self.left_over:
             self.notice(f"what a killed process left half done is still there: {what}: {error}")
@@ -133,16 +130,6 @@ class Writer:
         except DnetError:
             for item in containers:
                 yield f"container {item.name}", partial(self.remove_containers, [item], is_forced=True)
-
-    def make_way(self, *, is_thorough: bool) -> bool:
-        """Look after other firewalls, and say which of them stop our networks; return whether none does."""
-        from dnet import firewalls
-
-        networks = self.store.networks()
-        sentences = firewalls.make_way(self.nft, networks, is_thorough=is_thorough) if networks else []
-        for sentence in sentences:
-            self.notice(sentence)
-        return bool(networks) and not sentences
 
     def _all_rules(self) -> Group:
         """Return all that belongs into the table, for when somebody has removed it."""
@@ -230,9 +217,7 @@ class Writer:
         for adopted in self.store.adoptions([network.id for network in networks]):
             self.adoptions.give_back(adopted)
         self.delete(groups, is_forced=is_forced)
-        from dnet import firewalls
-
-        firewalls.withdraw(self.nft, [network.device for network in networks])
+        self.rules.withdraw(networks)
         self.store.forget("network", [network.id for network in networks])
 
     def mend_networks(self, references: Collection[str], *, with_advice: bool = True) -> None:
@@ -241,13 +226,8 @@ class Writer:
         Interfaces that were adopted are the caller's business, or, with advice, the user's.
         """
         networks = [self.store.network(reference) for reference in sorted(references)]
-        if networks and not self._is_table_seen:
-            if not set(CHAINS) <= self.nft.chains(TABLE):  # also of an earlier version, which had fewer
-                self.applier.create_rules(self._all_rules())
-            elif self._clear_mark:
-                with self.store.write(is_intent=True):
-                    self.store.set_setting(RULESET, self._clear_mark)
-            self._is_table_seen = True
+        if networks and not self.rules.is_whole():
+            self.applier.create_rules(self._all_rules())
         for network in networks:
             self.kernel.switch_forwarding(4)
             if network.subnet6:

@@ -344,6 +344,7 @@ class FakeNft:
         self.has_made_table = False
         self.elements_by_key: dict[tuple[str, str], str] = {}
         self.log: list[Event] = [] if log is None else log
+        self.transactions = 0
         self.refuses: Callable[[str], BaseException | None] = lambda _: None
 
     def close(self) -> None:
@@ -362,6 +363,9 @@ class FakeNft:
         return self.has_table(table) and any(set_name == name for set_name, _ in self.elements_by_key)
 
     def json(self, command: str, kind: str) -> list[Any]:  # noqa: ARG002
+        return []
+
+    def all_chains(self) -> list[Any]:
         """Return nothing: this host has no other firewalls."""
         return []
 

@@ -255,9 +255,7 @@ def everything(host: FakeHost) -> dict[str, Any]:
     for name in ("routes", "routes6"):
         found[name] = _in_order(found[name])
     hooks, *settings = lines[5:]
-    tables = [name for (name,) in host.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    rows = {name: [row for row in host.rows(f"SELECT * FROM {name}") if "next_index" not in row] for name in tables}
-    return {**found, "hooks": hooks.split(";"), "settings": settings, "rows": rows}
+    return {**found, "hooks": hooks.split(";"), "settings": settings, "rows": host.all_rows()}
 
 
 def _in_order(routes: list[dict[str, Any]]) -> list[dict[str, Any]]:
