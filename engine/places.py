@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from dnet import logs, processes, texts
+from dnet import processes, texts
 from dnet.errors import KernelRefused
 from dnet.model import Status
 
@@ -122,7 +122,9 @@ class Place(NamedTuple):
         if keeper is None:
             return
         try:
-            with logs.Watch(self.state) as watch:
+            from dnet.logs import Watch
+
+            with Watch(self.state) as watch:
                 end = time.monotonic() + END_TIMEOUT_S
                 while not os.path.exists(self.exit) and not processes.has_ended(keeper, 0):
                     if not watch.wait(keeper, max(end - time.monotonic(), 0)):

@@ -11,11 +11,15 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from dnet import bundle, logs, oci, places, processes, rootfs, texts
+from dnet import bundle, oci, places, processes, rootfs, texts
 from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
 from dnet.model import Container, Process, Status
 from dnet.places import END_TIMEOUT_S, Place
+
+if TYPE_CHECKING:
+    from dnet.logs import Entry
 
 STOP_TIMEOUT_S = 10.0  # Docker's
 
@@ -43,12 +47,14 @@ class Runtime:
         place = self._place(container)
         return place.status().state != "created" or place.is_kept()
 
-    def log(self, container: Container, *, is_followed: bool = False) -> Iterator[logs.Entry]:
+    def log(self, container: Container, *, is_followed: bool = False) -> Iterator[Entry]:
         """Yield what a detached container wrote, in all its runs; when followed, go on until its process ends."""
         place = self._place(container)
         if not os.path.exists(place.log):
             hint = "only containers that were started detached (-d) have one"
             raise NotFound(f"container {container.name} has no log", object=container.name, hint=hint)
+        from dnet import logs
+
         return logs.read(place.log, place.open_keeper) if is_followed else logs.read(place.log)
 
     def check(self, process: Process, *, is_detached: bool = False) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from dnet import bridges, etcfiles, files, reserve, texts, wanted
-from dnet.adoption import Adoptions
 from dnet.apply import Applier, Group, lots
 from dnet.bpf import Bpf
 from dnet.errors import DnetError, InvalidRequest
@@ -26,11 +25,12 @@ from dnet.objects import File, MacEntry, Object, VlanEntry, VlanFilter, VlanProg
 from dnet.rules import Rules
 from dnet.runtime import Runtime
 from dnet.store import Store
-from dnet.switches import Switches, elsewhere
 from dnet.values import replace
 
 if TYPE_CHECKING:
+    from dnet.adoption import Adoptions
     from dnet.openvswitch import OpenVSwitch
+    from dnet.switches import Switches
 
 Progress = Callable[[int, int], None]
 SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
@@ -59,9 +59,8 @@ class Writer:
         self.rules = Rules(store, kernel, nft, on_notice)
         self.runtime = runtime
         self._bpf = Bpf(f"{run_directory}/bpf")
-        self.switches = Switches(store, kernel, switch)
-        self.applier = Applier(kernel, nft, self._all_rules, self._bpf, self._all_vlans, self.switches.open)
-        self.adoptions = Adoptions(store, kernel, self.applier, on_notice, wanted.uplink, self.switches.open)
+        self._switch = switch
+        self.applier = Applier(kernel, nft, self._all_rules, self._bpf, self._all_vlans, self._open_switch)
         self.left_over: list[tuple[str, DnetError]] = []
         self._is_prepared = False
 
@@ -71,7 +70,27 @@ class Writer:
         self.kernel.close()
         self.nft.close()
         self._bpf.close()
-        self.switches.close()
+        if "switches" in vars(self):
+            self.switches.close()
+
+    # Most commands need neither of these.
+
+    @cached_property
+    def switches(self) -> Switches:
+        """The Open vSwitch that networks are on."""
+        from dnet import switches
+
+        return switches.Switches(self.store, self.kernel, self._switch)
+
+    @cached_property
+    def adoptions(self) -> Adoptions:
+        """The host's interfaces that are ports of networks."""
+        from dnet import adoption
+
+        return adoption.Adoptions(self.store, self.kernel, self.applier, self.notice, wanted.uplink, self._open_switch)
+
+    def _open_switch(self) -> OpenVSwitch:
+        return self.switches.open()
 
     def prepare(self) -> None:
         """Check the privilege, make the directories, and clear away what dead processes left half done."""
@@ -461,7 +480,9 @@ class Writer:
         if self.switches.is_within_reach([*old, *new]):
             return old, new
         self._leave_behind([[item for item in group if item not in kept] for group, kept in zip(old, new, strict=True)])
-        return elsewhere(old), elsewhere(new)
+        from dnet import switches
+
+        return switches.elsewhere(old), switches.elsewhere(new)
 
     def turn(
         self,
