@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 from dnet.errors import InvalidRequest
 from dnet.model import DEFAULT_NETWORK, MODE_FOREIGN, Container, Network, PortVlans, Process, StaticRoute
 from dnet.ports import PortMapping
-from dnet.specs import ContainerOptions, ContainerSpec, EndpointSpec, NetworkOptions, NetworkSpec
+from dnet.specs import ContainerSpec, EndpointSpec, NetworkSpec
 from dnet.store import Store
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dnet.routing import Routing, ShownRoute
     from dnet.running import Running
     from dnet.runtime import Runtime
+    from dnet.specs import ContainerOptions, NetworkOptions
     from dnet.wiring import AttachmentSpec, AttachOptions, ToNetwork
     from dnet.writer import Progress, Writer
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from dnet.errors import InvalidRequest
 from dnet.model import (
@@ -148,51 +148,52 @@ def check_process(
     )
 
 
-class ContainerOptions(TypedDict, total=False):
-    """ContainerSpec's fields as keywords of Engine.create, name and network apart."""
+if TYPE_CHECKING:  # making one takes 0.2 ms
 
-    ip: str | IPv4Address | None
-    ip6: str | IPv6Address | None
-    mac: str
-    aliases: Iterable[str]
-    vlan: str | int | None
-    trunk: str | None
-    native: str | int | None
-    mtu: int
-    publish: Iterable[str | Publish]
-    publish_all: bool
-    expose: Iterable[str | int]
-    hostname: str
-    domainname: str
-    dns: Iterable[str]
-    dns_search: Iterable[str]
-    dns_options: Iterable[str]
-    add_hosts: Iterable[str]
-    links: Iterable[str]
-    process: Process | None
-    labels: Mapping[str, str] | None
+    class ContainerOptions(TypedDict, total=False):
+        """ContainerSpec's fields as keywords of Engine.create, name and network apart."""
 
+        ip: str | IPv4Address | None
+        ip6: str | IPv6Address | None
+        mac: str
+        aliases: Iterable[str]
+        vlan: str | int | None
+        trunk: str | None
+        native: str | int | None
+        mtu: int
+        publish: Iterable[str | Publish]
+        publish_all: bool
+        expose: Iterable[str | int]
+        hostname: str
+        domainname: str
+        dns: Iterable[str]
+        dns_search: Iterable[str]
+        dns_options: Iterable[str]
+        add_hosts: Iterable[str]
+        links: Iterable[str]
+        process: Process | None
+        labels: Mapping[str, str] | None
 
-class NetworkOptions(TypedDict, total=False):
-    """NetworkSpec's fields as keywords of Engine.create_network, the name apart."""
+    class NetworkOptions(TypedDict, total=False):
+        """NetworkSpec's fields as keywords of Engine.create_network, the name apart."""
 
-    driver: str
-    subnet: str | IPv4Network | None
-    gateway: str | IPv4Address | None
-    ip_range: str | IPv4Network | None
-    ipv6: bool
-    subnet6: str | IPv6Network | None
-    gateway6: str | IPv6Address | None
-    aux_addresses: Mapping[str, str | IPAddress] | None
-    internal: bool
-    icc: bool
-    masquerade: bool
-    host_binding: str | IPAddress | None
-    vlan: str | int | None
-    mtu: int
-    bridge: str
-    labels: Mapping[str, str] | None
-    options: Mapping[str, str] | None
+        driver: str
+        subnet: str | IPv4Network | None
+        gateway: str | IPv4Address | None
+        ip_range: str | IPv4Network | None
+        ipv6: bool
+        subnet6: str | IPv6Network | None
+        gateway6: str | IPv6Address | None
+        aux_addresses: Mapping[str, str | IPAddress] | None
+        internal: bool
+        icc: bool
+        masquerade: bool
+        host_binding: str | IPAddress | None
+        vlan: str | int | None
+        mtu: int
+        bridge: str
+        labels: Mapping[str, str] | None
+        options: Mapping[str, str] | None
 
 
 @frozen(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, ip_interface, ip_network
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from dnet import ipam
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
@@ -31,25 +31,27 @@ NO_ADDRESSES = ("0/0", "0.0.0.0/0", "::/0")
 METRIC_MAX = 0xFFFFFFFF
 
 
-class AttachOptions(TypedDict, total=False):
-    """AttachmentSpec's fields as keywords of Engine.attach."""
+if TYPE_CHECKING:  # making one takes 0.2 ms
 
-    bridge: str
-    macvlan: str
-    direct: str
-    dummy: bool
-    mode: str
-    interface: str
-    addresses: Iterable[str | IPInterface]
-    gateways: Iterable[str | IPAddress]
-    mac: str
-    mtu: int
-    vlan: str | int | None
-    trunk: str | None
-    native: str | int | None
-    dhcp: bool
-    hostname: str
-    host_interface: str
+    class AttachOptions(TypedDict, total=False):
+        """AttachmentSpec's fields as keywords of Engine.attach."""
+
+        bridge: str
+        macvlan: str
+        direct: str
+        dummy: bool
+        mode: str
+        interface: str
+        addresses: Iterable[str | IPInterface]
+        gateways: Iterable[str | IPAddress]
+        mac: str
+        mtu: int
+        vlan: str | int | None
+        trunk: str | None
+        native: str | int | None
+        dhcp: bool
+        hostname: str
+        host_interface: str
 
 
 @frozen(kw_only=True)
