@@ -314,6 +314,7 @@ def run_table(results: Results) -> str:
     commands = {
         "dnet run true": ("dnet", "dnet"),
         "dnet run --rm true": ("dnet", "removed"),
+        "python3 -c 'import click'": ("dnet", "click"),
         **{f"{name} run of its bundle": ("dnet", name) for name in RUNTIMES},
         "dnet run --rm --rootfs SMALL true": ("dnet", "small root"),
         "docker run --rm SMALL true": ("docker", "seconds"),

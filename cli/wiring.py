@@ -70,6 +70,10 @@ def attach(
     wanted: wiring.ToNetwork | wiring.AttachmentSpec
     if network:
         wanted = wiring.read(network, options, aliases=aliases, takes_default=default_route)
+    elif aliases or default_route:
+        option = "--alias" if aliases else "--default-route"
+        hint = "leave it out; --gateway, or an address with @GATEWAY, makes a default route through a device"
+        raise dnet.InvalidRequest(f"{option} is for networks of dnet's (--network)", object=option, hint=hint)
     else:
         wanted = wiring.AttachmentSpec(**options)
     with session.open() as engine, render.progress("attaching", is_wanted=with_progress) as report:

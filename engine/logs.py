@@ -10,11 +10,14 @@ import select
 from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple, Self
 
-from dnet.errors import KernelRefused
+from dnet.errors import KernelRefused, StateError
 
 # IN_MODIFY, IN_CLOSE_WRITE and IN_MOVED_TO of inotify(7).
 WATCHED_EVENTS = 0x2 | 0x8 | 0x80
 EVENT_BYTES = 1 << 12
+# A line of conmon's: time, stream, whether the line ended there (F) or was cut (P), and what was written.
+FIELDS = 4
+KINDS = (b"F", b"P")
 
 
 class Entry(NamedTuple):
@@ -88,5 +91,11 @@ def _entries(file: IO[bytes], rest: list[bytes]) -> Iterator[Entry]:
         if piece.endswith(b"\n"):
             line = b"".join(rest)
             rest.clear()
-            time, stream, kind, data = line.split(b" ", 3)
-            yield Entry(time.decode(), stream.decode(), data if kind == b"F" else data[:-1])
+            words = line.split(b" ", FIELDS - 1)
+            if len(words) != FIELDS or words[2] not in KINDS:
+                sentence = f"{file.name} has a line that is not conmon's: {line[:40]!r}"
+                raise StateError(sentence, object=file.name, hint="remove it; what is before and after is whole")
+            time, stream, kind, data = words
+            yield Entry(
+                time.decode(errors="replace"), stream.decode(errors="replace"), data[: None if kind == b"F" else -1]
+            )

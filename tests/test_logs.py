@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from dnet import logs
-from dnet.errors import KernelRefused
+from dnet.errors import KernelRefused, StateError
 
 TIME = "2026-03-04T05:06:07.123456789+00:00"
 
@@ -41,6 +41,17 @@ def test_incomplete_line(tmp_path):
     """A line that is being written is left for later."""
     path = log(tmp_path / "log", "stdout F one\n", "stdout F tw")
     assert [entry.data for entry in logs.read(path)] == [b"one\n"]
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b"\xff \xfe \xfd\n", b"time stdout X text\n"])
+def test_line_of_somebody_else(tmp_path, line):
+    """A line that conmon has not written is named, after those before it."""
+    path = tmp_path / "log"
+    path.write_bytes(TIME.encode() + b" stdout F one\n" + line)
+    entries = logs.read(str(path))
+    assert next(entries).data == b"one\n"
+    with pytest.raises(StateError, match="not conmon's"):
+        next(entries)
 
 
 # Writes one line in two halves, then waits for a word before each further one; ends after the last.

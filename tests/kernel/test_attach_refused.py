@@ -55,6 +55,8 @@ REFUSED = {
         ("--network", "bridge", "--gateway", "10.0.0.1"),
         "the gateway of network bridge is 172.17.0.1",
     ),
+    "alias of a device": (2, ("--bridge", "br0", "--alias", "db"), "--alias is for networks of dnet's"),
+    "default route of a device": (2, ("--bridge", "br0", "--default-route"), "--default-route is for networks of"),
     "network and dhcp": (2, ("--network", "bridge", "--dhcp"), "has no dhcp"),
 }  # fmt: skip
 
