@@ -67,15 +67,7 @@ def attach(
       dnet attach --macvlan eth1 -i lan0 --ip 10.0.0.5/24 --ip fd00::5/64 pid:4711
     """
     options |= {"addresses": [*addresses, *addresses6], "mac": mac_address}
-    wanted: wiring.ToNetwork | wiring.AttachmentSpec
-    if network:
-        wanted = wiring.read(network, options, aliases=aliases, takes_default=default_route)
-    elif aliases or default_route:
-        option = "--alias" if aliases else "--default-route"
-        hint = "leave it out; --gateway, or an address with @GATEWAY, makes a default route through a device"
-        raise dnet.InvalidRequest(f"{option} is for networks of dnet's (--network)", object=option, hint=hint)
-    else:
-        wanted = wiring.AttachmentSpec(**options)
+    wanted = wiring.read(network, options, aliases=aliases, takes_default=default_route)
     with session.open() as engine, render.progress("attaching", is_wanted=with_progress) as report:
         found = engine.attach_many(targets, wanted, on_progress=report)
     if as_json:

@@ -96,6 +96,5 @@ def _entries(file: IO[bytes], rest: list[bytes]) -> Iterator[Entry]:
                 sentence = f"{file.name} has a line that is not conmon's: {line[:40]!r}"
                 raise StateError(sentence, object=file.name, hint="remove it; what is before and after is whole")
             time, stream, kind, data = words
-            yield Entry(
-                time.decode(errors="replace"), stream.decode(errors="replace"), data[: None if kind == b"F" else -1]
-            )
+            written = data if kind == b"F" else data[:-1]
+            yield Entry(time.decode(errors="replace"), stream.decode(errors="replace"), written)

@@ -68,7 +68,6 @@ RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE = 18, 22, 26
 RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
 RTF_PREFERENCE_SHIFT = 27
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # linux/if_link.h
-# Longest message: SETLINK with an alias of 255 bytes, or with 16 ranges of VLANs.
 # linux/netfilter/nfnetlink.h and nf_tables.h. A message begins with its header, and family, version and resource.
 NFNL_HEADER = struct.Struct("=IHHIIBBH")
 NLM_F_REQUEST = 1
@@ -76,6 +75,7 @@ NFT_MSG_NEWGEN, NFT_MSG_GETGEN = 0x0A0F, 0x0A10
 NFTA_GEN_ID = 1
 ANSWER_BYTES = 4096
 LEGACY_TABLES_PATH = "/proc/net/ip_tables_names"
+# Longest message: SETLINK with an alias of 255 bytes, or with 16 ranges of VLANs.
 MESSAGE_BYTES_MAX = 448
 DUMP_BYTES = 1 << 15
 FORWARDING_PATHS = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}

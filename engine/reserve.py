@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, ip_interface
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dnet import bridges, ipam, names, nat, texts
+from dnet import bridges, hostports, ipam, names, nat, texts
 from dnet.bridges import Taken
 from dnet.drivers import bridge
 from dnet.errors import Conflict, Exhausted, InvalidRequest, Unsupported
@@ -36,9 +36,6 @@ from dnet.rows import veth_name, with_gateways
 from dnet.specs import DRIVERS, ContainerSpec, EndpointSpec, NetworkSpec
 from dnet.store import Store
 from dnet.values import replace
-
-if TYPE_CHECKING:
-    from dnet.hostports import Listeners
 
 RESOLV_CONF = "/etc/resolv.conf"
 NAME_ATTEMPTS_MAX = 1000
@@ -223,7 +220,7 @@ class Reservation:
         self._run_directory = run_directory
         self._places = places
         self._local: set[IPAddress] | None = None
-        self._listeners: Listeners = {}
+        self._listeners: hostports.Listeners = {}
         # Links under wanted names that lead to containers of ours which are gone, to be removed before they are used.
         self.stale_names: list[str] = []
 
@@ -467,8 +464,6 @@ class Reservation:
 
     def host_ports(self) -> ipam.HostPorts:
         """Return what gives out the host's ports, knowing those of containers and of listening processes."""
-        from dnet import hostports
-
         self._local = self._kernel.local_addresses()
         self._listeners = hostports.listeners(self._kernel.dump_sockets)
         after = self._store.setting(_LAST_PORT)

@@ -35,7 +35,7 @@ from dnet.model import (
     Uplink,
 )
 from dnet.ports import PortMapping
-from dnet.values import names, replace
+from dnet.values import replace
 
 
 class Row(Protocol):
@@ -254,8 +254,8 @@ def attachment(row: Row) -> Attachment:
 
 def attachment_details(item: Attachment) -> str:
     """Return what an attachment's row has besides its other columns."""
-    kept = [name for name in names(Attachment) if name not in {"id", "device", "interface", "host_index", "defaults"}]
-    fields = {name: getattr(item, name) for name in kept}
+    columns = {"id", "device", "interface", "host_index", "defaults"}
+    fields = {name: value for name, value in vars(item).items() if name not in columns}
     fields |= {name: list(map(str, fields[name])) for name in ("addresses", "gateways")}
     return json.dumps(fields | {"vlans": vlans_text(item.vlans)})
 

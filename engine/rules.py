@@ -37,9 +37,10 @@ class Rules:
 
     def look(self) -> None:
         """Look at rules that have changed since they were seen to be well."""
-        self._clear = self._now()
-        self._is_whole = 0 != self._clear == self._store.setting(WELL)
-        if not self._is_whole:
+        now = self._now()
+        if now and now == self._store.setting(WELL):
+            self._is_whole, self._clear = True, now
+        else:
             self.make_way(is_thorough=False)
 
     def make_way(self, *, is_thorough: bool) -> None:

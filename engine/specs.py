@@ -34,7 +34,7 @@ from dnet.model import (
     parse_subnet6,
 )
 from dnet.ports import Publish, parse_expose, parse_publish
-from dnet.values import Value, frozen, names
+from dnet.values import Value, frozen
 
 Item = TypeVar("Item")
 
@@ -430,7 +430,7 @@ def _is_mode(text: str) -> bool:
 
 
 def _with(end: EndpointSpec, first: Mapping[str, Any]) -> EndpointSpec:
-    fields: dict[str, Any] = {name: getattr(end, name) for name in names(EndpointSpec)}
+    fields: dict[str, Any] = dict(vars(end))
     for key, value in first.items():
         if fields[key]:
             raise InvalidRequest(f"{key} of network {end.network} is given twice", object=end.network)

@@ -44,11 +44,6 @@ class Value:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
 
-def names(kind: type[Value]) -> list[str]:
-    """Return the names of a class's fields, in their order."""
-    return list(_fields(kind))
-
-
 def replace(value: V, **changes: Any) -> V:
     """Make the value that differs in some fields; unlike `dataclasses.replace`, without its class's `__init__`."""
     kind = type(value)

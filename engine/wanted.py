@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from dnet import etcfiles, interfaces, nat
-from dnet.drivers import bridge, ovs
+from dnet.drivers import attachment, bridge, ovs
 from dnet.model import MODE_FOREIGN, MODE_HOST, Container, Endpoint, Link, Network, Uplink
 from dnet.objects import Directory, File, NftTable, Object, Symlink, VlanEntry, VlanFilter
 
@@ -89,10 +89,9 @@ def container(
         if end not in without:
             net = networks[end.network_id]
             links += DRIVERS[net.driver].endpoint(net, item, end)
-    if item.attachments or item.routes:
-        from dnet.drivers import attachment
-
-        links += [made for wire in item.attachments for made in attachment.attachment(item, wire)]
+    for wire in item.attachments:
+        links += attachment.attachment(item, wire)
+    if item.routes:
         links += attachment.routes(item, inner_indexes(item))
     if item.mode == MODE_FOREIGN:
         return (*container_rules(item, networks, peers or {}), *links)
@@ -110,10 +109,6 @@ def inner_indexes(item: Container) -> dict[str, int]:
     """Return the indexes inside the sandbox of the interfaces that dnet made there, by name."""
     is_foreign = item.mode == MODE_FOREIGN
     indexes = {end.interface: interfaces.inner_index(end, is_foreign=is_foreign) for end in item.endpoints}
-    if not item.attachments:
-        return indexes
-    from dnet.drivers import attachment
-
     return indexes | {wire.interface: attachment.inner_index(wire) for wire in item.attachments}
 
 

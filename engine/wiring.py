@@ -240,6 +240,10 @@ def read(
 ) -> ToNetwork | AttachmentSpec:
     """Read keywords: of an attachment to a network, or without one to a device."""
     if not network:
+        unfit = "--alias" if list(aliases) else "--default-route" if takes_default else ""
+        if unfit:
+            hint = "leave it out; --gateway, or an address with @GATEWAY, makes a default route through a device"
+            raise InvalidRequest(f"{unfit} is for networks of dnet's (--network)", object=unfit, hint=hint)
         return AttachmentSpec(**options)
     fields: dict[str, Any] = {key: value for key, value in options.items() if value}
     unknown = sorted(fields.keys() - {"interface", "addresses", "gateways", "mac", "vlan", "trunk", "native"})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,25 @@ def adopt_with_fault(directories: tuple[str, str], fail_at: int) -> dict[str, An
         except dnet.DnetError as error:
             return {"refused": str(kernel.refused), "notes": getattr(error, "__notes__", [])}
         return {}
+
+
+def adopt_and_die(directories: tuple[str, str], count: Callable[[Any], int]) -> bool:
+    """Adopt eth1 in a child that is killed when it has made `count` of a group's objects, unless that is 0."""
+    pid = os.fork()
+    if not pid:
+
+        class Killed(FaultyKernel):
+            def create(self, groups: Any, **options: Any) -> Any:
+                [group] = groups
+                if count(group):
+                    super().create([group[: count(group)]], **options)
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return [None]
+
+        with Engine(*directories, lambda _: None, Killed(lambda _: None), Nft()) as engine:
+            engine.adopt("lan", "eth1", is_sure=True)
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 # What is on the wire

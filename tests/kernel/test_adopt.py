@@ -15,12 +15,11 @@ import pytest
 
 import dnet
 from dnet import networks  # noqa: F401  loaded here, once for all children
-from dnet.engine import Engine
-from dnet.nft import Nft
-from dnet.testing import FakeHost, FaultyKernel, Namespace, Raised, wait_until
+from dnet.testing import FakeHost, Namespace, Raised, wait_until
 from tests.kernel.lan import (
     Switch,
     addresses,
+    adopt_and_die,
     adopt_with_fault,
     differences,
     enrich,
@@ -619,28 +618,11 @@ def test_network_rm_gives_back(host: FakeHost, machine: Namespace) -> None:
 def test_killed_in_the_middle(host: FakeHost, rich: str) -> None:  # noqa: ARG001
     """What a command that was killed in the middle has moved, the next one gives back."""
     before = everything(host)
-    assert host.call(adopt_and_die, host.directories)
+    assert host.call(adopt_and_die, host.directories, lambda group: len(group) * 2 // 3)
     assert "master" in link(host, "eth1")
     said = run(host, "network", "rm", "absent", code=3).stderr
     assert "gave back interface eth1" in said
     assert differences(before, everything(host)) == ""
-
-
-def adopt_and_die(directories: tuple[str, str]) -> bool:
-    """Adopt eth1 in a child that is killed when half of the work is done."""
-    pid = os.fork()
-    if not pid:
-
-        class Killed(FaultyKernel):
-            def create(self, groups: Any, **options: Any) -> Any:
-                [group] = groups
-                super().create([group[: len(group) * 2 // 3]], **options)
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        with Engine(*directories, lambda _: None, Killed(lambda _: None), Nft()) as engine:
-            engine.adopt("lan", "eth1", is_sure=True)
-        os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 def test_after_a_reboot(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from dnet.testing import FakeHost, FaultyKernel, Namespace, wait_until
 from tests.kernel.lan import (
     Switch,
     addresses,
+    adopt_and_die,
     adopt_with_fault,
     differences,
     enrich,
@@ -249,34 +249,19 @@ def test_map_that_takes_no_entry(host: FakeHost, machine: Namespace) -> None:
     assert machine.can_ping(HOST)
 
 
+def until_port(group: list[Any]) -> int:
+    """Return how many objects it takes until eth1 is a port, and has no address any more; 0 if it becomes none."""
+    return next((number + 2 for number, item in enumerate(group) if str(item).startswith("port eth1")), 0)
+
+
 def test_killed_in_the_middle(host: FakeHost, bridge: str) -> None:
     """What a command that was killed in the middle has moved, the next one gives back, tc hooks too."""
     del bridge
     before = everything(host)
-    assert host.call(adopt_and_die, host.directories)
+    assert host.call(adopt_and_die, host.directories, until_port)
     assert "master" in link(host, "eth1")
     assert "gave back interface eth1" in run(host, "network", "rm", "absent", code=3).stderr
     assert differences(before, everything(host)) == ""
-
-
-def adopt_and_die(directories: tuple[str, str]) -> bool:
-    """Adopt eth1 in a child that is killed when it is a port and has no address any more."""
-    pid = os.fork()
-    if not pid:
-
-        class Killed(FaultyKernel):
-            def create(self, groups: Any, **options: Any) -> Any:
-                [group] = groups
-                place = next((number for number, item in enumerate(group) if str(item).startswith("port eth1")), -2)
-                super().create([group[: place + 2]], **options)
-                if place >= 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return [None]
-
-        with Engine(*directories, lambda _: None, Killed(lambda _: None), Nft()) as engine:
-            engine.adopt("lan", "eth1", is_sure=True)
-        os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 # A network that comes to have VLANs
