@@ -17,12 +17,12 @@ COUNT_MAX = 100_000
 
 
 @click.command("bulk-create", cls=cli.Command)
-@click.option("--count", type=click.IntRange(1, COUNT_MAX), metavar="N", help="How many to create.")
-@click.option("--prefix", default="c", show_default=True, help="Names are PREFIX-1 ... PREFIX-N.")
-@click.option("--start", type=click.IntRange(min=0), default=1, show_default=True, help="The first number.")
-@click.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="A JSON or YAML list of containers.")
+@cli.option("--count", type=click.IntRange(1, COUNT_MAX), metavar="N", help="How many to create.")
+@cli.option("--prefix", default="c", show_default=True, help="Names are PREFIX-1 ... PREFIX-N.")
+@cli.option("--start", type=click.IntRange(min=0), default=1, show_default=True, help="The first number.")
+@cli.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="A JSON or YAML list of containers.")
 @options.create_options
-@click.option("--keep-going", is_flag=True, help="Keep what worked when some fail, and exit 10.")
+@cli.option("--keep-going", is_flag=True, help="Keep what worked when some fail, and exit 10.")
 @render.json_option
 @render.quiet_option
 @render.progress_option
@@ -59,10 +59,8 @@ def bulk_create(
         _check_alone("--file", ("prefix", "start", *shared))
         specs = specfile.read(path)
     else:
-        fields = options.specification(shared)
-        specs = [
-            dnet.ContainerSpec(name=f"{prefix}-{number}", **fields) for number in range(start, start + (count or 0))
-        ]
+        first = dnet.ContainerSpec(name=f"{prefix}-{start}", **options.specification(shared))
+        specs = [first.named(f"{prefix}-{number}") for number in range(start, start + (count or 0))]
     with session.open() as engine:
         if session.is_plan:
             render.objects(engine.plan(specs), as_json=as_json)
@@ -98,10 +96,10 @@ def bulk_create(
 
 @click.command("bulk-delete", cls=cli.Command)
 @click.argument("names", metavar="[NAME...]", nargs=-1)
-@click.option("--prefix", metavar="P", help="Those named P-1, P-2, ...")
-@click.option("--all", "everything", is_flag=True, help="All containers.")
-@click.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="Those that this file lists.")
-@click.option("-f", "--force", is_flag=True, help="Also shared ones, and while Open vSwitch is gone.")
+@cli.option("--prefix", metavar="P", help="Those named P-1, P-2, ...")
+@cli.option("--all", "everything", is_flag=True, help="All containers.")
+@cli.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="Those that this file lists.")
+@cli.option("-f", "--force", is_flag=True, help="Also shared ones, and while Open vSwitch is gone.")
 @render.json_option
 @render.quiet_option
 @render.progress_option

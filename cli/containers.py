@@ -14,7 +14,7 @@ from dnet.cli import Session, options, render
 @click.command(cls=cli.Command)
 @options.create_options
 @click.argument("name_argument", metavar="[NAME]", required=False, default="")
-@click.option("--name", default="", help="Name, the same as NAME [default: a random one].")
+@cli.option("--name", default="", help="Name, the same as NAME [default: a random one].")
 @options.endpoint_options
 @render.json_option
 @click.pass_obj
@@ -52,7 +52,7 @@ def create(
 
 @click.command(cls=cli.Command)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option(
+@cli.option(
     "-f",
     "--force",
     is_flag=True,
@@ -89,8 +89,8 @@ def rename(session: Session, old: str, new: str) -> None:
 
 
 @click.command(cls=cli.Command)
-@click.option("-a", "--all", "_all", is_flag=True, help="Taken as Docker takes it; all are listed in any case.")
-@click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
+@cli.option("-a", "--all", "_all", is_flag=True, help="Taken as Docker takes it; all are listed in any case.")
+@cli.option("-q", "--quiet", is_flag=True, help="Print ids only.")
 @render.json_option
 @click.pass_obj
 def ps(session: Session, *, _all: bool, quiet: bool, as_json: bool) -> None:
@@ -140,7 +140,7 @@ def port(session: Session, name: str, wanted: str, *, as_json: bool) -> None:
 
 @click.command(cls=cli.Command)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option(
+@cli.option(
     "-f",
     "--format",
     "template",
@@ -148,7 +148,7 @@ def port(session: Session, name: str, wanted: str, *, as_json: bool) -> None:
     metavar="FORMAT",
     help="Such as '{{ .NetworkSettings.IPAddress }}'.",
 )
-@click.option("--json", "_json", is_flag=True, help="Print JSON, as without it.")
+@cli.option("--json", "_json", is_flag=True, help="Print JSON, as without it.")
 @click.pass_obj
 def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: bool) -> None:
     """Show all that is known of containers, as a JSON list with Docker's field names.

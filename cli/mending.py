@@ -9,7 +9,7 @@ from dnet.cli import Session, render
 
 
 @click.command(cls=cli.Command)
-@click.option("--dry-run", is_flag=True, help="Only say what is missing.")
+@cli.option("--dry-run", is_flag=True, help="Only say what is missing.")
 @render.json_option
 @click.pass_obj
 def reconcile(session: Session, *, dry_run: bool, as_json: bool) -> int:

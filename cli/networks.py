@@ -28,22 +28,22 @@ def network() -> None:
 
 @network.command()
 @click.argument("name")
-@click.option("-d", "--driver", default="bridge", show_default=True, help="bridge, or ovs: Open vSwitch.")
-@click.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="One of each family [default: a free one].")
-@click.option("--gateway", "gateways", multiple=True, metavar="IP", help="The bridge's address [default: the first].")
-@click.option("--ip-range", default="", metavar="CIDR", help="Where automatic IPv4 addresses come from.")
-@click.option("--aux-address", "aux", multiple=True, metavar="K=IP", help="An address to leave alone; repeatable.")
-@click.option("--ipv6", is_flag=True, help="IPv6 too, of a unique local subnet unless --subnet gives one.")
-@click.option("--internal", is_flag=True, help="No way to the outside.")
-@click.option("--icc", type=bool, default=True, metavar="true|false", help="May containers talk? [default: true]")
-@click.option("--masquerade", type=bool, default=True, metavar="true|false", help="false: routed [default: true]")
-@click.option("--host-binding", default="", metavar="IP", help="Where ports are published [default: everywhere].")
-@click.option("--vlan", metavar="VID", help="Ports are in VLANs; the gateway's, and theirs unless they say so.")
-@click.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the bridge and its endpoints.")
-@click.option("--bridge", default="", metavar="DEVICE", help="A bridge of your own, or the new one's name.")
-@click.option("--ovsdb", metavar="ADDRESS", envvar="DNET_OVSDB", help="unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT.")
-@click.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable.")
-@click.option("-o", "--opt", "opts", multiple=True, metavar="K=V", help="Driver option by its Docker name; repeatable.")
+@cli.option("-d", "--driver", default="bridge", show_default=True, help="bridge, or ovs: Open vSwitch.")
+@cli.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="One of each family [default: a free one].")
+@cli.option("--gateway", "gateways", multiple=True, metavar="IP", help="The bridge's address [default: the first].")
+@cli.option("--ip-range", default="", metavar="CIDR", help="Where automatic IPv4 addresses come from.")
+@cli.option("--aux-address", "aux", multiple=True, metavar="K=IP", help="An address to leave alone; repeatable.")
+@cli.option("--ipv6", is_flag=True, help="IPv6 too, of a unique local subnet unless --subnet gives one.")
+@cli.option("--internal", is_flag=True, help="No way to the outside.")
+@cli.option("--icc", type=bool, default=True, metavar="true|false", help="May containers talk? [default: true]")
+@cli.option("--masquerade", type=bool, default=True, metavar="true|false", help="false: routed [default: true]")
+@cli.option("--host-binding", default="", metavar="IP", help="Where ports are published [default: everywhere].")
+@cli.option("--vlan", metavar="VID", help="Ports are in VLANs; the gateway's, and theirs unless they say so.")
+@cli.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the bridge and its endpoints.")
+@cli.option("--bridge", default="", metavar="DEVICE", help="A bridge of your own, or the new one's name.")
+@cli.option("--ovsdb", metavar="ADDRESS", envvar="DNET_OVSDB", help="unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT.")
+@cli.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable.")
+@cli.option("-o", "--opt", "opts", multiple=True, metavar="K=V", help="Driver option by its Docker name; repeatable.")
 @render.json_option
 @click.pass_obj
 def create(
@@ -134,7 +134,7 @@ def _with_database(opts: dict[str, str], driver: str, ovsdb: str | None) -> dict
 
 
 @network.command()
-@click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
+@cli.option("-q", "--quiet", is_flag=True, help="Print ids only.")
 @render.json_option
 @click.pass_obj
 def ls(session: Session, *, quiet: bool, as_json: bool) -> None:
@@ -158,8 +158,8 @@ def ls(session: Session, *, quiet: bool, as_json: bool) -> None:
 
 @network.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help="Such as '{{ .Driver }}'.")
-@click.option("--json", "_json", is_flag=True, help="Print JSON, as without it.")
+@cli.option("-f", "--format", "template", default="", metavar="FORMAT", help="Such as '{{ .Driver }}'.")
+@cli.option("--json", "_json", is_flag=True, help="Print JSON, as without it.")
 @click.pass_obj
 def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: bool) -> None:
     """Show all that is known of networks, as a JSON list with Docker's field names.
@@ -181,7 +181,7 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
 
 @network.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("-f", "--force", is_flag=True, help="Also while their Open vSwitch is gone; no error when there is none.")
+@cli.option("-f", "--force", is_flag=True, help="Also while their Open vSwitch is gone; no error when there is none.")
 @render.json_option
 @click.pass_obj
 def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) -> None:
@@ -197,7 +197,7 @@ def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) 
 
 
 @network.command()
-@click.option("-f", "--force", is_flag=True, help="Also while their Open vSwitch is gone; dnet never asks.")
+@cli.option("-f", "--force", is_flag=True, help="Also while their Open vSwitch is gone; dnet never asks.")
 @render.json_option
 @click.pass_obj
 def prune(session: Session, *, force: bool, as_json: bool) -> None:
@@ -215,15 +215,15 @@ def prune(session: Session, *, force: bool, as_json: bool) -> None:
 @network.command()
 @click.argument("network_name", metavar="NETWORK")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet.")
-@click.option("--ip6", default="", metavar="ADDR", help="A fixed IPv6 address.")
-@click.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address].")
-@click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable.")
-@click.option("--gw-priority", type=int, default=0, metavar="N", help="Highest: the default route goes this way.")
-@click.option("-i", "--interface", default="", metavar="NAME", help="Name inside [default: the next free ethN].")
-@click.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged.")
-@click.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
-@click.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
+@cli.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet.")
+@cli.option("--ip6", default="", metavar="ADDR", help="A fixed IPv6 address.")
+@cli.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address].")
+@cli.option("--alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable.")
+@cli.option("--gw-priority", type=int, default=0, metavar="N", help="Highest: the default route goes this way.")
+@cli.option("-i", "--interface", default="", metavar="NAME", help="Name inside [default: the next free ethN].")
+@cli.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged.")
+@cli.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
+@cli.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
 @render.json_option
 @render.progress_option
 @click.pass_obj
@@ -270,7 +270,7 @@ def connect(
 @network.command()
 @click.argument("network_name", metavar="NETWORK")
 @click.argument("name", metavar="NAME")
-@click.option("-f", "--force", is_flag=True, help="Also while the Open vSwitch of the network is gone.")
+@cli.option("-f", "--force", is_flag=True, help="Also while the Open vSwitch of the network is gone.")
 @render.json_option
 @click.pass_obj
 def disconnect(session: Session, network_name: str, name: str, *, force: bool, as_json: bool) -> None:
@@ -289,13 +289,13 @@ def disconnect(session: Session, network_name: str, name: str, *, force: bool, a
 @network.command()
 @click.argument("network_name", metavar="NETWORK")
 @click.argument("interface", metavar="INTERFACE")
-@click.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged.")
-@click.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
-@click.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
-@click.option("--undo", is_flag=True, help="Give the interface back all that it was.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done, object by object.")
-@click.option("--confirm", "seconds", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Undo unless confirmed.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask, even if this host may be cut off.")
+@cli.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged.")
+@cli.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
+@cli.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
+@cli.option("--undo", is_flag=True, help="Give the interface back all that it was.")
+@cli.option("--dry-run", is_flag=True, help="Only say what would be done, object by object.")
+@cli.option("--confirm", "seconds", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Undo unless confirmed.")
+@cli.option("-y", "--yes", is_flag=True, help="Do not ask, even if this host may be cut off.")
 @render.json_option
 @click.pass_obj
 def adopt(

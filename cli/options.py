@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import click
-
+from dnet import cli
 from dnet.errors import InvalidRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SHARED = (
-    click.option(
+    cli.option(
         "--network",
         "networks",
         multiple=True,
@@ -21,42 +20,42 @@ _SHARED = (
         metavar="MODE",
         help="bridge, host, none, container:NAME, or a network's name, repeatable [default: bridge].",
     ),
-    click.option(
+    cli.option(
         "-p",
         "--publish",
         multiple=True,
         metavar="SPEC",
         help="[ip:][hostPort[-end]:]containerPort[-end][/tcp|udp|sctp]; repeatable.",
     ),
-    click.option("-P", "--publish-all", is_flag=True, help="Publish every exposed port on an automatic host port."),
-    click.option("--expose", multiple=True, metavar="PORT[-end][/PROTO]", help="Expose a port; repeatable."),
-    click.option("-h", "--hostname", default="", metavar="NAME", help="Host name [default: the id's first 12 digits]."),
-    click.option("--domainname", default="", metavar="NAME", help="Domain name."),
-    click.option("--dns", multiple=True, metavar="ADDR", help="Name server [default: the host's]; repeatable."),
-    click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Search domain, '.' for none; repeatable."),
-    click.option("--dns-option", "dns_options", multiple=True, metavar="OPT", help="Resolver option; repeatable."),
-    click.option("--add-host", "add_hosts", multiple=True, metavar="NAME:IP", help="A hosts entry; repeatable."),
-    click.option("--link", "links", multiple=True, metavar="NAME[:ALIAS]", help="Link to a container; repeatable."),
-    click.option("--network-alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable."),
-    click.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged."),
-    click.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged."),
-    click.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames."),
-    click.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the interface [default: the network's]."),
-    click.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable."),
+    cli.option("-P", "--publish-all", is_flag=True, help="Publish every exposed port on an automatic host port."),
+    cli.option("--expose", multiple=True, metavar="PORT[-end][/PROTO]", help="Expose a port; repeatable."),
+    cli.option("-h", "--hostname", default="", metavar="NAME", help="Host name [default: the id's first 12 digits]."),
+    cli.option("--domainname", default="", metavar="NAME", help="Domain name."),
+    cli.option("--dns", multiple=True, metavar="ADDR", help="Name server [default: the host's]; repeatable."),
+    cli.option("--dns-search", multiple=True, metavar="DOMAIN", help="Search domain, '.' for none; repeatable."),
+    cli.option("--dns-option", "dns_options", multiple=True, metavar="OPT", help="Resolver option; repeatable."),
+    cli.option("--add-host", "add_hosts", multiple=True, metavar="NAME:IP", help="A hosts entry; repeatable."),
+    cli.option("--link", "links", multiple=True, metavar="NAME[:ALIAS]", help="Link to a container; repeatable."),
+    cli.option("--network-alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable."),
+    cli.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged."),
+    cli.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged."),
+    cli.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames."),
+    cli.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the interface [default: the network's]."),
+    cli.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable."),
 )
 
 
 _ENDPOINT = (
-    click.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet."),
-    click.option("--ip6", default="", metavar="ADDR", help="A fixed IPv6 address."),
-    click.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address]."),
+    cli.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet."),
+    cli.option("--ip6", default="", metavar="ADDR", help="A fixed IPv6 address."),
+    cli.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address]."),
 )
 _PROCESS = (
-    click.option("-e", "--env", multiple=True, metavar="K=V", help="Environment variable, K alone: ours; repeatable."),
-    click.option("-w", "--workdir", default="", metavar="DIR", help="Working directory [default: /]."),
-    click.option("-u", "--user", default="", metavar="USER[:GROUP]", help="User [default: root]."),
-    click.option("-i", "--interactive", is_flag=True, help="With our standard input."),
-    click.option("-t", "--tty", is_flag=True, help="With a terminal."),
+    cli.option("-e", "--env", multiple=True, metavar="K=V", help="Environment variable, K alone: ours; repeatable."),
+    cli.option("-w", "--workdir", default="", metavar="DIR", help="Working directory [default: /]."),
+    cli.option("-u", "--user", default="", metavar="USER[:GROUP]", help="User [default: root]."),
+    cli.option("-i", "--interactive", is_flag=True, help="With our standard input."),
+    cli.option("-t", "--tty", is_flag=True, help="With a terminal."),
 )
 _FIELDS = (
     "publish",

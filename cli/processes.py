@@ -23,11 +23,11 @@ _PASSED = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 @options.create_options
 @options.endpoint_options
 @options.process_options
-@click.option("--name", default="", help="Name [default: a random one].")
-@click.option("--rm", "removes_itself", is_flag=True, help="Remove the container when the program ends.")
-@click.option("-d", "--detach", is_flag=True, help="Run it in the background, and print the id.")
-@click.option("--rootfs", default="", metavar="DIR", help="Its root directory [default: the host's files, as a copy].")
-@click.option("--read-only", is_flag=True, help="Its files cannot be written.")
+@cli.option("--name", default="", help="Name [default: a random one].")
+@cli.option("--rm", "removes_itself", is_flag=True, help="Remove the container when the program ends.")
+@cli.option("-d", "--detach", is_flag=True, help="Run it in the background, and print the id.")
+@cli.option("--rootfs", default="", metavar="DIR", help="Its root directory [default: the host's files, as a copy].")
+@cli.option("--read-only", is_flag=True, help="Its files cannot be written.")
 @click.argument("command", metavar="COMMAND [ARG...]", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def run(
@@ -127,7 +127,7 @@ def start(session: Session, names: tuple[str, ...], *, as_json: bool) -> None:
 
 @click.command(cls=cli.Command)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option(
+@cli.option(
     "-t",
     "--time",
     "seconds",
@@ -153,9 +153,9 @@ def stop(session: Session, names: tuple[str, ...], seconds: float, *, as_json: b
 
 @click.command(cls=cli.Command)
 @click.argument("name")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the program ends.")
-@click.option("-t", "--timestamps", is_flag=True, help="With the time of each line.")
-@click.option("--tail", type=click.IntRange(min=0), default=None, metavar="N", help="Only the last N lines.")
+@cli.option("-f", "--follow", is_flag=True, help="Go on until the program ends.")
+@cli.option("-t", "--timestamps", is_flag=True, help="With the time of each line.")
+@cli.option("--tail", type=click.IntRange(min=0), default=None, metavar="N", help="Only the last N lines.")
 @click.pass_obj
 def logs(session: Session, name: str, tail: int | None, *, follow: bool, timestamps: bool) -> None:
     """Show what a detached container wrote, its standard error on stderr.

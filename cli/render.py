@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from dnet import cli
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns as wide as their widest cell, as `docker ps` does."""
@@ -58,8 +60,8 @@ def progress(label: str, *, is_wanted: bool) -> Iterator[Callable[[int, int], No
         bar.update((bar.length or 0) - bar.pos)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print names only.")
-progress_option = click.option(
+json_option = cli.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+quiet_option = cli.option("-q", "--quiet", is_flag=True, help="Print names only.")
+progress_option = cli.option(
     "--progress/--no-progress", "with_progress", default=True, help="Draw a bar on a terminal."
 )

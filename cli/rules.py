@@ -20,7 +20,7 @@ def nat() -> None:
 
 
 @nat.command()
-@click.option("--network", default="", metavar="NET", help="Only this network's.")
+@cli.option("--network", default="", metavar="NET", help="Only this network's.")
 @render.json_option
 @click.pass_obj
 def show(session: Session, network: str, *, as_json: bool) -> None:

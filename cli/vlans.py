@@ -23,11 +23,11 @@ def vlan() -> None:
 
 @vlan.command("set")
 @click.argument("name")
-@click.option("--network", default="", metavar="NET", help="On this network [default: its first one].")
-@click.option("--tag", metavar="VID", help="In this VLAN: frames come and leave untagged.")
-@click.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
-@click.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
-@click.option("--none", "is_none", is_flag=True, help="In the network's own VLAN.")
+@cli.option("--network", default="", metavar="NET", help="On this network [default: its first one].")
+@cli.option("--tag", metavar="VID", help="In this VLAN: frames come and leave untagged.")
+@cli.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
+@cli.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
+@cli.option("--none", "is_none", is_flag=True, help="In the network's own VLAN.")
 @render.json_option
 @click.pass_obj
 def set_vlans(

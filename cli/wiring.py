@@ -13,28 +13,26 @@ from dnet.cli import Session, render
 
 @click.command(cls=cli.Command)
 @click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
-@click.option("--network", default="", metavar="NET", help="A network of dnet's.")
-@click.option(
+@cli.option("--network", default="", metavar="NET", help="A network of dnet's.")
+@cli.option(
     "--bridge", default="", metavar="DEVICE", help="A bridge of the host's or Open vSwitch's; br... is made if missing."
 )
-@click.option("--macvlan", default="", metavar="DEVICE", help="A macvlan on an interface of the host's.")
-@click.option("--direct", default="", metavar="DEVICE", help="That interface itself, given back by detach.")
-@click.option("--mode", default="", metavar="MODE", help="Of a macvlan: bridge, private, vepa, passthru.")
-@click.option("-i", "--interface", default="", metavar="NAME", help="Name inside [default: the next free ethN].")
-@click.option("--ip", "addresses", multiple=True, metavar="CIDR[@GATEWAY]", help="Repeatable; 0/0 is no address.")
-@click.option(
-    "--ip6", "addresses6", multiple=True, metavar="CIDR[@GATEWAY]", help="As --ip, which takes both families."
-)
-@click.option("--gateway", "gateways", multiple=True, metavar="IP", help="The default route goes there.")
-@click.option("--default-route", is_flag=True, help="The default route goes through the network.")
-@click.option("--dhcp", is_flag=True, help="An address by DHCP.")
-@click.option("--hostname", default="", metavar="NAME", help="Told to the DHCP server [default: the container's].")
-@click.option("--mac-address", default="", metavar="MAC", help="Or U: and a string, for one that is always the same.")
-@click.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the interface [default: the device's].")
-@click.option("--vlan", metavar="VID", help="In this VLAN of the network, or of a bridge of Open vSwitch.")
-@click.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
-@click.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
-@click.option("--alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable.")
+@cli.option("--macvlan", default="", metavar="DEVICE", help="A macvlan on an interface of the host's.")
+@cli.option("--direct", default="", metavar="DEVICE", help="That interface itself, given back by detach.")
+@cli.option("--mode", default="", metavar="MODE", help="Of a macvlan: bridge, private, vepa, passthru.")
+@cli.option("-i", "--interface", default="", metavar="NAME", help="Name inside [default: the next free ethN].")
+@cli.option("--ip", "addresses", multiple=True, metavar="CIDR[@GATEWAY]", help="Repeatable; 0/0 is no address.")
+@cli.option("--ip6", "addresses6", multiple=True, metavar="CIDR[@GATEWAY]", help="As --ip, which takes both families.")
+@cli.option("--gateway", "gateways", multiple=True, metavar="IP", help="The default route goes there.")
+@cli.option("--default-route", is_flag=True, help="The default route goes through the network.")
+@cli.option("--dhcp", is_flag=True, help="An address by DHCP.")
+@cli.option("--hostname", default="", metavar="NAME", help="Told to the DHCP server [default: the container's].")
+@cli.option("--mac-address", default="", metavar="MAC", help="Or U: and a string, for one that is always the same.")
+@cli.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the interface [default: the device's].")
+@cli.option("--vlan", metavar="VID", help="In this VLAN of the network, or of a bridge of Open vSwitch.")
+@cli.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
+@cli.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
+@cli.option("--alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable.")
 @render.json_option
 @render.progress_option
 @click.pass_obj
@@ -81,8 +79,8 @@ def attach(
 
 @click.command(cls=cli.Command)
 @click.argument("target")
-@click.option("-i", "--interface", default="", metavar="NAME", help="Which, where several are attached.")
-@click.option("-f", "--force", is_flag=True, help="Also while the Open vSwitch that it is on is gone.")
+@cli.option("-i", "--interface", default="", metavar="NAME", help="Which, where several are attached.")
+@cli.option("-f", "--force", is_flag=True, help="Also while the Open vSwitch that it is on is gone.")
 @render.json_option
 @click.pass_obj
 def detach(session: Session, target: str, interface: str, *, force: bool, as_json: bool) -> None:

@@ -61,6 +61,7 @@ E = TypeVar("E", bound=BaseException)
 K = TypeVar("K", bound=Object)
 T = TypeVar("T")
 
+_OF_VLANS = (BridgeVlans, BridgeFiltering, VlanFilter, MacEntry, VlanEntry, VlanProgram)
 LOT = 128  # groups: some 100 ms of the kernel's work
 FIRST_LOT = 32  # few, so that the kernel begins early
 
@@ -427,8 +428,11 @@ class Applier:
 
     def _delete_vlans(self, gone: Sequence[Group], made: Sequence[Group], after: Sequence[Group]) -> None:
         """Take devices that stay out of VLANs: their memberships and filters, then entries that get no successor."""
+        old = [item for group in gone for item in group if isinstance(item, _OF_VLANS)]
+        if not old:
+            return
         new = {item for group in made for item in group}
-        old = [item for group in gone for item in group if item not in new]
+        old = [item for item in old if item not in new]
         devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge, Membership))}
         left = [item for item in old if getattr(item, "index", 0) in devices]
         absent: list[Object] = [NoBridgeVlans.instead(item) for item in left if isinstance(item, BridgeVlans)]

@@ -547,7 +547,7 @@ def _endpoint(
         network_id=net.id,
         network=net.name,
         interface=interface,
-        address=IPv4Interface((address, net.subnet.prefixlen)),
+        address=IPv4Interface((int(address), net.subnet.prefixlen)),
         gateway=net.gateway if has_gateway else None,
         address6=IPv6Interface((address6, net.subnet6.prefixlen)) if address6 and net.subnet6 else None,
         gateway6=net.gateway6 if address6 and has_gateway else None,

@@ -305,34 +305,37 @@ def containers(
     ends_of_links: dict[str, list[Link]] = {}
     for row in sorted(links, key=lambda row: (row["number"], row["position"])):
         ends_of_links.setdefault(row["container_id"], []).append(Link(row["parent"], row["child"], row["alias"]))
-    made = [
-        Container(
+    made = []
+    for identity, row in heads.items():
+        name, ends_of = row["name"], ends_of_links.get(identity, ())
+        shares = _shares(row["mode"])
+        place = (shares or identity)[:12]
+        one = Container(
             id=identity,
-            name=row["name"],
+            name=name,
             mode=row["mode"],
-            sandbox=f"{run_directory}/netns/{(_shares(row) or identity)[:12]}",
-            files=f"{run_directory}/etc/{(_shares(row) or identity)[:12]}",
+            sandbox=f"{run_directory}/netns/{place}",
+            files=f"{run_directory}/etc/{place}",
             settings=_settings(row["settings"]),
             created=float(row["created"]),
             status="created",
             mtu=row["mtu"],
             labels=_labels(row["labels"]),
             publish_all=bool(row["publish_all"]),
-            exposed=tuple((port, protocol) for port, protocol in json.loads(row["exposed"])),
+            exposed=_exposed(row["exposed"]),
             ports=tuple(sorted(published.get(identity, ()), key=PortMapping.order)),
             endpoints=tuple(endpoints[identity]),
-            shares=_shares(row),
+            shares=shares,
             process=_process(row["process"]) if row["process"] else None,
-            links=tuple(link for link in ends_of_links.get(identity, ()) if link.parent == row["name"]),
-            linked_by=tuple(link for link in ends_of_links.get(identity, ()) if link.child == row["name"]),
+            links=tuple([link for link in ends_of if link.parent == name]),
+            linked_by=tuple([link for link in ends_of if link.child == name]),
             attachments=tuple(wired.get(identity, ())),
             routes=tuple(ways.get(identity, ())),
             displaced=_displaced(row["displaced"]),
             target=_labels(row["target"] or "{}"),
         )
-        for identity, row in heads.items()
-    ]
-    return [with_defaults(_at_target(item), networks) for item in made]
+        made.append(with_defaults(_at_target(one), networks))
+    return made
 
 
 def _at_target(container: Container) -> Container:
@@ -352,9 +355,14 @@ def _process(text: str) -> Process:
     return Process(**fields)
 
 
-def _shares(row: Row) -> str:
+def _shares(mode: str) -> str:
     """Return the id of the container whose sandbox this one has, also after that one has been removed by force."""
-    return str(row["mode"]).removeprefix(MODE_CONTAINER) if row["mode"].startswith(MODE_CONTAINER) else ""
+    return mode.removeprefix(MODE_CONTAINER) if mode.startswith(MODE_CONTAINER) else ""
+
+
+@lru_cache(maxsize=64)
+def _exposed(text: str) -> tuple[tuple[int, str], ...]:
+    return tuple((port, protocol) for port, protocol in json.loads(text))
 
 
 @lru_cache(maxsize=64)

@@ -34,7 +34,7 @@ from dnet.model import (
     parse_subnet6,
 )
 from dnet.ports import Publish, parse_expose, parse_publish
-from dnet.values import Value, frozen
+from dnet.values import Value, frozen, replace
 
 Item = TypeVar("Item")
 
@@ -350,7 +350,12 @@ class ContainerSpec(Value):
             labels=dict(labels or {}),
         )
         self._check_mode()
-        self._check_links()
+        self._check_links(self.name)
+
+    def named(self, name: str) -> ContainerSpec:
+        """Return the same for a container of another name; what has been read and checked is not again."""
+        self._check_links(name)
+        return replace(self, name=check_name(name, "container"))
 
     def _check_mode(self) -> None:
         """Raise where options make no sense in a mode, as Docker does; `-p` in modes host and none is only useless."""
@@ -378,10 +383,10 @@ class ContainerSpec(Value):
                     hint=f"leave {option} out, or choose another --network",
                 )
 
-    def _check_links(self) -> None:
+    def _check_links(self, own: str) -> None:
         aliases = [alias for _, alias in self.links]
         for name, alias in self.links:
-            if self.name and name == self.name:
+            if name == own:
                 raise InvalidRequest(f"container {name} cannot be linked to itself", object=name)
             if aliases.count(alias) > 1:
                 hint = "give each link an alias of its own: --link NAME:ALIAS"

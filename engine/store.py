@@ -305,20 +305,26 @@ class Store:
         base, mask = self.setting("index_base"), (1 << INDEX_BITS) - 1
         if not base:
             raise self._damaged(ValueError("setting index_base is missing"))
-        number = self.setting("next_index")
+        number = self.setting("next_index") & mask
         found: list[int] = []
         while len(found) < count:
-            index = base + (number & mask)
-            number += 1
-            if not self._query(
-                "SELECT 1 FROM endpoint WHERE host_index = ?1 UNION SELECT 1 FROM network WHERE device_index = ?1 "
-                "UNION SELECT 1 FROM attachment WHERE host_index = ?1 "
-                "UNION SELECT 1 FROM made_bridge WHERE device_index = ?1",
-                (index,),
-            ):
-                found.append(index)
-        self.set_setting("next_index", number & mask)
+            end = min(number + count - len(found), mask + 1)
+            used = self._used_indexes(base + number, base + end)
+            found += [index for index in range(base + number, base + end) if index not in used]
+            number = end & mask
+        self.set_setting("next_index", number)
         return found
+
+    def _used_indexes(self, start: int, end: int) -> set[int]:
+        """Return those interface indexes from `start` on, and below `end`, that something has."""
+        found = self._query(
+            "SELECT host_index FROM endpoint WHERE host_index >= ?1 AND host_index < ?2 "
+            "UNION SELECT device_index FROM network WHERE device_index >= ?1 AND device_index < ?2 "
+            "UNION SELECT host_index FROM attachment WHERE host_index >= ?1 AND host_index < ?2 "
+            "UNION SELECT device_index FROM made_bridge WHERE device_index >= ?1 AND device_index < ?2",
+            (start, end),
+        )
+        return {row[0] for row in found}
 
     def setting(self, key: str) -> int:
         """Return a number that is kept between calls; 0 when it was never set."""
@@ -555,7 +561,7 @@ class Store:
     def _containers(self, where: str, parameters: Sequence[Any] = (), *, is_whole: bool = False) -> list[Container]:
         """Return containers with what they have that is ready, or with all that there is of them."""
         phases = {name: "" if is_whole else f" AND {name}.phase = 'ready'" for name in "ear"}
-        found = self._query(f"{_CONTAINERS}{phases['e']} {where}", parameters)
+        found = _records(self._query(f"{_CONTAINERS}{phases['e']} {where}", parameters))
         ports = self._query(f"{_PORTS} {where}", parameters)
         links = [row for half in _LINKS for row in self._query(f"{half} {where}", parameters)]
         attachments = self._query(f"{_ATTACHMENTS}{phases['a']} {where}", parameters)
@@ -610,11 +616,11 @@ class Store:
                     container_id,
                     end.network_id,
                     end.interface,
-                    int(end.address.ip),
+                    int(end.address),
                     str(end.address6.ip) if end.address6 else None,
                     end.mac,
                     end.host_index,
-                    json.dumps(end.aliases),
+                    json.dumps(end.aliases) if end.aliases else "[]",
                     end.gateway_priority,
                     phase,
                     rows.vlans_text(end.vlans),
@@ -638,9 +644,7 @@ class Store:
 
         With `table` "attachment", attachments.
         """
-        self._connection.executemany(
-            f"UPDATE {table} SET phase = ? WHERE id = ?", [(phase, identity) for identity in identities]
-        )
+        self._update(table, f"phase = '{phase}'", identities)
 
     def insert_attachments(self, attachments: Iterable[tuple[str, Attachment]]) -> None:
         """Insert attachments in phase `creating`, each with the id of its container; inside a transaction."""
@@ -807,12 +811,11 @@ class Store:
 
     def check_settled(self, containers: Iterable[Container]) -> None:
         """Raise when another process is changing one of some containers; inside a transaction."""
-        sql = "SELECT owner FROM container WHERE id = ? AND phase = 'changing'"
-        for item in containers:
-            for row in self._query(sql, (item.id,)):
-                if self._is_alive(row[0]):
-                    sentence = f"container {item.name} is being changed by another dnet process"
-                    raise Conflict(sentence, object=item.name, hint="try again when that has ended")
+        changing = dict(self._query("SELECT id, owner FROM container WHERE phase <> 'ready' AND phase = 'changing'"))
+        for item in containers if changing else ():
+            if item.id in changing and self._is_alive(changing[item.id]):
+                sentence = f"container {item.name} is being changed by another dnet process"
+                raise Conflict(sentence, object=item.name, hint="try again when that has ended")
 
     def set_changing(self, identities: Sequence[str], owner: str) -> None:
         """Mark containers whose published ports or endpoints are being changed; inside a transaction."""
@@ -840,20 +843,19 @@ class Store:
         """Mark rows as being removed by `owner`; inside a transaction."""
         self._update(table, f"phase = 'deleting', owner = '{owner}'", identities)
 
-    def _update(self, table: str, assignment: str, identities: Sequence[str]) -> None:
-        self._connection.executemany(
-            f"UPDATE {table} SET {assignment} WHERE id = ?",
-            [(identity,) for identity in identities],
-        )
+    def _update(self, table: str, assignment: str, identities: Iterable[str]) -> None:
+        for chunk, marks in _chunks(identities):
+            self._connection.execute(f"UPDATE {table} SET {assignment} WHERE id IN ({marks})", chunk)
 
     def forget(self, table: str, identities: Sequence[str]) -> None:
         """Remove rows, a container's endpoints and ports with it."""
         with self.write():
             self.delete(table, identities)
 
-    def delete(self, table: str, identities: Sequence[str]) -> None:
+    def delete(self, table: str, identities: Iterable[str]) -> None:
         """Remove rows; inside a transaction."""
-        self._connection.executemany(f"DELETE FROM {table} WHERE id = ?", [(identity,) for identity in identities])
+        for chunk, marks in _chunks(identities):
+            self._connection.execute(f"DELETE FROM {table} WHERE id IN ({marks})", chunk)
 
     def forget_owned(self, owner: str) -> None:
         """Remove what an operation had reserved and did not finish."""
@@ -862,6 +864,12 @@ class Store:
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE owner = ? AND phase IN ('creating', 'deleting')", (owner,)
                 )
+
+
+def _records(found: Sequence[sqlite3.Row]) -> list[dict[str, Any]]:
+    """Return rows as dictionaries, in which many columns are found faster by their names."""
+    columns = found[0].keys() if found else []
+    return [dict(zip(columns, row, strict=True)) for row in found]
 
 
 def _chunks(values: Iterable[str]) -> Iterator[tuple[list[str], str]]:

@@ -510,14 +510,14 @@ class Writer:
         """Have the rows say that containers are as in `final`, and ready; forget what only `others` have."""
         store = self.store
         ends = {end.id for item in final for end in item.endpoints}
+        known = {end.id for item in others for end in item.endpoints}
         wires = {wire.id: wire for item in final for wire in item.attachments}
+        lost = [wire.id for item in others for wire in item.attachments if wire.id not in wires]
         with store.write():
-            store.set_endpoint_phase(ends, "ready")
-            store.delete("endpoint", [end.id for item in others for end in item.endpoints if end.id not in ends])
+            store.set_endpoint_phase(ends - known, "ready")
+            store.delete("endpoint", known - ends)
             store.set_endpoint_phase(wires, "ready", "attachment")
-            store.delete(
-                "attachment", [wire.id for item in others for wire in item.attachments if wire.id not in wires]
-            )
+            store.delete("attachment", lost)
             for wire in wires.values():
                 store.set_attachment(wire)
             for now, other in zip(final, others, strict=True):

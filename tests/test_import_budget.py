@@ -99,3 +99,21 @@ def test_ps_is_light(tmp_path):
     loaded = _loaded(DNET, "ps", environment=directories)
     assert {"sqlite3", "dnet.store"} <= loaded
     assert not _packages(loaded) & (HEAVY | {"yaml"})
+    assert not loaded & {"dis", "tokenize"}, "inspect has been loaded"
+
+
+def test_what_is_put_off_is_there(tmp_path):
+    """The module that commands do without is whole for who wants it, under whatever name it was imported."""
+    loaded = _loaded_by_code(
+        tmp_path,
+        """if True:
+        import dnet.cli
+        import inspect
+        from inspect import signature
+        import inspect as again
+        assert again.signature is inspect.signature is signature
+        assert list(signature(dnet.cli.fail).parameters) == ["sentence", "hint"]
+        assert again.getsource(dnet.cli.fail).startswith("def fail(")
+        """,
+    )
+    assert {"dis", "tokenize"} <= loaded

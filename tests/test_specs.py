@@ -590,3 +590,12 @@ def test_gateway_priority_is_a_number(priority):
     """A gateway priority that the database could not keep is refused before anything is touched."""
     with pytest.raises(InvalidRequest, match="gateway priority"):
         EndpointSpec(network="blue", gateway_priority=priority)
+
+
+def test_named():
+    """Of a specification for one container come those of others: the same but for the name, which is checked."""
+    options = {"network": "blue", "publish": ["80"], "links": ["db:database"], "labels": {"a": "b"}}
+    assert ContainerSpec(name="c-1", **options).named("c-2") == ContainerSpec(name="c-2", **options)
+    for name, sentence in (("a b", "'a b'"), ("db", "linked to itself")):
+        with pytest.raises(InvalidRequest, match=sentence):
+            ContainerSpec(name="c-1", **options).named(name)
