@@ -532,6 +532,14 @@ def lots(items: Iterable[T]) -> Iterator[list[T]]:
         size = LOT
 
 
+def recorded(items: Iterable[T], *lists: list[T]) -> Iterator[T]:
+    """Yield items when they are in the lists."""
+    for item in items:
+        for known in lists:
+            known.append(item)
+        yield item
+
+
 def _differences(before: Sequence[Group], after: Sequence[Group]) -> tuple[list[Group], list[Group]]:
     """Return what only the one, and what only the other has of each group; no group has anything twice."""
     gone: list[Group] = []

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from dnet import reserve, wiring
+from dnet.apply import lots
 from dnet.errors import Conflict, InvalidRequest, NotFound
 from dnet.foreign import Foreign
 from dnet.leasing import Leasing
@@ -84,27 +85,34 @@ class Attaching:
         # dnet's own containers have nothing in them that it does not know of; a look at hundreds would take its time.
         insides = {item.id: self._wires.look_into(item) for item in members if item.target}
         names = {identity: {link.name for link in inside.links} for identity, inside in insides.items()}
+        reservation = self._writer.reservation()
         with self._store.write(is_intent=True):
-            joined = [
-                (item, replace(end, gateway_priority=self._wires.priority(item, is_default=to.takes_default)))
-                for item, end in self._writer.reservation().join(members, to.spec, network, names)
-            ]
+            reservation.check_joining(members, to.spec, network, names)
             self._wires.begin(members, self._store.new_owner())
-            self._store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
-            networks, after = self._store.networks_by_id(), []
-            for item, end in joined:
-                changed = with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks)
-                if item.id in insides:
-                    changed = self._wires.displacing(item, changed, insides[item.id])
-                    self._wires.promise(changed)
-                after.append(changed)
-        self._writer.turn(members, after, on_progress)
-        ends = {item.id: end.id for item, end in joined}
+
+        def joining() -> Iterator[Container]:
+            """Reserve each lot when its first is asked for."""
+            for lot in lots(members):
+                with self._store.write(is_intent=True):
+                    joined = [
+                        (item, replace(end, gateway_priority=self._wires.priority(item, is_default=to.takes_default)))
+                        for item, end in reservation.join(lot, to.spec, network, names)
+                    ]
+                    self._store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
+                    networks, after = self._store.networks_by_id(), []
+                    for item, end in joined:
+                        changed = with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks)
+                        if item.id in insides:
+                            changed = self._wires.displacing(item, changed, insides[item.id])
+                            self._wires.promise(changed)
+                        after.append(changed)
+                yield from after
+
         return {
             item.id: Attached(item, end, is_new=True)
-            for item in after
+            for item in self._writer.turn(members, joining(), on_progress)
             for end in item.endpoints
-            if end.id == ends[item.id]
+            if end.network_id == network.id
         }
 
     # To a device

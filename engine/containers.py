@@ -6,11 +6,22 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
+from itertools import chain
 
 from dnet import etcfiles, files, reserve, texts, wanted
-from dnet.apply import Group
+from dnet.apply import Group, lots, recorded
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound
-from dnet.model import DEFAULT_NETWORK, MODE_FOREIGN, MODE_HOST, Container, Endpoint, IPNetwork, PortVlans, check_name
+from dnet.model import (
+    DEFAULT_NETWORK,
+    MODE_FOREIGN,
+    MODE_HOST,
+    Container,
+    Endpoint,
+    IPNetwork,
+    Network,
+    PortVlans,
+    check_name,
+)
 from dnet.objects import Object, Quiet
 from dnet.rows import with_defaults
 from dnet.specs import ContainerSpec, EndpointSpec, NetworkSpec
@@ -77,10 +88,13 @@ class Containers:
         writer, store = self._writer, self._store
         busy = reserve.busy_subnets(writer.kernel) if network_spec else []
         owner = store.new_owner()
+        reservation, (first, *others) = writer.reservation(), _lots(specs)
         with writer.undoing(owner) as groups:
             with store.write(is_intent=True):
                 networks, network_groups = self._reserve_with_network(network_spec, busy, owner)
-                containers = self._reserve(specs, owner)
+                if others:
+                    reservation.check(specs)
+                containers = self._reserve(reservation, first, owner)
                 coming = writer.groups(containers)
                 store.set_creating("network", networks, owner)
             groups.extend(network_groups)
@@ -88,7 +102,9 @@ class Containers:
             writer.applier.create(network_groups)
             container_groups: list[Group] = []
             errors = writer.applier.create(
-                _noted(coming, container_groups, groups),
+                recorded(
+                    chain(coming, self._following(reservation, others, owner, containers)), container_groups, groups
+                ),
                 keep_going=keep_going,
                 on_progress=report(on_progress, len(specs)),
             )
@@ -142,7 +158,7 @@ class Containers:
             for group in self._reserve_with_network(first, busy, "")[1]:
                 objects += group
             objects += self._planned_vlans(specs)
-            for group in self._writer.groups(self._reserve(specs, "")):
+            for group in self._writer.groups(self._reserve(self._writer.reservation(), specs, "")):
                 objects += group
         return objects
 
@@ -159,12 +175,26 @@ class Containers:
                 objects += wanted.vlans([aware], self._store.containers_on(network.id))
         return objects
 
-    def _reserve(self, specs: Sequence[ContainerSpec], owner: str) -> list[Container]:
-        reservation = self._writer.reservation()
+    def _reserve(self, reservation: reserve.Reservation, specs: Sequence[ContainerSpec], owner: str) -> list[Container]:
         containers = reservation.reserve(specs, owner)
         if owner:
             files.remove_links(reservation.stale_names)
         return containers
+
+    def _following(
+        self,
+        reservation: reserve.Reservation,
+        lots_of_specs: Iterable[Sequence[ContainerSpec]],
+        owner: str,
+        containers: list[Container],
+    ) -> Iterator[Group]:
+        """Yield the objects of further lots, each reserved and put into `containers` when its first is asked for."""
+        for specs in lots_of_specs:
+            with self._store.write(is_intent=True):
+                reserved = self._reserve(reservation, specs, owner)
+                coming = self._writer.groups(reserved)
+            containers += reserved
+            yield from coming
 
     def _reserve_with_network(
         self, spec: NetworkSpec | None, busy: Sequence[IPNetwork], owner: str
@@ -294,13 +324,22 @@ class Containers:
                 check_own_sandbox(item)
             if len(members) > 1 and (wanted_end.ip or wanted_end.ip6 or wanted_end.mac):
                 raise InvalidRequest("several containers cannot have the same address", object=network.name)
-            joined = self._writer.reservation().join(members, wanted_end, network)
-            self._store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
+            reservation = self._writer.reservation()
+            reservation.check_joining(members, wanted_end, network)
             self._store.set_changing([item.id for item in members], owner)
-            networks = self._store.networks_by_id()
-        after = [with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks) for item, end in joined]
-        self._writer.turn(members, after, on_progress)
-        return after
+        return self._writer.turn(members, self._joining(reservation, members, wanted_end, network), on_progress)
+
+    def _joining(
+        self, reservation: reserve.Reservation, members: Sequence[Container], wanted_end: EndpointSpec, network: Network
+    ) -> Iterator[Container]:
+        """Yield containers with an endpoint more, each lot reserved when its first is asked for."""
+        for lot in lots(members):
+            with self._store.write(is_intent=True):
+                joined = reservation.join(lot, wanted_end, network)
+                self._store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
+                networks = self._store.networks_by_id()
+            for item, end in joined:
+                yield with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks)
 
     def disconnect(self, reference: str, network_reference: str, *, is_forced: bool = False) -> Container:
         """Take a container off a network; see Engine.disconnect."""
@@ -389,12 +428,11 @@ def check_own_sandbox(container: Container) -> Container:
     return container
 
 
-def _noted(groups: Iterable[Group], *lists: list[Group]) -> Iterator[Group]:
-    """Yield groups when they are in the lists."""
-    for group in groups:
-        for known in lists:
-            known.append(group)
-        yield group
+def _lots(specs: Sequence[ContainerSpec]) -> list[Sequence[ContainerSpec]]:
+    """Return specifications in lots that can be reserved one after the other: one, where they refer to each other."""
+    names = {spec.name for spec in specs if spec.name}
+    meant = {spec.shares for spec in specs} | {reference for spec in specs for reference, _ in spec.links}
+    return [specs] if names & meant or not specs else list(lots(specs))
 
 
 def _named(container: Container) -> tuple[str, ...]:

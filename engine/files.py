@@ -10,6 +10,8 @@ from dnet import places
 from dnet.errors import Conflict, KernelRefused
 from dnet.objects import Directory, File, Object, Symlink
 
+LOOKS_MAX = 100  # at single names: one at a directory with thousands takes as long
+
 
 def create(items: Iterable[Object]) -> None:
     """Create files in their order; a link's place that is taken is a conflict, unless it leads there already."""
@@ -61,6 +63,17 @@ def remove_links(paths: Iterable[str]) -> None:
     for path in paths:
         with suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def present(directory: str, names: Sequence[str]) -> list[str]:
+    """Return which of some names a directory has; of many, by one look at all that it has."""
+    if len(names) < LOOKS_MAX:
+        return [name for name in names if os.path.lexists(os.path.join(directory, name))]
+    try:
+        there = set(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    return [name for name in names if name in there]
 
 
 def rename(before: str, after: str) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, ip_interface
 from itertools import count
 from typing import Any
 
-from dnet import bridges, hostports, ipam, names, nat, texts
+from dnet import bridges, files, hostports, ipam, names, nat, texts
 from dnet.bridges import Taken
 from dnet.drivers import bridge
 from dnet.errors import Conflict, Exhausted, InvalidRequest, Unsupported
@@ -211,7 +211,7 @@ def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:
 
 
 class Reservation:
-    """One reservation of containers or endpoints, inside one transaction."""
+    """Containers or endpoints that belong together, reserved inside one transaction or lot by lot in several."""
 
     def __init__(self, store: Store, kernel: Kernel, run_directory: str, places: Mapping[str, str]) -> None:
         """Reserve in `store`; `places` are where a container's name is a link: directory -> what it leads into."""
@@ -219,18 +219,27 @@ class Reservation:
         self._kernel = kernel
         self._run_directory = run_directory
         self._places = places
-        self._local: set[IPAddress] | None = None
         self._listeners: hostports.Listeners = {}
+        self._ports: ipam.HostPorts | None = None
+        self._networks: dict[str, Network] = {}
         # Links under wanted names that lead to containers of ours which are gone, to be removed before they are used.
-        self.stale_names: list[str] = []
+        self.stale_names: set[str] = set()
+
+    def check(self, specs: Sequence[ContainerSpec]) -> None:
+        """Raise where names are taken, or addresses do not suffice, for all that is to be reserved lot by lot."""
+        wanted = [spec.endpoints for spec in specs]
+        self.check_names_free([spec.name for spec in specs if spec.name])
+        self._addresses(wanted, self._networks_of(wanted))
 
     def reserve(self, specs: Sequence[ContainerSpec], owner: str) -> list[Container]:
         """Insert containers in phase `creating`."""
-        networks = networks_of(self._store, [end for spec in specs for end in spec.endpoints])
+        wanted = [spec.endpoints for spec in specs]
+        networks = self._networks_of(wanted)
         by_id = {net.id: net for net in networks.values()}
         chosen = self._choose_names([spec.name for spec in specs])
-        ends = self._choose_endpoints([spec.endpoints for spec in specs], networks)
-        ports = self.host_ports() if any(spec.publish or spec.publish_all for spec in specs) else None
+        ends = self._choose_endpoints(wanted, networks)
+        are_wanted = any(spec.publish or spec.publish_all for spec in specs)
+        ports = self._ports = self._ports or (self.host_ports() if are_wanted else None)
         links = self._links(dict(zip(chosen, specs, strict=True)), dict(zip(chosen, ends, strict=True)))
         linked_by = self._store.links_to(chosen)
         for link in (link for members in links.values() for link in members):
@@ -284,6 +293,29 @@ class Reservation:
 
         `present` are names of further interfaces that are in the containers, by the containers' ids.
         """
+        used = self._used_names(members, wanted, network, present)
+        ends = self._choose_endpoints([(wanted,)] * len(members), {wanted.network: network}, used)
+        return [(item, end) for item, (end,) in zip(members, ends, strict=True)]
+
+    def check_joining(
+        self,
+        members: Sequence[Container],
+        wanted: EndpointSpec,
+        network: Network,
+        present: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        """Raise what speaks against `join` of all of these, lot by lot."""
+        self._used_names(members, wanted, network, present)
+        self._choose_addresses(network, [wanted] * len(members))
+
+    @staticmethod
+    def _used_names(
+        members: Sequence[Container],
+        wanted: EndpointSpec,
+        network: Network,
+        present: Mapping[str, Collection[str]] | None,
+    ) -> list[set[str]]:
+        """Return the names of each container's interfaces; raise where there is one of the name or network wanted."""
         for item in members:
             for end in item.endpoints:
                 if end.network_id == network.id:
@@ -300,8 +332,7 @@ class Reservation:
             if wanted.interface in names_used:
                 sentence = f"container {item.name} has an interface {wanted.interface} already"
                 raise Conflict(sentence, object=item.name, hint="choose another name")
-        ends = self._choose_endpoints([(wanted,)] * len(members), {wanted.network: network}, used)
-        return [(item, end) for item, (end,) in zip(members, ends, strict=True)]
+        return used
 
     def _shared(self, spec: ContainerSpec, others: Mapping[str, Container]) -> Container | None:
         """Return the container whose sandbox a specification is to share; a sharer's is that of its own."""
@@ -348,12 +379,8 @@ class Reservation:
 
     def _choose_names(self, given: Sequence[str]) -> list[str]:
         """Return the given names, and new ones where none was given; raise when one is taken."""
-        wanted = [name for name in given if name]
-        twice = [name for name, count in Counter(wanted).items() if count > 1]
-        if twice:
-            raise InvalidRequest(f"name {twice[0]} is given twice", object=twice[0], hint="names are unique")
-        self.check_names_free(wanted)
-        taken = set(wanted)
+        taken = {name for name in given if name}
+        self.check_names_free([name for name in given if name])
         chosen = []
         for name in given:
             chosen.append(name or self._random_name(taken))
@@ -361,15 +388,16 @@ class Reservation:
         return chosen
 
     def check_names_free(self, wanted: Sequence[str]) -> None:
-        """Raise when a container, or somebody's network namespace, has one of these names."""
+        """Raise when a container, or somebody's network namespace, has one of these names, or one is there twice."""
+        twice = [name for name, count in Counter(wanted).items() if count > 1]
+        if twice:
+            raise InvalidRequest(f"name {twice[0]} is given twice", object=twice[0], hint="names are unique")
         for name, holder in self._store.held_names(wanted).items():
             hint = f"remove it with `dnet rm {name}`, or choose another name"
             raise Conflict(f"name {name} is in use by container {holder[:12]}", object=name, hint=hint)
-        for name in wanted:
-            for directory, target in self._places.items():
-                path = os.path.join(directory, name)
-                if os.path.lexists(path):
-                    self._check_stale(name, path, target)
+        for directory, target in self._places.items():
+            for name in files.present(directory, wanted):
+                self._check_stale(name, os.path.join(directory, name), target)
 
     def _random_name(self, taken: set[str]) -> str:
         for attempt in range(NAME_ATTEMPTS_MAX):
@@ -383,7 +411,7 @@ class Reservation:
         """Note a link that leads to something of ours which is gone; raise when it is somebody else's."""
         target = os.path.realpath(path)
         if os.path.islink(path) and os.path.dirname(target) == directory and not os.path.exists(target):
-            self.stale_names.append(path)
+            self.stale_names.add(path)
             return
         hint = f"remove it (`ip netns delete {name}`, if it is a namespace) if nothing needs it, or choose another name"
         raise Conflict(f"{path} exists and is not this engine's", object=name, hint=hint)
@@ -397,12 +425,7 @@ class Reservation:
         used: Sequence[set[str]] | None = None,
     ) -> list[list[Endpoint]]:
         """Return the endpoints of each container; `networks` are by the references, `used` names of interfaces."""
-        by_network: dict[str, list[EndpointSpec]] = {}
-        for specs in wanted:
-            for spec in specs:
-                by_network.setdefault(networks[spec.network].id, []).append(spec)
-        known = {net.id: net for net in networks.values()}
-        addresses = {identity: self._choose_addresses(known[identity], by_network[identity]) for identity in by_network}
+        addresses = self._addresses(wanted, networks)
         indexes = iter(self._store.take_indexes(sum(map(len, wanted))))
         chosen = []
         for position, specs in enumerate(wanted):
@@ -420,6 +443,23 @@ class Reservation:
                 raise InvalidRequest("two interfaces have the same name", object=specs[0].interface)
             chosen.append(ends)
         return chosen
+
+    def _networks_of(self, wanted: Sequence[Sequence[EndpointSpec]]) -> dict[str, Network]:
+        """Return the networks that endpoints are wanted on, and others, by the name or id they use."""
+        for reference in {end.network for ends in wanted for end in ends} - self._networks.keys():
+            self._networks[reference] = self._store.network(reference)
+        return self._networks
+
+    def _addresses(
+        self, wanted: Sequence[Sequence[EndpointSpec]], networks: Mapping[str, Network]
+    ) -> dict[str, Iterator[tuple[IPv4Address, IPv6Address | None]]]:
+        """Return the addresses for endpoints on each network, by its id, in the order of the endpoints."""
+        by_network: dict[str, list[EndpointSpec]] = {}
+        for specs in wanted:
+            for spec in specs:
+                by_network.setdefault(networks[spec.network].id, []).append(spec)
+        known = {net.id: net for net in networks.values()}
+        return {identity: self._choose_addresses(known[identity], ends) for identity, ends in by_network.items()}
 
     def _choose_addresses(
         self, net: Network, members: Sequence[EndpointSpec]
@@ -464,12 +504,10 @@ class Reservation:
 
     def host_ports(self) -> ipam.HostPorts:
         """Return what gives out the host's ports, knowing those of containers and of listening processes."""
-        self._local = self._kernel.local_addresses()
+        local = self._kernel.local_addresses()
         self._listeners = hostports.listeners(self._kernel.dump_sockets)
         after = self._store.setting(_LAST_PORT)
-        return ipam.HostPorts(
-            self._port_holders, lambda: hostports.automatic_ports(after), self._local, hostports.owner_of
-        )
+        return ipam.HostPorts(self._port_holders, lambda: hostports.automatic_ports(after), local, hostports.owner_of)
 
     def _port_holders(self, protocol: str, port: int) -> dict[IPAddress, str | int]:
         held: dict[IPAddress, str | int] = {}
@@ -558,8 +596,3 @@ def _endpoint(
         gateway_priority=spec.gateway_priority,
         vlans=spec.vlans,
     )
-
-
-def networks_of(store: Store, ends: Iterable[EndpointSpec]) -> dict[str, Network]:
-    """Return the networks that endpoints are wanted on, by the name or id they use."""
-    return {reference: store.network(reference) for reference in {end.network for end in ends}}

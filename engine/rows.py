@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import (
@@ -209,7 +210,8 @@ def with_defaults(container: Container, networks: Mapping[str, Network]) -> Cont
     is_foreign = container.mode == MODE_FOREIGN
     ends = with_gateways(container.endpoints, networks) if container.endpoints else ()
     if not container.attachments and not is_foreign:
-        return container if ends == container.endpoints else replace(container, endpoints=ends)
+        is_so = all(map(operator.is_, ends, container.endpoints))  # what stays is the same object
+        return container if is_so else replace(container, endpoints=ends)
     won: dict[int, str] = {}
     for version in (4, 6):
         able = [item for item in container.attachments if any(way.version == version for way in item.ways)]
@@ -269,6 +271,12 @@ def static_route(row: Row) -> StaticRoute:
         row["metric"],
         row["device_index"],
     )
+
+
+def records(found: Sequence[Any]) -> list[Row]:
+    """Return rows of one query as dictionaries, in which many columns are found faster by their names."""
+    columns = found[0].keys() if found else ()
+    return [dict(zip(columns, row, strict=True)) for row in found]
 
 
 def containers(

@@ -548,6 +548,15 @@ class Store:
         """Return a container, own or foreign, as it is now."""
         return _only(self._containers(f"{_READY} AND c.id = ?", (container_id,)), container_id, "container")
 
+    def whole(self, identities: Sequence[str]) -> list[Container]:
+        """Return containers of these ids, in this order, with all that there is of them, in whatever phase."""
+        found = {
+            item.id: item
+            for chunk, marks in _chunks(identities)
+            for item in self._containers(f"WHERE c.id IN ({marks})", chunk, is_whole=True)
+        }
+        return [found[identity] for identity in identities]
+
     def held_names(self, names: Collection[str]) -> dict[str, str]:
         """Return which of `names` are taken, each with its holder's id."""
         held: dict[str, str] = {}
@@ -561,7 +570,7 @@ class Store:
     def _containers(self, where: str, parameters: Sequence[Any] = (), *, is_whole: bool = False) -> list[Container]:
         """Return containers with what they have that is ready, or with all that there is of them."""
         phases = {name: "" if is_whole else f" AND {name}.phase = 'ready'" for name in "ear"}
-        found = _records(self._query(f"{_CONTAINERS}{phases['e']} {where}", parameters))
+        found = rows.records(self._query(f"{_CONTAINERS}{phases['e']} {where}", parameters))
         ports = self._query(f"{_PORTS} {where}", parameters)
         links = [row for half in _LINKS for row in self._query(f"{half} {where}", parameters)]
         attachments = self._query(f"{_ATTACHMENTS}{phases['a']} {where}", parameters)
@@ -644,7 +653,9 @@ class Store:
 
         With `table` "attachment", attachments.
         """
-        self._update(table, f"phase = '{phase}'", identities)
+        for chunk, marks in _chunks(identities):
+            sql = f"UPDATE {table} SET phase = ? WHERE id IN ({marks}) AND phase <> ?"
+            self._connection.execute(sql, (phase, *chunk, phase))
 
     def insert_attachments(self, attachments: Iterable[tuple[str, Attachment]]) -> None:
         """Insert attachments in phase `creating`, each with the id of its container; inside a transaction."""
@@ -864,12 +875,6 @@ class Store:
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE owner = ? AND phase IN ('creating', 'deleting')", (owner,)
                 )
-
-
-def _records(found: Sequence[sqlite3.Row]) -> list[dict[str, Any]]:
-    """Return rows as dictionaries, in which many columns are found faster by their names."""
-    columns = found[0].keys() if found else []
-    return [dict(zip(columns, row, strict=True)) for row in found]
 
 
 def _chunks(values: Iterable[str]) -> Iterator[tuple[list[str], str]]:

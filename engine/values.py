@@ -47,11 +47,13 @@ class Value:
 def replace(value: V, **changes: Any) -> V:
     """Make the value that differs in some fields; unlike `dataclasses.replace`, without its class's `__init__`."""
     kind = type(value)
-    if unknown := changes.keys() - _fields(kind).keys():
+    fields = _FIELDS.get(kind) or _fields(kind)
+    if unknown := [name for name in changes if name not in fields]:
         raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
     made = object.__new__(kind)
-    made.__dict__.update(value.__dict__)
-    made.__dict__.update(changes)
+    own = made.__dict__
+    own.update(value.__dict__)
+    own.update(changes)
     if hasattr(kind, "__post_init__"):
         made.__post_init__()  # type: ignore[attr-defined]
     return made

@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from dnet import bridges, etcfiles, files, reserve, texts, wanted
-from dnet.apply import Applier, Group, lots
+from dnet.apply import Applier, Group, lots, recorded
 from dnet.bpf import Bpf
 from dnet.errors import DnetError, InvalidRequest
 from dnet.kernel import Kernel
@@ -448,7 +448,7 @@ class Writer:
     def change(
         self,
         before: Sequence[Container],
-        after: Sequence[Container],
+        after: Iterable[Container],
         *,
         is_undoing: bool = False,
         is_forced: bool = False,
@@ -459,7 +459,9 @@ class Writer:
         By force, also where Open vSwitch is gone: it is left as it is then, for `reconcile` to finish.
         """
         networks, host = self.store.networks_by_id(), self.host_files()
-        old_peers, new_peers = self.peers(before), self.peers(after)
+        if any(item.links or item.linked_by for item in before):
+            after = list(after)
+        old_peers, new_peers = self.peers(before), self.peers(after if isinstance(after, list) else ())
 
         def pairs() -> Iterator[tuple[list[Group], list[Group]]]:
             for lot in lots(zip(before, after, strict=True)):
@@ -473,7 +475,7 @@ class Writer:
                 for group, successor in zip(old, new, strict=True):
                     _rewrite(group, successor)
 
-        self.applier.change_in_lots(pairs(), is_undoing=is_undoing, on_progress=report(on_progress, len(after)))
+        self.applier.change_in_lots(pairs(), is_undoing=is_undoing, on_progress=report(on_progress, len(before)))
 
     def _within_reach(self, old: list[Group], new: list[Group]) -> tuple[list[Group], list[Group]]:
         """Return what can be changed of groups; what is to leave an Open vSwitch that is gone is left behind."""
@@ -487,46 +489,46 @@ class Writer:
     def turn(
         self,
         before: Sequence[Container],
-        after: Sequence[Container],
+        after: Iterable[Container],
         on_progress: Progress | None = None,
         *,
         is_forced: bool = False,
-    ) -> None:
-        """Turn containers that are marked as changing into others, or else back into what they were."""
+    ) -> list[Container]:
+        """Turn containers marked as changing into others, taken lot by lot and returned, or back to what they were."""
         lines = self.linked_lines(before)
+        begun: list[Container] = []
         try:
-            self.change(before, after, on_progress=on_progress, is_forced=is_forced)
-            self.settle_rows(after, before)
+            self.change(before, recorded(after, begun), on_progress=on_progress, is_forced=is_forced)
+            self.settle_rows(begun, before)
         except BaseException as error:
             self.applier.undo_change(
                 error,
-                lambda: self.change(after, before, is_undoing=True),
-                lambda: self.settle_rows(before, after),
+                lambda: self.change(begun, before[: len(begun)], is_undoing=True),
+                lambda: self.settle_rows(before, self.store.whole([item.id for item in before])),
             )
             raise
-        self.update_hosts(lines, self.linked_lines(after))
+        self.update_hosts(lines, self.linked_lines(begun))
+        return begun
 
     def settle_rows(self, final: Sequence[Container], others: Sequence[Container]) -> None:
         """Have the rows say that containers are as in `final`, and ready; forget what only `others` have."""
-        store = self.store
         ends = {end.id for item in final for end in item.endpoints}
-        known = {end.id for item in others for end in item.endpoints}
         wires = {wire.id: wire for item in final for wire in item.attachments}
         lost = [wire.id for item in others for wire in item.attachments if wire.id not in wires]
-        with store.write():
-            store.set_endpoint_phase(ends - known, "ready")
-            store.delete("endpoint", known - ends)
-            store.set_endpoint_phase(wires, "ready", "attachment")
-            store.delete("attachment", lost)
+        with self.store.write():
+            self.store.set_endpoint_phase(ends, "ready")
+            self.store.delete("endpoint", [end.id for item in others for end in item.endpoints if end.id not in ends])
+            self.store.set_endpoint_phase(wires, "ready", "attachment")
+            self.store.delete("attachment", lost)
             for wire in wires.values():
-                store.set_attachment(wire)
+                self.store.set_attachment(wire)
             for now, other in zip(final, others, strict=True):
                 self._settle_one(now, other)
-            store.set_ready("container", [item.id for item in final])
-            store.forget_unused_targets()
+            self.store.set_ready("container", [item.id for item in final])
+            self.store.forget_unused_targets()
 
     def _settle_one(self, now: Container, other: Container) -> None:
-        if now.routes != other.routes:
+        if now.routes or other.routes:
             self.store.delete_routes(now.id, [way for way in other.routes if way not in now.routes])
             self.store.insert_routes(now.id, now.routes, "ready")
         if now.displaced or other.displaced:
@@ -595,6 +597,4 @@ def _rewrite(before: Group, after: Group) -> None:
 
 def report(on_progress: Progress | None, total: int) -> Callable[[int], None] | None:
     """Return a callback of the applier's that reports to one of the caller's."""
-    if on_progress is None:
-        return None
-    return lambda done: on_progress(done, total)
+    return on_progress and (lambda done: on_progress(done, total))
