@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -112,8 +113,14 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in SYSTEMD_VARIABLES}
 
 
-def failure(error: str, what: str) -> RuntimeFailed:
-    """Build the error of something that an OCI runtime refused, from what it has said last."""
+def failure(error: str, what: str, status: int = 0) -> RuntimeFailed:
+    """Build the error of something that an OCI runtime refused, from what it has said last, or the signal it died of.
+
+    `status` is its exit status, negative after a signal.
+    """
+    if status < 0:
+        sentence = f"cannot {what}: {signal.strsignal(-status) or -status} came before it had been started"
+        return RuntimeFailed(sentence, object=what, exit_code=128 - status)
     reason = _reason(error)
     code = EXIT_FAILED
     if "executable file" in reason or "exec: " in reason:

@@ -82,7 +82,7 @@ class Runtime:
             is_fit = rootfs.is_fit(_program_of(process))
             code = _attend(command, process, place.pid)
             if not os.path.exists(place.pid):
-                raise oci.failure(place.error, f"start container {container.name}")
+                raise oci.failure(place.error, f"start container {container.name}", code)
             if code < 0:
                 self._end(place)
             code = oci.shell_code(code, place.error, is_fit=is_fit)
@@ -125,7 +125,7 @@ class Runtime:
             command = self._programs.command(self._programs.chosen_for(place), error, *arguments)
             code = _attend(command, process, pid_file)
             if not os.path.exists(pid_file):
-                raise oci.failure(error, f"execute {process.args[0]} in container {container.name}")
+                raise oci.failure(error, f"execute {process.args[0]} in container {container.name}", code)
             return oci.shell_code(code, error, is_fit=is_fit)
         finally:
             os.close(descriptor)

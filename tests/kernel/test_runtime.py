@@ -244,6 +244,21 @@ def test_programs_that_cannot_be_run(box: Box, program: str, code: int, verb: st
     assert box.remains() == []
 
 
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "Terminated"), (signal.SIGINT, "Interrupt")])
+def test_runtime_that_is_ended(host: FakeHost, number: signal.Signals, name: str) -> None:
+    """A signal that the OCI runtime dies of before it has started the program is told as a shell would."""
+    program = host.directory / "runtime"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *" run "*) kill -{int(number)} $$; esac\n', encoding="utf-8")
+    program.chmod(0o755)
+    box = Box(host, str(program))
+    box.create()
+    kind, sentence, code = box.refusal("true")
+    assert (kind, code) == ("RuntimeFailed", 128 + number)
+    assert sentence == f"cannot start container web: {name} came before it had been started"
+    assert box.status() == ("created", 0, None)
+    assert box.remains() == []
+
+
 @pytest.mark.parametrize("verb", ["run", "start"])
 def test_programs_that_only_the_runtime_misses(each: Box, verb: str) -> None:
     """A program that dnet sees but the container does not, is refused by the runtime, as 127, and nothing is left."""
