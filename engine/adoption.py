@@ -11,11 +11,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from dnet import nat, rows, snapshots, uplink
-from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound, OvsError
+from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound, OvsError, Unsupported
 from dnet.interfaces import link_local
 from dnet.kernel import Kernel
 from dnet.model import Network, PortVlans, Uplink
 from dnet.objects import Object, VlanFilter
+from dnet.ovsdb import is_here
 from dnet.reports import Link
 from dnet.rows import Adoption
 from dnet.snapshots import Snapshot
@@ -103,19 +104,31 @@ class Adoptions:
         Raises when the interface is a port there already, unless dnet has made it one.
         """
         if network.driver != "ovs":
+            self._check_not_switched(interface)
             return None
         switch = self._switch()
         switch.prepare()
         bridge, owner = switch.holder(interface) or (network.device, network.id)
         if bridge != network.device:
-            hint = f"take it out first: ovs-vsctl del-port {bridge} {interface}"
-            raise Conflict(f"{interface} is in use by {bridge}, as a port of it", object=interface, hint=hint)
+            raise _in_use(interface, bridge)
         if owner != network.id:
             hint = "containers of the network are on its LAN as it is"
             sentence = f"{interface} cannot be adopted: it is a port of {bridge} already"
             raise InvalidRequest(sentence, object=interface, hint=hint)
         seen = switch.bridge(network.device)
         return seen.mac if seen else ""
+
+    def _check_not_switched(self, interface: str) -> None:
+        """Raise when an Open vSwitch of this host has an interface as a port, which the kernel may not know of.
+
+        One that does not answer forwards nothing from it either.
+        """
+        held = None
+        if is_here():
+            with suppress(OvsError, Unsupported):
+                held = self._switch().holder(interface)
+        if held:
+            raise _in_use(interface, held[0])
 
     def _check_hooks(self, network: Network, link: Link) -> None:
         """Raise when somebody has tc hooks where those are to be that keep VLANs apart."""
@@ -330,6 +343,11 @@ class Adoptions:
 
 def _without(network: Network, interface: str) -> Network:
     return replace(network, uplinks=tuple(item for item in network.uplinks if str(item) != interface))
+
+
+def _in_use(interface: str, bridge: str) -> Conflict:
+    hint = f"take it out first: ovs-vsctl del-port {bridge} {interface}"
+    return Conflict(f"{interface} is in use by {bridge}, as a port of it", object=interface, hint=hint)
 
 
 def _is_among(item: Object, hooks: set[tuple[int, int, int]]) -> bool:

@@ -431,6 +431,7 @@ def test_bad_input(ovs: Ovs, switch: Switch) -> None:
     """Each has its sentence and its exit code, and changes nothing."""
     lab(ovs.host)
     bridge = ovs.host.dnet("network", "inspect", "lan").json[0]["Segments"][0]["Device"]
+    ovs.host.dnet("network", "create", "plain")
     ovs.vsctl("add-br", "br9", "--", "set", "Bridge", "br9", f"datapath_type={DATAPATH}")
     for name, place in (("eth2", "br9"), ("eth3", bridge)):
         switch.plug(ovs.host, name)
@@ -438,6 +439,7 @@ def test_bad_input(ovs: Ovs, switch: Switch) -> None:
     before = state(ovs)
     bad = [
         (4, "eth2 is in use by br9, as a port of it", "lan eth2"),
+        (4, "eth2 is in use by br9, as a port of it", "plain eth2"),
         (2, f"eth3 cannot be adopted: it is a port of {bridge} already", "lan eth3"),
         (2, "network lan keeps no VLANs apart, so that eth1 cannot be in any", "--vlan 5 lan eth1"),
         (3, "there is no interface absent", "lan absent"),
