@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import dnet
-from dnet import cli, views
+from dnet import cli
 from dnet.cli import Session, options, render, specfile
 
 # More than any host has been seen to hold; the specifications alone would fill the memory.
@@ -71,6 +71,8 @@ def bulk_create(
         networks = [engine.network(name) for name in used]
     seconds = time.perf_counter() - started
     if as_json:
+        from dnet import views
+
         render.document(
             {
                 "created": len(result.containers),

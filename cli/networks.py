@@ -10,7 +10,7 @@ import time
 import click
 
 import dnet
-from dnet import cli, views
+from dnet import cli
 from dnet.cli import EXIT_INTERRUPTED, Session, options, render, say
 from dnet.specs import read_vlans
 
@@ -117,6 +117,8 @@ def create(
             return
         made = engine.create_network(spec)
     if as_json:
+        from dnet import views
+
         render.document(views.network_document(made, ()))
     else:
         click.echo(made.id)
@@ -147,6 +149,8 @@ def ls(session: Session, *, quiet: bool, as_json: bool) -> None:
     with session.open() as engine:
         networks = engine.networks()
     if as_json:
+        from dnet import views
+
         render.document([views.brief_network(net) for net in networks])
     elif quiet:
         for net in networks:
@@ -168,6 +172,8 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
     Example:
       dnet network inspect -f '{{ json .IPAM.Config }}' blue
     """
+    from dnet import views
+
     if template:
         views.check_template(template)
     with session.open() as engine:

@@ -211,7 +211,7 @@ class Adoptions:
             self._store.put_adoption(row)
         self._move(row, snapshot, lambda: self._forget(row))
         with self._store.write():
-            self._store.put_adoption(row._replace(phase=phase, owner="" if phase == "ready" else owner))
+            self._store.put_adoption(replace(row, phase=phase, owner="" if phase == "ready" else owner))
         self._advise(network, snapshot)
 
     def restore(self, adopted: Adoption, network: Network, owner: str) -> None:
@@ -222,7 +222,7 @@ class Adoptions:
         snapshot = replace(self.snapshot(network, adopted.interface), takes_mac=older.takes_mac)
         if snapshot.boot == older.boot:
             snapshot = snapshots.merged(snapshot, older)
-        row = adopted._replace(snapshot=snapshots.text(snapshot), phase="restoring", owner=owner)
+        row = replace(adopted, snapshot=snapshots.text(snapshot), phase="restoring", owner=owner)
 
         def keep() -> None:
             with self._store.write():
@@ -232,7 +232,7 @@ class Adoptions:
             self._store.put_adoption(row)
         self._move(row, snapshot, keep)
         with self._store.write():
-            self._store.put_adoption(row._replace(phase="ready", owner=""))
+            self._store.put_adoption(replace(row, phase="ready", owner=""))
 
     def _move(self, row: Adoption, snapshot: Snapshot, afterwards: Callable[[], None]) -> None:
         after = self._store.networks_by_id()[row.network_id]
@@ -253,7 +253,7 @@ class Adoptions:
 
     def set_vlans(self, adopted: Adoption, vlans: PortVlans) -> None:
         """Give an interface that is a port other VLANs, at one stroke where the bridge can."""
-        row = adopted._replace(vlans=rows.vlans_text(vlans))
+        row = replace(adopted, vlans=rows.vlans_text(vlans))
         network = self._store.networks_by_id()[adopted.network_id]
         [item] = [item for item in network.uplinks if str(item) == adopted.interface]
         before, after = self._port_of(network, item), self._port_of(network, replace(item, vlans=vlans))

@@ -12,10 +12,11 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from dnet.errors import InvalidRequest
 from dnet.model import Container, Process
+from dnet.values import Value, frozen
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FILES = ("hosts", "hostname", "resolv.conf")
@@ -91,7 +92,8 @@ _SYSTEM_MOUNTS: list[dict[str, Any]] = [
 _OWN_RUN = {"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=755"]}
 
 
-class User(NamedTuple):
+@frozen
+class User(Value):
     """A user as the kernel knows it, and its home directory."""
 
     uid: int
@@ -100,7 +102,8 @@ class User(NamedTuple):
     home: str
 
 
-class Layer(NamedTuple):
+@frozen
+class Layer(Value):
     """A directory of the host's that a container sees: writable by an overlay, or read-only."""
 
     path: str

@@ -247,7 +247,7 @@ class Containers:
 
     def _check_idle(self, containers: Sequence[Container]) -> None:
         for item in containers:
-            if item.process and self._writer.runtime.status(item).state == "running":
+            if item.process and self._writer.runtime().status(item).state == "running":
                 raise Conflict(f"container {item.name} is running", object=item.name, hint="stop it before, or use -f")
 
     def resolve(self, references: Sequence[str], *, is_missing_ok: bool = False) -> list[Container]:

@@ -89,7 +89,7 @@ class Engine:
                 self._on_notice,
                 kernel,
                 self._nft or Nft(),
-                self._runtime,
+                lambda: self._runtime,
                 self._switch,
             )
         return self._loaded_writer

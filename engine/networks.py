@@ -194,7 +194,7 @@ class Networks:
             if adoptions.is_in_place(network, interface) and known:
                 return  # another process has done it meanwhile
             if known and phase == "ready":
-                adoptions.restore(known._replace(vlans=rows.vlans_text(vlans) or known.vlans), network, owner)
+                adoptions.restore(replace(known, vlans=rows.vlans_text(vlans) or known.vlans), network, owner)
             else:
                 adoptions.adopt(network, self._snapshot(network, interface), vlans, phase, owner)
         self._writer.rules.make_way(is_thorough=False)

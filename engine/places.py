@@ -12,18 +12,19 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import NamedTuple
 
 from dnet import processes, texts
 from dnet.errors import KernelRefused
 from dnet.model import Status
+from dnet.values import Value, frozen
 
 PATH_ENOUGH = 1000  # bytes, of the 4,096 that a path may have; 500 directories, of the 1,000 that Python recurses
 # How long the kernel may take for a killed process, and a keeper to write down its end.
 END_TIMEOUT_S = 10.0
 
 
-class Place(NamedTuple):
+@frozen
+class Place(Value):
     """What outlives a reboot is in the directory `state`, what does not in `run`; `name` is the OCI runtime's."""
 
     name: str

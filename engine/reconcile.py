@@ -79,9 +79,9 @@ class Reconciliation:
 
     def _is_spent(self, container: Container) -> bool:
         """Whether a container that was to go with its process is there without it: that has ended, or never came."""
-        runtime, process = self._writer.runtime, container.process
-        if not process or not process.removes_itself:
+        if not container.process or not container.process.removes_itself:
             return False
+        runtime = self._writer.runtime()
         if self._store.is_forsaken(container.id) and not runtime.is_begun(container):
             return True
         return runtime.status(container).state == "exited"

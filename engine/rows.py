@@ -17,7 +17,7 @@ from ipaddress import (
     ip_interface,
     ip_network,
 )
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from dnet.model import (
     MODE_CONTAINER,
@@ -36,7 +36,7 @@ from dnet.model import (
     Uplink,
 )
 from dnet.ports import PortMapping
-from dnet.values import replace
+from dnet.values import Value, frozen, replace
 
 
 class Row(Protocol):
@@ -54,7 +54,8 @@ def _labels(text: str) -> Mapping[str, str]:
     return dict(json.loads(text)) if text != "{}" else {}
 
 
-class MadeBridge(NamedTuple):
+@frozen
+class MadeBridge(Value):
     """A bridge that was made because somebody attached to it; `mark` is that of one of Open vSwitch, else empty."""
 
     device: str
@@ -62,7 +63,8 @@ class MadeBridge(NamedTuple):
     mark: str = ""
 
 
-class LeftBehind(NamedTuple):
+@frozen
+class LeftBehind(Value):
     """A bridge of Open vSwitch, or a port of `bridge`, still in the database that `connection`, as JSON, leads to."""
 
     name: str
@@ -71,7 +73,8 @@ class LeftBehind(NamedTuple):
     connection: str
 
 
-class Adoption(NamedTuple):
+@frozen
+class Adoption(Value):
     """An interface that is, or is being made, a port of a network's bridge; `snapshot` is uplink's.
 
     `vlans` are those asked for, as `vlans_text` writes them. The phase `trial` is that of one which goes

@@ -451,7 +451,7 @@ class Store:
 
     def put_adoption(self, item: Adoption) -> None:
         """Insert or replace what is remembered of an interface; inside a transaction."""
-        self._connection.execute("INSERT OR REPLACE INTO adoption VALUES (?, ?, ?, ?, ?, ?)", item)
+        self._connection.execute("INSERT OR REPLACE INTO adoption VALUES (?, ?, ?, ?, ?, ?)", [*vars(item).values()])
 
     def move_adoption(self, interface: str, phases: Sequence[str], phase: str, owner: str = "") -> bool:
         """Give an adoption another phase if it is in one of some; return whether it was. Inside a transaction."""
@@ -684,7 +684,7 @@ class Store:
 
     def insert_made_bridge(self, made: rows.MadeBridge) -> None:
         """Remember a bridge as one that dnet makes; inside a transaction."""
-        self._connection.execute("INSERT OR REPLACE INTO made_bridge VALUES (?, ?, ?)", made)
+        self._connection.execute("INSERT OR REPLACE INTO made_bridge VALUES (?, ?, ?)", [*vars(made).values()])
 
     def forget_made_bridge(self, device: str) -> None:
         """Forget that dnet made a bridge."""
@@ -707,7 +707,8 @@ class Store:
 
     def leave_behind(self, items: Iterable[rows.LeftBehind]) -> None:
         """Remember what is to be removed when it can be; inside a transaction."""
-        self._connection.executemany("INSERT OR REPLACE INTO left_behind VALUES (?, ?, ?, ?)", items)
+        columns = [[*vars(item).values()] for item in items]
+        self._connection.executemany("INSERT OR REPLACE INTO left_behind VALUES (?, ?, ?, ?)", columns)
 
     def forget_left_behind(self, items: Iterable[rows.LeftBehind]) -> None:
         """Forget what has been removed; inside a transaction."""

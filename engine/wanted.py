@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from dnet import etcfiles, interfaces, nat
 from dnet.drivers import attachment, bridge, ovs
 from dnet.model import MODE_FOREIGN, MODE_HOST, Container, Endpoint, Link, Network, Uplink
 from dnet.objects import Directory, File, NftTable, Object, Symlink, VlanEntry, VlanFilter
+from dnet.values import Value, frozen
 
 # Where `ip netns` looks for names (iproute2's NETNS_RUN_DIR).
 NAME_DIRECTORY = "/run/netns"
@@ -43,7 +44,8 @@ class Driver(Protocol):
 DRIVERS: Mapping[str, Driver] = {"bridge": bridge, "ovs": ovs}
 
 
-class HostFiles(NamedTuple):
+@frozen
+class HostFiles(Value):
     """The texts of the host's resolv.conf, of systemd-resolved's own, and of the host's hosts."""
 
     resolv_conf: str

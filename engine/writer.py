@@ -23,13 +23,13 @@ from dnet.nat import TABLE
 from dnet.nft import Nft
 from dnet.objects import File, MacEntry, Object, VlanEntry, VlanFilter, VlanProgram
 from dnet.rules import Rules
-from dnet.runtime import Runtime
 from dnet.store import Store
 from dnet.values import replace
 
 if TYPE_CHECKING:
     from dnet.adoption import Adoptions
     from dnet.openvswitch import OpenVSwitch
+    from dnet.runtime import Runtime
     from dnet.switches import Switches
 
 Progress = Callable[[int, int], None]
@@ -48,7 +48,7 @@ class Writer:
         on_notice: Callable[[str], None],
         kernel: Kernel,
         nft: Nft,
-        runtime: Runtime,
+        runtime: Callable[[], Runtime],
         switch: OpenVSwitch | None = None,
     ) -> None:
         self.store = store
@@ -402,7 +402,7 @@ class Writer:
         """
         for item in containers:
             if item.process:
-                self.runtime.remove(item)
+                self.runtime().remove(item)
         lines = self.linked_lines(containers)
         groups = list(self.groups(containers))
         self.delete(groups, is_forced=is_forced, on_progress=report(on_progress, len(containers)))

@@ -16,6 +16,7 @@ import pytest
 from dnet import wanted
 from dnet.apply import Applier
 from dnet.errors import StateError
+from dnet.rows import MadeBridge
 from dnet.schema import SCHEMAS
 from dnet.store import SCHEMA_VERSION, Store
 from tests import old, samples
@@ -131,7 +132,7 @@ def test_version_2(tmp_path):
         values = ("wire", ALONE, "eth0", "br9", 1445986400, json.dumps(details), "ready")
         connection.execute("INSERT INTO attachment VALUES (?, ?, ?, ?, ?, ?, ?)", values)
     with contextlib.closing(Store(str(path.parent), RUN)) as store:
-        assert store.made_bridges() == {"br9": ("br9", 7, "")}
+        assert store.made_bridges() == {"br9": MadeBridge("br9", 7, "")}
         [wire] = store.container("alone").attachments
         assert (wire.device, wire.kind, wire.vlans) == ("br9", "bridge", None)
         assert store.left_behind() == []
