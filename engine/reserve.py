@@ -1,7 +1,7 @@
 """Chooses names, addresses, ports and indexes, and reserves them in the store. Rank 6.
 
-All of it happens inside one transaction of the store's, which decides between processes; nothing of the kernel is
-touched, only looked at.
+All of it happens inside transactions of the store's, one for each lot of a bulk, which decide between processes; nothing
+of the kernel is touched, only looked at.
 """
 
 from __future__ import annotations

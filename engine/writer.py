@@ -1,8 +1,8 @@
 """What every change needs: the store, the backends, and what makes a change whole or nothing. Rank 7, IO.
 
-A write first reserves what it needs in one short transaction (phase `creating`, `deleting` or `changing`), then works
-on the kernel without holding any, then commits; a failure anywhere takes all of it back, and what a killed process
-left is finished or removed by the next one.
+A write first reserves what it needs in a short transaction (phase `creating`, `deleting` or `changing`), for a bulk one
+for each lot, then works on the kernel without holding any, then commits; a failure anywhere takes all of it back, and
+what a killed process left is finished or removed by the next one.
 """
 
 from __future__ import annotations
