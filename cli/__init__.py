@@ -21,10 +21,14 @@ from typing import Any, NoReturn, TypeVar
 class _Later(ModuleType):
     """Stands for a module of the standard library until something of it is asked for."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = type(importlib.__spec__)(name, None)
+
     def __getattr__(self, name: str) -> Any:
         """Load the module, and look there; who has this one already goes on looking through it."""
         if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+            sys.modules.pop(self.__name__, None)
         return getattr(importlib.import_module(self.__name__), name)
 
 
@@ -277,6 +281,7 @@ def _run(arguments: list[str]) -> int:
             "interrupted: what was being created is taken back, or there as a whole; "
             "what was being removed goes with the next command"
         )
+        _tell_notes(error.__cause__ or error)
         was_terminated = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
         code = EXIT_TERMINATED if was_terminated else EXIT_INTERRUPTED
     except OSError as error:
@@ -311,6 +316,10 @@ def _report(error: Exception, *, is_verbose: bool) -> int:
     else:
         fail(f"unexpected failure: {type(error).__name__}: {error}", "this is a bug; `dnet -v ...` shows where")
         code = EXIT_FAILURE
+    _tell_notes(error)
+    return code
+
+
+def _tell_notes(error: BaseException) -> None:
     for note in getattr(error, "__notes__", []):
         click.echo(f"  {note}", err=True)
-    return code

@@ -318,6 +318,7 @@ class Attaching:
 
     def _take_off(self, container: Container, item: Attachment | Endpoint, *, is_forced: bool = False) -> Container:
         with self._store.write(is_intent=True):
+            self._store.check_current([container])
             table = "endpoint" if isinstance(item, Endpoint) else "attachment"
             self._store.set_endpoint_phase([item.id], "deleting", table)
             self._store.set_changing([container.id], self._store.new_owner())

@@ -179,6 +179,7 @@ class Containers:
         containers = reservation.reserve(specs, owner)
         if owner:
             files.remove_links(reservation.stale_names)
+            reservation.stale_names.clear()
         return containers
 
     def _following(

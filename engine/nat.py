@@ -302,7 +302,7 @@ def _inside(version: int, end: Endpoint) -> IPAddress | None:
 def commands(objects: Iterable[Object], verb: str) -> list[str]:
     """Return nft's commands that `add` or `delete` objects, elements of one set gathered into one command."""
     lines: list[str] = []
-    elements: dict[str, list[str]] = {}
+    elements: dict[str, dict[str, None]] = {}
     for item in objects:
         match item:
             case NftTable():
@@ -310,7 +310,8 @@ def commands(objects: Iterable[Object], verb: str) -> list[str]:
             case NatElement():
                 value = f" : {item.value}" if item.value and verb == "add" else ""
                 parts = [PROTOCOL_NUMBERS.get(part, part) for part in item.key.split(" . ")]
-                elements.setdefault(item.set_name, []).append(" . ".join(parts) + value)
+                # A key is deleted once, whatever values are meant.
+                elements.setdefault(item.set_name, {})[" . ".join(parts) + value] = None
             case _:
                 raise TypeError(item)
     whole = [f"{verb} element {TABLE} {name} {{ {', '.join(keys)} }}" for name, keys in elements.items()]

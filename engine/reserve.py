@@ -1,6 +1,6 @@
 """Chooses names, addresses, ports and indexes, and reserves them in the store. Rank 6.
 
-All of it happens inside transactions of the store's, one for each lot of a bulk, which decide between processes; nothing
+All of it happens inside transactions of the store, one for each lot of a bulk, which decide between processes; nothing
 of the kernel is touched, only looked at.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, ip_interface
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 from dnet import bridges, files, hostports, ipam, names, nat, texts
@@ -222,14 +222,21 @@ class Reservation:
         self._listeners: hostports.Listeners = {}
         self._ports: ipam.HostPorts | None = None
         self._networks: dict[str, Network] = {}
+        self._asked_names: set[str] = set()  # in any lot, and so not chosen for others, like addresses
+        self._asked_addresses: dict[str, set[IPAddress]] = {}
         # Links under wanted names that lead to containers of ours which are gone, to be removed before they are used.
         self.stale_names: set[str] = set()
 
     def check(self, specs: Sequence[ContainerSpec]) -> None:
         """Raise where names are taken, or addresses do not suffice, for all that is to be reserved lot by lot."""
         wanted = [spec.endpoints for spec in specs]
+        networks = self._networks_of(wanted)
         self.check_names_free([spec.name for spec in specs if spec.name])
-        self._addresses(wanted, self._networks_of(wanted))
+        self._addresses(wanted, networks)
+        self._asked_names.update(spec.name for spec in specs)
+        for end in chain.from_iterable(wanted):
+            asked = self._asked_addresses.setdefault(networks[end.network].id, set())
+            asked.update(filter(None, (end.ip, end.ip6)))
 
     def reserve(self, specs: Sequence[ContainerSpec], owner: str) -> list[Container]:
         """Insert containers in phase `creating`."""
@@ -265,7 +272,7 @@ class Reservation:
                 mtu=spec.mtu,
                 labels=spec.labels,
                 publish_all=spec.publish_all,
-                exposed=exposed_by(spec),
+                exposed=spec.exposed,
                 ports=(),
                 endpoints=with_gateways(own, by_id),
                 shares=place if shared else "",
@@ -379,8 +386,8 @@ class Reservation:
 
     def _choose_names(self, given: Sequence[str]) -> list[str]:
         """Return the given names, and new ones where none was given; raise when one is taken."""
-        taken = {name for name in given if name}
         self.check_names_free([name for name in given if name])
+        taken = {*given, *self._asked_names}
         chosen = []
         for name in given:
             chosen.append(name or self._random_name(taken))
@@ -434,7 +441,9 @@ class Reservation:
             ends = []
             for spec in specs:
                 net = networks[spec.network]
-                interface = spec.interface or next(name for name in _interfaces() if name not in names_used)
+                interface = spec.interface or next(
+                    name for name in map("eth{}".format, count()) if name not in names_used
+                )
                 names_used.add(interface)
                 ends.append(_endpoint(net, spec, interface, next(addresses[net.id]), next(indexes)))
             if len({end.network_id for end in ends}) < len(ends):
@@ -446,8 +455,10 @@ class Reservation:
 
     def _networks_of(self, wanted: Sequence[Sequence[EndpointSpec]]) -> dict[str, Network]:
         """Return the networks that endpoints are wanted on, and others, by the name or id they use."""
-        for reference in {end.network for ends in wanted for end in ends} - self._networks.keys():
-            self._networks[reference] = self._store.network(reference)
+        for reference in {end.network for ends in wanted for end in ends}:
+            known = self._networks.get(reference)  # one that the first lot has made is not ready yet
+            if known is None or not self._store.network_phase(known.name):
+                self._networks[reference] = self._store.network(reference)
         return self._networks
 
     def _addresses(
@@ -497,7 +508,8 @@ class Reservation:
                     hint="choose another address, or none",
                 )
             taken.add(int(address))
-        free = iter(ipam.free_addresses(net, version, taken, sum(address is None for address in wanted)))
+        asked = {int(item) for item in self._asked_addresses.get(net.id, ()) if item.version == version}
+        free = iter(ipam.free_addresses(net, version, taken | asked, sum(address is None for address in wanted)))
         return [address or next(free) for address in wanted]
 
     # Ports
@@ -524,7 +536,7 @@ class Reservation:
             explicit = {(port, item.protocol) for item in spec.publish for port in item.container_ports}
             wanted += [
                 Publish(None, range(0), range(port, port + 1), protocol)
-                for port, protocol in exposed_by(spec)
+                for port, protocol in spec.exposed
                 if (port, protocol) not in explicit
             ]
         return publish(container, networks, wanted, ports)
@@ -554,16 +566,6 @@ def _bindings(container: Container, networks: Mapping[str, Network], item: Publi
             f"port cannot be published on {address}: network {name} has no IPv6", object=str(address), hint=hint
         )
     return [address]
-
-
-def exposed_by(spec: ContainerSpec) -> tuple[tuple[int, str], ...]:
-    """Return the exposed ports of a container, published ones included, in order."""
-    pairs = {(port, item.protocol) for item in spec.publish for port in item.container_ports}
-    return tuple(sorted(pairs | set(spec.expose)))
-
-
-def _interfaces() -> Iterator[str]:
-    return (f"eth{number}" for number in count())
 
 
 def _endpoint(

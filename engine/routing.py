@@ -60,6 +60,7 @@ class Routing:
             several = "; ".join(map(str, found))
             raise InvalidRequest(f"{label(container)} has several: {several}", object=str(way), hint="add its metric")
         with self._store.write(is_intent=True):
+            self._store.check_current([container])
             self._store.insert_routes(container.id, found, "deleting")
             self._store.set_changing([container.id], self._store.new_owner())
         after = replace(container, routes=tuple(item for item in container.routes if item not in found))

@@ -17,8 +17,9 @@ from ipaddress import (
     ip_interface,
     ip_network,
 )
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from dnet.errors import InvalidRequest, NotFound
 from dnet.model import (
     MODE_CONTAINER,
     MODE_FOREIGN,
@@ -37,6 +38,8 @@ from dnet.model import (
 )
 from dnet.ports import PortMapping
 from dnet.values import Value, frozen, replace
+
+T = TypeVar("T", Container, Network)
 
 
 class Row(Protocol):
@@ -280,6 +283,17 @@ def records(found: Sequence[Any]) -> list[Row]:
     """Return rows of one query as dictionaries, in which many columns are found faster by their names."""
     columns = found[0].keys() if found else ()
     return [dict(zip(columns, row, strict=True)) for row in found]
+
+
+def only(found: Sequence[T], reference: str, what: str) -> T:
+    """Return the one that `reference` means; an exact name comes before ids that begin so."""
+    if not found:
+        hint = f"`dnet {'ps' if what == 'container' else 'network ls'}` lists them"
+        raise NotFound(f"there is no {what} {reference}", object=reference, hint=hint)
+    if len(found) > 1 and reference not in (found[0].name, found[0].id):
+        count = len(found)
+        raise InvalidRequest(f"{what} id prefix {reference} is not unique ({count} begin so)", object=reference)
+    return found[0]
 
 
 def containers(

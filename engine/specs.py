@@ -393,6 +393,12 @@ class ContainerSpec(Value):
                 raise InvalidRequest(f"link alias {alias} is given twice", object=alias, hint=hint)
 
     @property
+    def exposed(self) -> tuple[tuple[int, str], ...]:
+        """The exposed ports, published ones included, in order."""
+        pairs = {(port, item.protocol) for item in self.publish for port in item.container_ports}
+        return tuple(sorted(pairs | set(self.expose)))
+
+    @property
     def shares(self) -> str:
         """The container whose sandbox it is to share, in mode `container:NAME`."""
         return self.mode.removeprefix(MODE_CONTAINER) if self.mode.startswith(MODE_CONTAINER) else ""

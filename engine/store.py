@@ -20,10 +20,10 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 from dnet import rows
-from dnet.errors import Conflict, InvalidRequest, NeedsRoot, NotFound, StateError
+from dnet.errors import Conflict, InvalidRequest, NeedsRoot, StateError
 from dnet.model import (
     MODE_CONTAINER,
     MODE_FOREIGN,
@@ -50,7 +50,6 @@ _UNNAMED = "new-"  # an owner's file that is not locked yet
 INDEX_BITS = 20
 # Parameters in one statement; SQLite's own limit is 32,766.
 PARAMETERS_MAX = 500
-T = TypeVar("T", Container, Network)
 
 
 _CONTAINERS = """
@@ -350,7 +349,7 @@ class Store:
 
     def network(self, reference: str) -> Network:
         """Return the ready network of that name, id or unique id prefix."""
-        return _only(self.find_networks(reference), reference, "network")
+        return rows.only(self.find_networks(reference), reference, "network")
 
     def find_networks(self, reference: str) -> list[Network]:
         """Return the ready network of that name or id, or those whose id begins so."""
@@ -513,7 +512,7 @@ class Store:
 
     def container(self, reference: str) -> Container:
         """Return the ready container of that name, id or unique id prefix."""
-        return _only(self.find_containers(reference), reference, "container")
+        return rows.only(self.find_containers(reference), reference, "container")
 
     def containers_on(self, network_id: str) -> list[Container]:
         """Return the containers with an endpoint on a network, in whatever phase."""
@@ -546,7 +545,7 @@ class Store:
 
     def reread(self, container_id: str) -> Container:
         """Return a container, own or foreign, as it is now."""
-        return _only(self._containers(f"{_READY} AND c.id = ?", (container_id,)), container_id, "container")
+        return rows.only(self._containers(f"{_READY} AND c.id = ?", (container_id,)), container_id, "container")
 
     def whole(self, identities: Sequence[str]) -> list[Container]:
         """Return containers of these ids, in this order, with all that there is of them, in whatever phase."""
@@ -823,11 +822,26 @@ class Store:
 
     def check_settled(self, containers: Iterable[Container]) -> None:
         """Raise when another process is changing one of some containers; inside a transaction."""
+        # The first condition is that of an index.
         changing = dict(self._query("SELECT id, owner FROM container WHERE phase <> 'ready' AND phase = 'changing'"))
         for item in containers if changing else ():
             if item.id in changing and self._is_alive(changing[item.id]):
                 sentence = f"container {item.name} is being changed by another dnet process"
                 raise Conflict(sentence, object=item.name, hint="try again when that has ended")
+
+    def check_current(self, containers: Sequence[Container]) -> None:
+        """Raise as `check_settled` does, or when one has other interfaces than when it was read; in a transaction."""
+        self.check_settled(containers)
+        names = {item.id: item.name for item in containers}
+        known = {(end.id, item.id) for item in containers for end in item.endpoints}
+        known |= {(wire.id, item.id) for item in containers for wire in item.attachments}
+        for chunk, marks in _chunks(names):
+            sql = f"SELECT id, container_id FROM endpoint WHERE container_id IN ({marks})"
+            known ^= set(map(tuple, self._query(f"{sql} UNION ALL {sql.replace('endpoint', 'attachment')}", chunk * 2)))
+        if known:
+            name = names[min(known)[1]]
+            sentence = f"container {name} has just been changed by another dnet process"
+            raise Conflict(sentence, object=name, hint="try again")
 
     def set_changing(self, identities: Sequence[str], owner: str) -> None:
         """Mark containers whose published ports or endpoints are being changed; inside a transaction."""
@@ -884,14 +898,3 @@ def _chunks(values: Iterable[str]) -> Iterator[tuple[list[str], str]]:
     for start in range(0, len(listed), PARAMETERS_MAX):
         chunk = listed[start : start + PARAMETERS_MAX]
         yield chunk, ",".join("?" * len(chunk))
-
-
-def _only(found: Sequence[T], reference: str, what: str) -> T:
-    """Return the one that `reference` means; an exact name comes before ids that begin so."""
-    if not found:
-        hint = f"`dnet {'ps' if what == 'container' else 'network ls'}` lists them"
-        raise NotFound(f"there is no {what} {reference}", object=reference, hint=hint)
-    if len(found) > 1 and reference not in (found[0].name, found[0].id):
-        count = len(found)
-        raise InvalidRequest(f"{what} id prefix {reference} is not unique ({count} begin so)", object=reference)
-    return found[0]

@@ -42,7 +42,11 @@ class Wires:
     # Changes
 
     def begin(self, members: Sequence[Container], owner: str) -> None:
-        """Mark containers as being changed; foreign ones that are new are inserted. Inside a transaction."""
+        """Mark containers as being changed; foreign ones that are new are inserted. Inside a transaction.
+
+        Raises where another process changes one of them, or has since it was read.
+        """
+        self._store.check_current(members)
         known = {item.id for item in self._store.foreign_containers()} if any(one.target for one in members) else set()
         self._store.insert_containers([item for item in members if item.target and item.id not in known], owner)
         self._store.set_changing([item.id for item in members], owner)

@@ -458,19 +458,19 @@ class Writer:
 
         By force, also where Open vSwitch is gone: it is left as it is then, for `reconcile` to finish.
         """
-        networks, host = self.store.networks_by_id(), self.host_files()
-        if any(item.links or item.linked_by for item in before):
-            after = list(after)
-        old_peers, new_peers = self.peers(before), self.peers(after if isinstance(after, list) else ())
+        host, is_linked = self.host_files(), any(item.links or item.linked_by for item in before)
+        after = list(after) if is_linked else after
+        peers = self.peers(before), self.peers(list(after) if is_linked else ())
 
         def pairs() -> Iterator[tuple[list[Group], list[Group]]]:
             for lot in lots(zip(before, after, strict=True)):
+                networks = self.store.networks_by_id()
                 old: list[Group] = []
                 new: list[Group] = []
                 for one, other in lot:
                     same = wanted.unchanged(one, other)
-                    old.append(wanted.container(one, networks, host, old_peers, without=same))
-                    new.append(wanted.container(other, networks, host, new_peers, without=same))
+                    old.append(wanted.container(one, networks, host, peers[0], without=same))
+                    new.append(wanted.container(other, networks, host, peers[1], without=same))
                 yield self._within_reach(old, new) if is_forced else (old, new)
                 for group, successor in zip(old, new, strict=True):
                     _rewrite(group, successor)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from dnet.kernel import Making
 from dnet.nft import Nft
 from dnet.store import Store
 from dnet.testing import FakeHost, FaultyKernel, Raised
+from dnet.writer import Writer
 
 COUNT = FIRST_LOT + LOT + 10  # three lots
 NAMES = [f"c-{number}" for number in range(1, COUNT + 1)]
@@ -213,14 +216,91 @@ def test_refused_before_the_first(host: FakeHost) -> None:
         assert host.changes(before) == ""
 
 
-def test_members_refer_to_each_other(host: FakeHost, tmp_path) -> None:
+def test_members_refer_to_each_other(host: FakeHost, tmp_path: Path) -> None:
     """In a bulk of several lots the first can be linked to the last, and the last share the first one's sandbox."""
-    listed = [{"name": name, "network": "blue"} for name in NAMES]
+    listed: list[dict[str, Any]] = [{"name": name, "network": "blue"} for name in NAMES]
     listed[0]["link"] = [f"{LAST}:tail"]
     listed[-2]["network"] = f"container:{NAMES[0]}"
     path = tmp_path / "bulk.json"
-    path.write_text(str(listed).replace("'", '"'), encoding="utf-8")
+    path.write_text(json.dumps(listed), encoding="utf-8")
     host.dnet("bulk-create", "--file", str(path))
     hosts = host.run("ip", "netns", "exec", NAMES[-2], "cat", "/etc/hosts").stdout
     [line] = [line for line in hosts.splitlines() if "tail" in line]
     assert host.sandbox(NAMES[-2]).can_ping(line.split()[0])
+
+
+def test_address_asked_for_by_a_later_one(host: FakeHost, tmp_path: Path) -> None:
+    """An address or a name that a container of a later lot asks for is not chosen for one of an earlier lot."""
+    listed: list[dict[str, str]] = [{"network": "blue"} for _ in NAMES]
+    listed[-1] = {"network": "blue", "name": "late", "ip": "10.1.0.5"}
+    path = tmp_path / "bulk.json"
+    path.write_text(json.dumps(listed), encoding="utf-8")
+    made = host.dnet("bulk-create", "--file", str(path), "--json").json["containers"]
+    assert len({item["ip"] for item in made}) == len({item["name"] for item in made}) == COUNT
+    assert host.sandbox("first").can_ping("10.1.0.5")
+    assert host.sandbox("late").json("ip -j -4 address show eth0")[0]["addr_info"][0]["local"] == "10.1.0.5"
+
+
+def test_stale_names(host: FakeHost) -> None:
+    """Links that a lost state directory has left under the names of a bulk are replaced, whatever lot they are of."""
+    stale = (NAMES[0], NAMES[FIRST_LOT], LAST)
+    for name in stale:
+        for directory, kind in (("/run/netns", "netns"), ("/etc/netns", "etc")):
+            host.run("ln", "-s", f"{host.run_dir}/{kind}/deadbeef0000", f"{directory}/{name}")
+    host.dnet("bulk-create", "--count", str(COUNT), "--network", "blue")
+    for name in stale:
+        assert host.sandbox(name).can_ping("10.1.0.1")
+        assert name in host.run("ip", "netns", "exec", name, "cat", "/etc/hostname", "/proc/self/mountinfo").stdout
+    host.dnet("reconcile", "--dry-run")
+
+
+def test_attached_at_once(host: FakeHost) -> None:
+    """A container that one process attaches, another one cannot attach meanwhile, nor by what it knew of it before."""
+    prepare(host, "attach")
+    outcome = host.call(make_beside, host.directories, "attach", ["attach", "--network", "narrow", LAST])
+    assert (outcome["code"], outcome["error"]) == (4, "")
+    assert "being changed by another" in outcome["told"]
+    assert_made(host, "attach")
+    sentence = host.call(attach_late, host.directories, LAST)
+    assert sentence == f"container {LAST} has just been changed by another dnet process"
+    links = [item["ifname"] for item in host.sandbox(LAST).json("ip -j link")]
+    assert links == ["lo", "eth0", "eth1", "eth2"]
+    assert (
+        len(host.rows(f"SELECT 1 FROM endpoint e JOIN container c ON c.id = container_id WHERE name = '{LAST}'")) == 3
+    )
+    host.dnet("reconcile", "--dry-run")
+
+
+def attach_late(directories: tuple[str, str], name: str) -> str:
+    """Attach a container that another process attaches after this one has read what it is; return the error."""
+    mend = Writer.mend_networks
+
+    def mend_late(*arguments: Any) -> None:
+        mend(*arguments)
+        command = [sys.executable, "-m", "dnet.cli", "--state-dir", directories[0], "--run-dir", directories[1]]
+        subprocess.run([*command, "attach", "--network", "narrow", name], check=True, stdout=subprocess.DEVNULL)
+
+    with dnet.open(*directories) as engine:
+        engine.create_network("late")
+        Writer.mend_networks = mend_late  # type: ignore[method-assign]
+        try:
+            engine.attach_many([name], "late")
+        except dnet.Conflict as error:
+            return str(error)
+    return ""
+
+
+def test_published_ports_are_put_back(host: FakeHost) -> None:
+    """When joining fails for one of several containers with published ports, all have what they had."""
+    host.dnet("network", "create", "--subnet", "10.3.0.0/16", "aaa")
+    host.dnet("create", "--network", "aaa", "third")
+    for name in ("one", "two"):
+        host.dnet("create", "--network", "blue", "-p", "80", name)
+    host.sandbox("two").run("ip", "link", "add", "eth1", "type", "bridge")
+    before = host.snapshot()
+    routes = [host.sandbox(name).json("ip -j route") for name in ("one", "two")]
+    refused = host.dnet("network", "connect", "aaa", "one", "two", code=4)
+    assert "undoing" not in refused.stderr
+    assert host.changes(before) == ""
+    assert routes == [host.sandbox(name).json("ip -j route") for name in ("one", "two")]
+    assert host.rows("SELECT phase FROM container UNION SELECT phase FROM endpoint") == [["ready"]]
