@@ -373,7 +373,7 @@ class Writer:
         return wanted.HostFiles(texts.read(reserve.RESOLV_CONF), texts.read(SYSTEMD_RESOLV_CONF), texts.read(HOSTS))
 
     def reservation(self) -> reserve.Reservation:
-        """Return what chooses containers' names, addresses and ports; for use inside a transaction."""
+        """Return what chooses containers' names, addresses and ports, inside transactions of the caller's."""
         places = {
             wanted.NAME_DIRECTORY: f"{self.run_directory}/netns",
             wanted.ETC_DIRECTORY: f"{self.run_directory}/etc",
