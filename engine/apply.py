@@ -455,7 +455,7 @@ class Applier:
         try:
             self._nft.run([*nat.commands(gone, "delete"), *nat.commands(made, "add")], "change nftables")
         except KernelRefused as error:
-            if error.errno not in {errno.ENOENT, errno.EEXIST}:
+            if error.errno != errno.ENOENT:
                 raise
             self.create_rules(())
             self.delete_rules(gone)
