@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dnet import cli
+from dnet.cli import F
 from dnet.errors import InvalidRequest
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _SHARED = (
     cli.option(

@@ -410,7 +410,7 @@ class Reservation:
         for attempt in range(NAME_ATTEMPTS_MAX):
             name = names.readable(int.from_bytes(os.urandom(4)) % (names.COUNT * (1 + attempt)))
             is_free = name not in taken and not self._store.held_names([name])
-            if is_free and not any(os.path.lexists(os.path.join(directory, name)) for directory in self._places):
+            if is_free and not any(files.present(directory, [name]) for directory in self._places):
                 return name
         raise Exhausted("no free random name was found", hint="give names")
 

@@ -114,6 +114,12 @@ def make(directories: tuple[str, str], case: str) -> None:
         CHANGES[case](engine)
 
 
+def execute(directories: tuple[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Execute a command in a process of its own."""
+    command = [sys.executable, "-m", "dnet.cli", "--state-dir", directories[0], "--run-dir", directories[1], *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def make_beside(directories: tuple[str, str], case: str, words: list[str]) -> dict[str, Any]:
     """Make a change while another process executes a command after the first lot; return what came of both."""
     put, calls, told = Making.put, itertools.count(), []
@@ -121,8 +127,7 @@ def make_beside(directories: tuple[str, str], case: str, words: list[str]) -> di
     def beside(*arguments: Any) -> None:
         put(*arguments)
         if next(calls) == 0:
-            command = [sys.executable, "-m", "dnet.cli", "--state-dir", directories[0], "--run-dir", directories[1]]
-            done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+            done = execute(directories, *words)
             told.append((done.returncode, done.stderr))
 
     Making.put = beside  # type: ignore[method-assign]
@@ -277,8 +282,7 @@ def attach_late(directories: tuple[str, str], name: str) -> str:
 
     def mend_late(*arguments: Any) -> None:
         mend(*arguments)
-        command = [sys.executable, "-m", "dnet.cli", "--state-dir", directories[0], "--run-dir", directories[1]]
-        subprocess.run([*command, "attach", "--network", "narrow", name], check=True, stdout=subprocess.DEVNULL)
+        execute(directories, "attach", "--network", "narrow", name).check_returncode()
 
     with dnet.open(*directories) as engine:
         engine.create_network("late")
