@@ -62,8 +62,8 @@ K = TypeVar("K", bound=Object)
 T = TypeVar("T")
 
 _OF_VLANS = (BridgeVlans, BridgeFiltering, VlanFilter, MacEntry, VlanEntry, VlanProgram)
-LOT = 128  # groups: some 100 ms of the kernel's work
-FIRST_LOT = 32  # few, so that the kernel begins early
+FIRST_LOT = 32  # groups: few, so that the kernel begins early; each has twice as many as the one before, up to
+LOT = 128  # some 100 ms of the kernel's work
 
 
 class Applier:
@@ -529,7 +529,7 @@ def lots(items: Iterable[T]) -> Iterator[list[T]]:
     size = FIRST_LOT
     while lot := list(islice(rest, size)):
         yield lot
-        size = LOT
+        size = min(2 * size, LOT)
 
 
 def recorded(items: Iterable[T], *lists: list[T]) -> Iterator[T]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import dnet
-from dnet.apply import FIRST_LOT, LOT
+from dnet.apply import FIRST_LOT
 from dnet.engine import Engine
 from dnet.kernel import Making
 from dnet.nft import Nft
@@ -23,7 +23,7 @@ from dnet.store import Store
 from dnet.testing import FakeHost, FaultyKernel, Raised
 from dnet.writer import Writer
 
-COUNT = FIRST_LOT + LOT + 10  # three lots
+COUNT = FIRST_LOT + 2 * FIRST_LOT + 10  # three lots
 NAMES = [f"c-{number}" for number in range(1, COUNT + 1)]
 LAST = NAMES[-1]
 
@@ -32,7 +32,7 @@ LAST = NAMES[-1]
 def host(host: FakeHost) -> FakeHost:
     """Return a host with two networks whose bridges are there, and one container."""
     host.dnet("network", "create", "--subnet", "10.1.0.0/16", "blue")
-    host.dnet("network", "create", "--subnet", "10.2.0.0/25", "narrow")
+    host.dnet("network", "create", "--subnet", "10.2.0.0/26", "narrow")
     host.dnet("create", "--network", "blue", "--network", "narrow", "first")
     return host
 
@@ -202,7 +202,7 @@ def test_refused_before_the_first(host: FakeHost) -> None:
     words = (
         ([*NAMES, "first"], "blue", "Conflict: name first is in use by container"),
         ([*NAMES, NAMES[0]], "blue", "InvalidRequest: name c-1 is given twice"),
-        (NAMES, "narrow", f"Exhausted: {COUNT} more addresses are needed in 10.2.0.0/25 of network narrow"),
+        (NAMES, "narrow", f"Exhausted: {COUNT} more addresses are needed in 10.2.0.0/26 of network narrow"),
     )
     for names, network, sentence in words:
         assert host.call(refusal, host.directories, network, names, 0).startswith(sentence)
@@ -214,7 +214,7 @@ def test_refused_before_the_first(host: FakeHost) -> None:
     words = (
         ([*NAMES, "first"], "red", "Conflict: container first is on network red already"),
         ([*NAMES, "nobody"], "red", "NotFound: there is no container nobody"),
-        (NAMES, "narrow", f"Exhausted: {COUNT} more addresses are needed in 10.2.0.0/25 of network narrow"),
+        (NAMES, "narrow", f"Exhausted: {COUNT} more addresses are needed in 10.2.0.0/26 of network narrow"),
     )
     for names, network, sentence in words:
         assert host.call(refusal, host.directories, network, names, 1).startswith(sentence)
