@@ -17,7 +17,7 @@ import errno
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby, islice, takewhile
+from itertools import compress, groupby, islice
 from typing import TYPE_CHECKING, TypeVar
 
 from dnet import absences, files, messages, nat
@@ -545,11 +545,14 @@ def _differences(before: Sequence[Group], after: Sequence[Group]) -> tuple[list[
     gone: list[Group] = []
     made: list[Group] = []
     for old, new in zip(before, after, strict=True):
-        # Most begin alike, and comparing takes a quarter of the time that looking up takes.
-        start = sum(1 for _ in takewhile(operator.truth, map(operator.eq, old, new)))
-        kept = set(old[start:]).intersection(new[start:])
-        gone.append([item for item in old[start:] if item not in kept])
-        made.append([item for item in new[start:] if item not in kept])
+        # Most that is in both is at one place. Comparing takes a quarter of the time that looking up takes.
+        differ = list(map(operator.ne, old, new))
+        lost, come = ([*compress(group, differ), *group[len(differ) :]] for group in (old, new))
+        kinds = set(map(type, lost))
+        if kept := set(lost).intersection(item for item in come if type(item) in kinds):
+            lost, come = ([item for item in group if item not in kept] for group in (lost, come))
+        gone.append(lost)
+        made.append(come)
     return gone, made
 
 

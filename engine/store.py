@@ -617,7 +617,7 @@ class Store:
     def insert_endpoints(self, endpoints: Iterable[tuple[str, Endpoint]], phase: str) -> None:
         """Insert endpoints, each with the id of its container; inside a transaction."""
         self._connection.executemany(
-            "INSERT INTO endpoint VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO endpoint VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     end.id,

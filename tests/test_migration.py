@@ -79,7 +79,7 @@ def test_content_stays(tmp_path):
         web, alone = store.containers()
         (net,) = store.networks()
         assert store.setting("last_automatic_port") == 32770
-    assert version(path) == SCHEMA_VERSION == 3
+    assert version(path) == SCHEMA_VERSION == 4
     assert (web.id, web.name, web.mode, web.mtu, web.labels) == (WEB, "web", "blue", 1300, {"a": "b"})
     assert (web.settings.hostname, web.settings.extra_hosts) == ("web1", (("db", "10.0.0.5"),))
     assert [(item.host_ip, item.host_port) for item in web.ports] == [
@@ -137,6 +137,28 @@ def test_version_2(tmp_path):
         assert (wire.device, wire.kind, wire.vlans) == ("br9", "bridge", None)
         assert store.left_behind() == []
         assert not store.uses_switch()
+    assert version(path) == SCHEMA_VERSION
+
+
+def test_version_3(tmp_path):
+    """Endpoints of version 3 keep all that they have, in a table of another order."""
+    path = make(tmp_path)
+    columns = "id, container_id, network_id, interface, address, address6, mac, host_index, aliases, gateway_priority"
+    query = f"SELECT {columns}, phase, vlans FROM endpoint ORDER BY id"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(f"{SCHEMAS[1]}; {SCHEMAS[2]}; PRAGMA user_version = 3;")
+        connection.execute("""UPDATE endpoint SET aliases = '["db"]', gateway_priority = 7, vlans = '{"access": 5}'""")
+        connection.execute("UPDATE endpoint SET phase = 'deleting' WHERE id = 'end-1'")
+        before = connection.execute(query).fetchall()
+    Store(str(path.parent), RUN).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        assert connection.execute(query).fetchall() == before
+        assert len(before) == 2
+        with pytest.raises(sqlite3.IntegrityError, match="address6"):
+            connection.execute("UPDATE endpoint SET address6 = 'fd00:1::2'")
+        connection.execute("DELETE FROM container")
+        assert connection.execute(query).fetchall() == []
     assert version(path) == SCHEMA_VERSION
 
 
