@@ -5,6 +5,10 @@ A new database goes through all versions; one that is older through those that i
 
 from __future__ import annotations
 
+# Indexes of dnet's devices: 2^20 of them above a base drawn once per database, far above those that the kernel
+# gives out, so that two engines, or an engine and anybody else, do not meet.
+INDEX_BITS = 20
+
 _SCHEMA_1 = """
 CREATE TABLE setting (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE network (

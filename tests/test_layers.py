@@ -33,7 +33,7 @@ USERS = {
     "pyroute2": {"dnet.kernel", "dnet.dhcp"},
     "nftables": {"dnet.nft"},
     "ovs": {"dnet.ovsdb"},
-    "sqlite3": {"dnet.store", "dnet.testing"},
+    "sqlite3": {"dnet.database", "dnet.testing"},
     "pytest": {"dnet.testing"},
     "click": {CLI},
     "yaml": {CLI},

@@ -17,8 +17,8 @@ from dnet import wanted
 from dnet.apply import Applier
 from dnet.errors import StateError
 from dnet.rows import MadeBridge
-from dnet.schema import SCHEMAS
-from dnet.store import SCHEMA_VERSION, Store
+from dnet.schema import SCHEMA_VERSION, SCHEMAS
+from dnet.store import Store
 from tests import old, samples
 from tests.machine import Machine, remembered
 

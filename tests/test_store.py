@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import dnet.database
 import dnet.store
 from dnet.errors import Conflict, DnetError, NotFound, StateError
 from dnet.model import Link
@@ -456,7 +457,7 @@ def test_two_finders_of_one_dead_owner(store, directory, monkeypatch):
         flock(file, flags)
         (directory / "operations" / "dead").unlink()
 
-    monkeypatch.setattr(dnet.store.fcntl, "flock", flock_while_another_cleans_up)
+    monkeypatch.setattr(dnet.database.fcntl, "flock", flock_while_another_cleans_up)
     assert [item.name for item in store.abandoned()[0]] == ["web"]
 
 

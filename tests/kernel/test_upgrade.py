@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnet.store import SCHEMA_VERSION
+from dnet.schema import SCHEMA_VERSION
 from dnet.testing import FakeHost, Neighbour
 from tests import old
 from tests.kernel.looks import addresses, differences, hosts, inspect, listed, whole
