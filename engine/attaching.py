@@ -6,16 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-from dnet import reserve, wiring
+from dnet import wiring
 from dnet.apply import lots
 from dnet.errors import Conflict, InvalidRequest, NotFound
 from dnet.foreign import Foreign
 from dnet.leasing import Leasing
+from dnet.members import Members
 from dnet.model import DEFAULT_DEVICE, Attachment, Container, Endpoint, Network
 from dnet.objects import Up
 from dnet.reports import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Report
 from dnet.rows import veth_name, with_defaults
 from dnet.specs import EndpointSpec
+from dnet.store import new_id
 from dnet.values import replace
 from dnet.wires import Wires
 from dnet.wiring import AttachmentSpec, ToNetwork, label
@@ -58,7 +60,7 @@ class Attaching:
 
     # To a network
 
-    def _join(self, members: Sequence[Container], to: ToNetwork, on_progress: Progress | None) -> list[Attached]:
+    def _join(self, members: Members, to: ToNetwork, on_progress: Progress | None) -> list[Attached]:
         wanted = to.spec
         network = self._store.network(wanted.network)
         to.check(network)
@@ -67,28 +69,32 @@ class Attaching:
         if wanted.vlans and not network.vlan:
             self._writer.keep_vlans_apart(network.name)
             network = self._store.network(network.name)
-        present = {item.id: end for item in members for end in item.endpoints if end.network_id == network.id}
-        for item in members:
+        joined = set(self._store.member_names(network.id))
+        known = Members(self._store, [item for item in members.heads if item.name in joined])
+        present = {item.id: end for item in known for end in item.endpoints if end.network_id == network.id}
+        there = {item.id: Attached(item, present[item.id], is_new=False) for item in known if item.id in present}
+        for item in known:
             if item.id in present:
                 _check_same(item, present[item.id], wanted)
-        new = [item for item in members if item.id not in present]
+        new = Members(self._store, [item for item in members.heads if item.id not in present])
         made = self._join_new(new, to, network, on_progress) if new else {}
-        return [made.get(item.id) or Attached(item, present[item.id], is_new=False) for item in members]
+        return [made.get(item.id) or there[item.id] for item in members.heads]
 
     def _join_new(
         self,
-        members: Sequence[Container],
+        members: Members,
         to: ToNetwork,
         network: Network,
         on_progress: Progress | None,
     ) -> dict[str, Attached]:
         # dnet's own containers have nothing in them that it does not know of; a look at hundreds would take its time.
-        insides = {item.id: self._wires.look_into(item) for item in members if item.target}
+        foreign = [item for item in members.heads if isinstance(item, Container) and item.target]
+        insides = {item.id: self._wires.look_into(item) for item in foreign}
         names = {identity: {link.name for link in inside.links} for identity, inside in insides.items()}
         reservation = self._writer.reservation()
         with self._store.write(is_intent=True):
             reservation.check_joining(members, to.spec, network, names)
-            self._wires.begin(members, self._store.new_owner())
+            self._wires.begin(members.heads, self._store.new_owner())
 
         def joining() -> Iterator[Container]:
             """Reserve each lot when its first is asked for."""
@@ -360,7 +366,7 @@ def _attachment(
     before_move: Mapping[str, Any],
     priority: int,
 ) -> Attachment:
-    identity = reserve.new_id()
+    identity = new_id()
     is_port = spec.kind in {"bridge", "ovs"}
     return Attachment(
         id=identity,

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 from itertools import chain
+from typing import TypeVar
 
-from dnet import etcfiles, files, reserve, texts, wanted
+from dnet import allocate, etcfiles, files, reserve, texts, wanted
 from dnet.apply import Group, lots, recorded
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound
+from dnet.members import Members
 from dnet.model import (
     DEFAULT_NETWORK,
     MODE_FOREIGN,
@@ -23,10 +25,12 @@ from dnet.model import (
     check_name,
 )
 from dnet.objects import Object, Quiet
-from dnet.rows import with_defaults
+from dnet.rows import Head, with_defaults
 from dnet.specs import ContainerSpec, EndpointSpec, NetworkSpec
 from dnet.values import Value, frozen, replace
 from dnet.writer import Progress, Writer, report
+
+H = TypeVar("H", bound=Container | Head)
 
 
 @frozen(kw_only=True)
@@ -86,7 +90,7 @@ class Containers:
         """Create containers, and a network for them with `network_spec`: reserved together, undone together."""
         started = time.perf_counter()
         writer, store = self._writer, self._store
-        busy = reserve.busy_subnets(writer.kernel) if network_spec else []
+        busy = allocate.busy_subnets(writer.kernel) if network_spec else []
         owner = store.new_owner()
         reservation, (first, *others) = writer.reservation(), _lots(specs)
         with writer.undoing(owner) as groups:
@@ -149,7 +153,7 @@ class Containers:
 
     def plan(self, specs: Sequence[ContainerSpec]) -> list[Object]:
         """Return what `create_many` would create, in order, touching nothing."""
-        busy = reserve.busy_subnets(self._writer.kernel)
+        busy = allocate.busy_subnets(self._writer.kernel)
         objects: list[Object] = []
         with self._store.write(is_dry_run=True):
             is_missing = not self._store.find_networks(DEFAULT_NETWORK)
@@ -169,7 +173,7 @@ class Containers:
             network = self._store.network(reference)
             if not network.vlan:
                 backend = "ovs" if network.driver == "ovs" else "bpf"
-                aware = replace(network, vlan=reserve.DEFAULT_VLAN, vlan_backend=backend)
+                aware = replace(network, vlan=allocate.DEFAULT_VLAN, vlan_backend=backend)
                 self._store.set_network_vlan(aware)
                 objects += [item for item in wanted.network(aware, is_first=False) if item.backend == "ovs"]
                 objects += wanted.vlans([aware], self._store.containers_on(network.id))
@@ -204,7 +208,7 @@ class Containers:
         if spec is None:
             return [], []
         is_first = not self._store.has_other_networks()
-        network = reserve.network(self._store, self._writer.kernel, spec, busy, owner)
+        network = allocate.network(self._store, self._writer.kernel, spec, busy, owner)
         self._store.set_ready("network", [network.id])
         return [network.id], [wanted.network(network, is_first=is_first)]
 
@@ -319,19 +323,23 @@ class Containers:
             network = self._store.network(network.name)
         owner = self._store.new_owner()
         with self._store.write(is_intent=True):
-            members = list({item.id: item for item in self.resolve(references)}.values())
-            self._store.check_settled(members)
-            for item in members:
+            members = self._find(references)
+            self._store.check_settled(members.heads)
+            for item in members.heads:
                 check_own_sandbox(item)
             if len(members) > 1 and (wanted_end.ip or wanted_end.ip6 or wanted_end.mac):
                 raise InvalidRequest("several containers cannot have the same address", object=network.name)
             reservation = self._writer.reservation()
             reservation.check_joining(members, wanted_end, network)
-            self._store.set_changing([item.id for item in members], owner)
+            self._store.set_changing([item.id for item in members.heads], owner)
         return self._writer.turn(members, self._joining(reservation, members, wanted_end, network), on_progress)
 
+    def _find(self, references: Sequence[str]) -> Members:
+        known = self._store.heads(references)
+        return Members(self._store, [known.get(one) or self._store.container(one) for one in references])
+
     def _joining(
-        self, reservation: reserve.Reservation, members: Sequence[Container], wanted_end: EndpointSpec, network: Network
+        self, reservation: reserve.Reservation, members: Members, wanted_end: EndpointSpec, network: Network
     ) -> Iterator[Container]:
         """Yield containers with an endpoint more, each lot reserved when its first is asked for."""
         for lot in lots(members):
@@ -414,10 +422,10 @@ class Containers:
 def _default_network(specs: Sequence[ContainerSpec]) -> NetworkSpec:
     """Return the specification of network `bridge`, which makes itself; with VLANs if they are asked for at once."""
     has_vlans = any(end.vlans for spec in specs for end in spec.endpoints if end.network == DEFAULT_NETWORK)
-    return NetworkSpec(name=DEFAULT_NETWORK, vlan=reserve.DEFAULT_VLAN if has_vlans else None)
+    return NetworkSpec(name=DEFAULT_NETWORK, vlan=allocate.DEFAULT_VLAN if has_vlans else None)
 
 
-def check_own_sandbox(container: Container) -> Container:
+def check_own_sandbox(container: H) -> H:
     """Return a container whose network is its own; raise for one that has another container's, or the host's."""
     if container.shares or container.mode == MODE_HOST:
         whose = "another container's" if container.shares else "the host's"

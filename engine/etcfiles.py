@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, ip_address
 
 from dnet.model import MODE_HOST, Container, IPAddress, IPInterface, Link, Network
 
+RESOLV_CONF = "/etc/resolv.conf"  # the host's
 LOOPBACK = IPv4Address("127.0.0.1")
 HOST_GATEWAY = "host-gateway"
 FALLBACK_SERVERS = ("8.8.8.8", "8.8.4.4")

@@ -9,15 +9,17 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dnet import interfaces, leases, reserve
+from dnet import interfaces, leases
 from dnet.containers import check_own_sandbox
 from dnet.drivers import attachment
 from dnet.errors import DnetError, InvalidRequest, NotFound
 from dnet.leasing import Leasing
+from dnet.members import Members
 from dnet.model import MODE_FOREIGN, Attachment, Container, Settings, StaticRoute
 from dnet.objects import Membership, Object, OvsBridge, OvsPort
 from dnet.reports import Report
 from dnet.rows import with_defaults
+from dnet.store import new_id
 from dnet.values import replace
 from dnet.wires import Wires
 from dnet.wiring import label
@@ -48,14 +50,11 @@ class Foreign:
 
     # Finding
 
-    def find_all(self, texts: Sequence[str]) -> list[Container]:
+    def find_all(self, texts: Sequence[str]) -> Members:
         """Return the containers that texts mean, each once; many at once without a query for each."""
-        by_name = {item.name: item for item in self._store.containers()} if len(texts) > 1 else {}
-        found = []
-        for text in texts:
-            own = by_name.get(text)
-            found.append(check_own_sandbox(own) if own and not own.target else self.find(text))
-        return list({item.id: item for item in found}.values())
+        known = self._store.heads(texts) if len(texts) > 1 else {}
+        own = {name: check_own_sandbox(item) for name, item in known.items() if item.mode != MODE_FOREIGN}
+        return Members(self._store, [own.get(text) or self.find(text) for text in texts])
 
     def find(self, text: str) -> Container:
         """Return the container that a text means: one of dnet's own, or somebody else's as it is now.
@@ -355,7 +354,7 @@ def at_target(container: Container, target: Target) -> Container:
 def _container(target: Target) -> Container:
     return at_target(
         Container(
-            id=reserve.new_id(),
+            id=new_id(),
             name="",
             mode=MODE_FOREIGN,
             sandbox="",

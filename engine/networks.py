@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dnet import firewalls, reserve, rows, snapshots, wanted
+from dnet import allocate, firewalls, rows, snapshots, wanted
 from dnet.background import Background
 from dnet.bridges import Taken
 from dnet.errors import Conflict, DnetError, InvalidRequest, KernelRefused, NotFound
@@ -34,12 +34,12 @@ class Networks:
         with self._store.network_lock():
             if spec.driver == "ovs":  # what was left behind may have the bridge's name
                 writer.switches.collect()
-            busy, taken = reserve.busy_subnets(writer.kernel), self._taken(spec)
+            busy, taken = allocate.busy_subnets(writer.kernel), self._taken(spec)
             owner = self._store.new_owner()
             with writer.undoing(owner) as groups:
                 with self._store.write(is_intent=True):
                     is_first = not self._store.has_other_networks()
-                    network = reserve.network(self._store, writer.kernel, spec, busy, owner, taken)
+                    network = allocate.network(self._store, writer.kernel, spec, busy, owner, taken)
                 groups.append(wanted.network(network, is_first=is_first))
                 writer.applier.create(groups)
                 with self._store.write():
@@ -55,15 +55,15 @@ class Networks:
 
     def _taken(self, spec: NetworkSpec) -> Taken | None:
         """Look what the network finds, where its driver has it look."""
-        reserve.check_driver(spec)
+        allocate.check_driver(spec)
         return self._writer.switches.take(spec) if spec.driver == "ovs" else None
 
     def plan(self, spec: NetworkSpec) -> list[Object]:
         """Return what creating the network would create, touching nothing."""
-        busy, taken = reserve.busy_subnets(self._writer.kernel), self._taken(spec)
+        busy, taken = allocate.busy_subnets(self._writer.kernel), self._taken(spec)
         with self._store.write(is_dry_run=True):
             is_first = not self._store.has_other_networks()
-            network = reserve.network(self._store, self._writer.kernel, spec, busy, "", taken)
+            network = allocate.network(self._store, self._writer.kernel, spec, busy, "", taken)
         return list(wanted.network(network, is_first=is_first))
 
     def delete(self, references: Sequence[str], *, is_forced: bool = False) -> list[Network]:

@@ -10,204 +10,31 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from itertools import chain, count
-from typing import Any
 
-from dnet import bridges, files, hostports, ipam, names, nat, texts
-from dnet.bridges import Taken
+from dnet import files, hostports, ipam, names, nat
 from dnet.drivers import bridge
-from dnet.errors import Conflict, Exhausted, InvalidRequest, Unsupported
+from dnet.errors import Conflict, Exhausted, InvalidRequest
 from dnet.kernel import Kernel
+from dnet.members import Members
 from dnet.model import (
-    DEFAULT_DEVICE,
-    DEFAULT_NETWORK,
     MODE_CONTAINER,
     MODE_HOST,
     Container,
     Endpoint,
     IPAddress,
-    IPNetwork,
     Link,
     Network,
 )
 from dnet.ports import PortMapping, Publish
 from dnet.rows import veth_name, with_gateways
-from dnet.specs import DRIVERS, ContainerSpec, EndpointSpec, NetworkSpec
-from dnet.store import Store
+from dnet.specs import ContainerSpec, EndpointSpec
+from dnet.store import Store, new_id
 from dnet.values import replace
 
-RESOLV_CONF = "/etc/resolv.conf"
 NAME_ATTEMPTS_MAX = 1000
-DEFAULT_VLAN = 1  # as on every switch
 _LAST_PORT = "last_automatic_port"
-
-
-def new_id() -> str:
-    """Return 64 random hexadecimal digits."""
-    return os.urandom(32).hex()
-
-
-def busy_subnets(kernel: Kernel) -> list[IPNetwork]:
-    """Return what an automatic subnet must not overlap: the host's routes and its nameservers."""
-    return kernel.routed_subnets() + _nameservers()
-
-
-def _nameservers() -> list[IPNetwork]:
-    """Return the host's IPv4 nameservers, as networks of one address."""
-    found: list[IPNetwork] = []
-    for words in map(str.split, texts.read(RESOLV_CONF).splitlines()):
-        if len(words) > 1 and words[0] == "nameserver":
-            try:
-                found.append(IPv4Network(words[1]))
-            except ValueError:
-                continue
-    return found
-
-
-def check_driver(spec: NetworkSpec) -> None:
-    """Raise unless there is such a driver."""
-    if spec.driver not in DRIVERS:
-        hint = f"use {' or '.join(DRIVERS)}"
-        raise Unsupported(f"there is no network driver {spec.driver!r}", object=spec.driver, hint=hint)
-
-
-def network(
-    store: Store, kernel: Kernel, spec: NetworkSpec, busy: Sequence[IPNetwork], owner: str, taken: Taken | None = None
-) -> Network:
-    """Insert the network that `spec` describes, in phase `creating`; inside a transaction.
-
-    `taken` is what it has because of what there is; without, a Linux bridge is looked for.
-    """
-    if store.network_phase(spec.name):
-        hint = "remove it first, or choose another name"
-        raise Conflict(f"network {spec.name} exists already", object=spec.name, hint=hint)
-    identity = new_id()
-    device = spec.bridge or (DEFAULT_DEVICE if spec.name == DEFAULT_NETWORK else f"br-{identity[:12]}")
-    if taken is None:
-        index, taken = _device(store, kernel, spec, device)
-    else:
-        index = 0  # the kernel's own choice, which nothing goes by
-        _check_device(store, kernel, device, taken)
-    others = store.reserved_subnets()
-    subnet = taken.subnet or spec.subnet or ipam.free_subnet([*busy, *(other for _, other in others)])
-    subnet6 = taken.subnet6 or spec.subnet6 or (ipam.unique_local_subnet(identity) if spec.ipv6 else None)
-    own = {other for _, other in others} | {net for net in (taken.subnet, taken.subnet6) if net}
-    routes = [route for route in busy if route not in own and route.prefixlen < route.max_prefixlen]
-    for net, is_chosen in ((subnet, spec.subnet or taken.subnet), (subnet6, spec.subnet6 or taken.subnet6)):
-        if net and is_chosen:
-            ipam.check_subnet(net, others, routes)
-    ipam.check_gateways(spec, subnet, subnet6, (taken.gateway, taken.gateway6))
-    _check_host_addresses(kernel, spec)
-    vlan = taken.vlan or spec.vlan or (DEFAULT_VLAN if spec.vlan_backend else 0)
-    made = Network(
-        id=identity,
-        name=spec.name,
-        driver=spec.driver,
-        subnet=subnet,
-        gateway=taken.gateway or spec.gateway or subnet[1],
-        ip_range=spec.ip_range,
-        subnet6=subnet6,
-        gateway6=(taken.gateway6 or spec.gateway6 or subnet6[1]) if subnet6 else None,
-        aux_addresses=spec.aux_addresses,
-        internal=spec.internal,
-        icc=spec.icc,
-        masquerade=spec.masquerade,
-        host_binding=spec.host_binding,
-        snat=spec.snat,
-        snat6=spec.snat6,
-        mtu=spec.mtu or taken.mtu,
-        device=device,
-        device_index=index or store.take_indexes(1)[0],
-        labels=spec.labels,
-        options=taken.options,
-        created=time.time(),
-        vlan=vlan,
-        vlan_backend=vlan_backend(kernel, spec.driver, spec.vlan_backend) if vlan else "",
-        owns_device=taken.owns_device,
-        device_mac=taken.mac,
-        found=taken.found,
-    )
-    store.insert_network(made, owner)
-    return made
-
-
-def _device(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tuple[int, Taken]:
-    """Return the index of the bridge if it is the user's own, else 0, and what the network takes from what there is."""
-    index = kernel.device_index(device)
-    if index and not spec.bridge:
-        hint = f"remove it with `ip link delete {device}` if nothing needs it"
-        raise Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
-    _check_unheld(store, device)
-    if index:
-        return index, _observed(kernel, spec, index)
-    spec.check_subnets()
-    return 0, _of_host(kernel, spec)
-
-
-def _observed(kernel: Kernel, spec: NetworkSpec, index: int) -> Taken:
-    report = kernel.report()
-    return bridges.take(spec, next(item for item in report.links if item.index == index), report)
-
-
-def _of_host(kernel: Kernel, spec: NetworkSpec) -> Taken:
-    """Return the subnets of which the host has the gateway's address already, on an interface to be adopted."""
-    taken: dict[str, Any] = {}
-    found = []
-    hosts = {item.interface for item in kernel.report().addresses} if spec.gateway or spec.gateway6 else set()
-    for suffix, subnet, gateway in (("", spec.subnet, spec.gateway), ("6", spec.subnet6, spec.gateway6)):
-        if subnet and gateway and ip_interface((gateway, subnet.prefixlen)) in hosts:
-            taken |= {f"subnet{suffix}": subnet, f"gateway{suffix}": gateway}
-            found.append(f"gateway{suffix}")
-    return Taken(**taken, found=tuple(found), options=spec.options)
-
-
-def _check_device(store: Store, kernel: Kernel, device: str, taken: Taken) -> None:
-    """Raise when another network has the device, or it is somebody's and shall be made."""
-    _check_unheld(store, device)
-    if taken.owns_device and kernel.device_index(device):
-        hint = f"remove it with `ip link delete {device}` if nothing needs it"
-        raise Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
-
-
-def _check_unheld(store: Store, device: str) -> None:
-    holder = store.network_on(device)
-    if holder:
-        hint = f"put containers on that network, or remove it with `dnet network rm {holder}`"
-        raise Conflict(f"bridge {device} is that of network {holder} already", object=device, hint=hint)
-
-
-def vlan_backend(kernel: Kernel, driver: str, wanted: str) -> str:
-    """Return what keeps a network's VLANs apart: the bridge itself where the kernel can, else programs at its ports."""
-    able = {"ovs"} if driver == "ovs" else {"bpf", "bridge"}
-    if wanted and wanted not in able:
-        raise InvalidRequest(
-            f"networks of driver {driver} cannot keep VLANs apart by {wanted}",
-            object=wanted,
-            hint=f"leave vlan_backend out, or choose {' or '.join(sorted(able))}",
-        )
-    if driver == "ovs":
-        return "ovs"
-    if wanted == "bpf":
-        return wanted
-    if kernel.has_bridge_vlans():
-        return "bridge"
-    if wanted:
-        raise Unsupported(
-            "this kernel's bridges do not filter VLANs",
-            object=wanted,
-            hint="it lacks CONFIG_BRIDGE_VLAN_FILTERING; use vlan_backend=bpf, or leave it out",
-        )
-    return "bpf"
-
-
-def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:
-    """Raise unless the addresses that published ports and outgoing traffic shall use are the host's own."""
-    wanted = [address for address in (spec.host_binding, spec.snat, spec.snat6) if address]
-    local = kernel.local_addresses() if wanted else set()
-    for address in wanted:
-        if not address.is_unspecified and not address.is_loopback and address not in local:
-            raise InvalidRequest(f"no interface of the host has address {address}", object=str(address))
 
 
 class Reservation:
@@ -306,13 +133,18 @@ class Reservation:
 
     def check_joining(
         self,
-        members: Sequence[Container],
+        members: Members,
         wanted: EndpointSpec,
         network: Network,
         present: Mapping[str, Collection[str]] | None = None,
     ) -> None:
-        """Raise what speaks against `join` of all of these, lot by lot."""
-        self._used_names(members, wanted, network, present)
+        """Raise what speaks against `join` of all of these, lot by lot; without reading them, if need be."""
+        joined = set(self._store.member_names(network.id))
+        for item in members.heads if joined else ():
+            if item.name in joined:
+                raise _joined(item.name, network)
+        if wanted.interface:
+            self._used_names(members, wanted, network, present)
         self._choose_addresses(network, [wanted] * len(members))
 
     @staticmethod
@@ -324,11 +156,8 @@ class Reservation:
     ) -> list[set[str]]:
         """Return the names of each container's interfaces; raise where there is one of the name or network wanted."""
         for item in members:
-            for end in item.endpoints:
-                if end.network_id == network.id:
-                    hint = f"`dnet network disconnect {network.name} {item.name}` takes it off"
-                    sentence = f"container {item.name} is on network {network.name} already"
-                    raise Conflict(sentence, object=item.name, hint=hint)
+            if any(end.network_id == network.id for end in item.endpoints):
+                raise _joined(item.name, network)
         used = [
             {end.interface for end in item.endpoints}
             | {wire.interface for wire in item.attachments}
@@ -566,6 +395,11 @@ def _bindings(container: Container, networks: Mapping[str, Network], item: Publi
             f"port cannot be published on {address}: network {name} has no IPv6", object=str(address), hint=hint
         )
     return [address]
+
+
+def _joined(name: str, network: Network) -> Conflict:
+    hint = f"`dnet network disconnect {network.name} {name}` takes it off"
+    return Conflict(f"container {name} is on network {network.name} already", object=name, hint=hint)
 
 
 def _endpoint(

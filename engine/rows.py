@@ -17,7 +17,7 @@ from ipaddress import (
     ip_interface,
     ip_network,
 )
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from dnet.errors import InvalidRequest, NotFound
 from dnet.model import (
@@ -55,6 +55,19 @@ def veth_name(host_index: int) -> str:
 
 def _labels(text: str) -> Mapping[str, str]:
     return dict(json.loads(text)) if text != "{}" else {}
+
+
+class Head(NamedTuple):
+    """What a container is called, and whose network it has."""
+
+    id: str
+    name: str
+    mode: str
+
+    @property
+    def shares(self) -> str:
+        """The id of the container whose sandbox it has; nothing when it has its own."""
+        return _shares(self.mode)
 
 
 @frozen

@@ -9,6 +9,7 @@ next writer removes.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
@@ -60,6 +61,11 @@ _LINKS = (
     """SELECT c.id AS container_id, p.name AS parent, l.alias, l.child, p.number, l.position
     FROM container c JOIN link l ON l.child = c.name JOIN container p ON p.id = l.parent_id""",
 )
+
+
+def new_id() -> str:
+    """Return 64 random hexadecimal digits."""
+    return os.urandom(32).hex()
 
 
 class Store(Database):
@@ -325,14 +331,31 @@ class Store(Database):
         """Return a container, own or foreign, as it is now."""
         return rows.only(self._containers(f"{_READY} AND c.id = ?", (container_id,)), container_id, "container")
 
+    def ready(self, identities: Sequence[str]) -> list[Container]:
+        """Return containers of these ids, in this order, each with what is ready of it."""
+        return self._identified(identities, is_whole=False)
+
     def whole(self, identities: Sequence[str]) -> list[Container]:
         """Return containers of these ids, in this order, with all that there is of them, in whatever phase."""
+        return self._identified(identities, is_whole=True)
+
+    def _identified(self, identities: Sequence[str], *, is_whole: bool) -> list[Container]:
         found = {
             item.id: item
             for chunk, marks in _chunks(identities)
-            for item in self._containers(f"WHERE c.id IN ({marks})", chunk, is_whole=True)
+            for item in self._containers(f"WHERE c.id IN ({marks})", chunk, is_whole=is_whole)
         }
         return [found[identity] for identity in identities]
+
+    def heads(self, names: Iterable[str]) -> dict[str, rows.Head]:
+        """Return what those of some containers that are ready are called, by their names."""
+        return {
+            row["name"]: rows.Head(*row)
+            for chunk, marks in _chunks(names)
+            for row in self._query(
+                f"SELECT c.id, c.name, c.mode FROM container c {_READY} AND c.name IN ({marks})", chunk
+            )
+        }
 
     def held_names(self, names: Collection[str]) -> dict[str, str]:
         """Return which of `names` are taken, each with its holder's id."""
@@ -598,7 +621,7 @@ class Store(Database):
         sql = "SELECT 1 FROM container WHERE owner = ?1 UNION SELECT 1 FROM network WHERE owner = ?1"
         return bool(self._query(sql, (owner,)))
 
-    def check_settled(self, containers: Iterable[Container]) -> None:
+    def check_settled(self, containers: Iterable[Container | rows.Head]) -> None:
         """Raise when another process is changing one of some containers; inside a transaction."""
         # The first condition is that of an index.
         changing = dict(self._query("SELECT id, owner FROM container WHERE phase <> 'ready' AND phase = 'changing'"))

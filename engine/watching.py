@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from dnet import docker, leases, leasing, reserve, writer
+from dnet import docker, etcfiles, leases, leasing, writer
 from dnet.containers import Containers
 from dnet.docker import Events
 from dnet.errors import DnetError
@@ -35,7 +35,7 @@ class Watching:
         self._writer.prepare()
         sockets = [runtime.socket for runtime in docker.runtimes() if runtime.socket]
         # What other processes change may be the first lease that is to be renewed.
-        paths = (reserve.RESOLV_CONF, writer.SYSTEMD_RESOLV_CONF, *sockets, f"{self._writer.store.operations}/any")
+        paths = (etcfiles.RESOLV_CONF, writer.SYSTEMD_RESOLV_CONF, *sockets, f"{self._writer.store.operations}/any")
         try:
             self._listen()
             self._refresh()

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dnet import interfaces, reserve, wanted
+from dnet import interfaces, wanted
 from dnet.drivers import attachment
 from dnet.errors import OvsError
 from dnet.model import Container, KernelRoute
 from dnet.objects import OvsBridge, Sandbox
 from dnet.reports import METRIC6, Link, Report, Route
-from dnet.rows import MadeBridge
+from dnet.rows import Head, MadeBridge
+from dnet.store import new_id
 from dnet.values import replace
 from dnet.writer import Writer
 
@@ -41,14 +42,17 @@ class Wires:
 
     # Changes
 
-    def begin(self, members: Sequence[Container], owner: str) -> None:
+    def begin(self, members: Sequence[Container | Head], owner: str) -> None:
         """Mark containers as being changed; foreign ones that are new are inserted. Inside a transaction.
 
         Raises where another process changes one of them, or has since it was read.
         """
-        self._store.check_current(members)
-        known = {item.id for item in self._store.foreign_containers()} if any(one.target for one in members) else set()
-        self._store.insert_containers([item for item in members if item.target and item.id not in known], owner)
+        self._store.check_settled([item for item in members if isinstance(item, Head)])
+        read = [item for item in members if isinstance(item, Container)]
+        self._store.check_current(read)
+        foreign = [item for item in read if item.target]
+        known = {item.id for item in self._store.foreign_containers()} if foreign else set()
+        self._store.insert_containers([item for item in foreign if item.id not in known], owner)
         self._store.set_changing([item.id for item in members], owner)
 
     def promise(self, after: Container) -> None:
@@ -103,7 +107,7 @@ class Wires:
         with self._store.write():
             made = self._store.made_bridges().get(device)
             if made is None:
-                mark = reserve.new_id() if kind == "ovs" else ""
+                mark = new_id() if kind == "ovs" else ""
                 made = MadeBridge(device, self._store.take_indexes(1)[0], mark)
                 self._store.insert_made_bridge(made)
         group = attachment.made_bridge(made, datapath_type)

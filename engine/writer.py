@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from dnet import bridges, etcfiles, files, reserve, texts, wanted
+from dnet import allocate, bridges, etcfiles, files, reserve, texts, wanted
 from dnet.apply import Applier, Group, lots, recorded
 from dnet.bpf import Bpf
 from dnet.errors import DnetError, InvalidRequest
@@ -297,8 +297,8 @@ class Writer:
                 raise InvalidRequest(f"network {network.name} cannot keep VLANs apart", object=network.name, hint=hint)
             aware = replace(
                 network,
-                vlan=reserve.DEFAULT_VLAN,
-                vlan_backend=reserve.vlan_backend(self.kernel, network.driver, backend),
+                vlan=allocate.DEFAULT_VLAN,
+                vlan_backend=allocate.vlan_backend(self.kernel, network.driver, backend),
             )
             members = self.store.containers_on(network.id)
             with self.store.write():
@@ -370,7 +370,7 @@ class Writer:
 
     def host_files(self) -> wanted.HostFiles:
         """Return the host's files, from which containers' are made."""
-        return wanted.HostFiles(texts.read(reserve.RESOLV_CONF), texts.read(SYSTEMD_RESOLV_CONF), texts.read(HOSTS))
+        return wanted.HostFiles(texts.read(etcfiles.RESOLV_CONF), texts.read(SYSTEMD_RESOLV_CONF), texts.read(HOSTS))
 
     def reservation(self) -> reserve.Reservation:
         """Return what chooses containers' names, addresses and ports, inside transactions of the caller's."""
@@ -458,9 +458,9 @@ class Writer:
 
         By force, also where Open vSwitch is gone: it is left as it is then, for `reconcile` to finish.
         """
-        host, is_linked = self.host_files(), any(item.links or item.linked_by for item in before)
+        is_linked = self.store.has_links() and any(item.links or item.linked_by for item in before)
         after = list(after) if is_linked else after
-        peers = self.peers(before), self.peers(list(after) if is_linked else ())
+        host, *peers = self.host_files(), *(self.peers(list(part)) if is_linked else {} for part in (before, after))
 
         def pairs() -> Iterator[tuple[list[Group], list[Group]]]:
             for lot in lots(zip(before, after, strict=True)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dnet import hostports, reserve, wanted, writer
+from dnet import etcfiles, hostports, wanted, writer
 from dnet.engine import Engine
 from dnet.specs import ContainerSpec
 from tests.fakes import FakeKernel, FakeNft, FakeSwitch, snapshot
@@ -79,7 +79,7 @@ def remembered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac
     (directory / "resolv.conf").write_text("nameserver 198.51.100.53\n", encoding="ascii")
     monkeypatch.setattr(wanted, "NAME_DIRECTORY", str(directory / "names"))
     monkeypatch.setattr(wanted, "ETC_DIRECTORY", str(directory / "etc-netns"))
-    monkeypatch.setattr(reserve, "RESOLV_CONF", str(directory / "resolv.conf"))
+    monkeypatch.setattr(etcfiles, "RESOLV_CONF", str(directory / "resolv.conf"))
     monkeypatch.setattr(writer, "SYSTEMD_RESOLV_CONF", str(directory / "systemd.conf"))
     monkeypatch.setattr(writer, "HOSTS", str(directory / "hosts"))
     monkeypatch.setattr(hostports, "RANGE_PATH", str(directory / "range"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import dnet
-from dnet import reserve, testing, wanted
+from dnet import etcfiles, testing, wanted
 from dnet.engine import Engine
 from dnet.errors import Conflict, Exhausted, InvalidRequest, KernelRefused, NotFound, StateError, Unsupported
 from dnet.objects import Object, Sandbox, Veth
@@ -48,7 +48,7 @@ def test_first_container_makes_the_network(machine):
 def test_automatic_subnet_avoids_the_host(machine):
     """An automatic subnet overlaps neither a route nor a nameserver of the host, nor another network."""
     machine.kernel.routes = [IPv4Network("172.17.4.0/24")]
-    Path(reserve.RESOLV_CONF).write_text("search x\nnameserver 172.18.0.53\nnameserver fd00::1\nnameserver\n")
+    Path(etcfiles.RESOLV_CONF).write_text("search x\nnameserver 172.18.0.53\nnameserver fd00::1\nnameserver\n")
     subnets = [str(machine.engine.create_network(name).subnet) for name in ("one", "two")]
     assert subnets == ["172.19.0.0/16", "172.20.0.0/16"]
 

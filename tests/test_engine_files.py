@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dnet import etcfiles, reserve, wanted, writer
+from dnet import etcfiles, wanted, writer
 from dnet.errors import Conflict, InvalidRequest, KernelRefused, NotFound
 from dnet.objects import Quiet
 from tests.machine import Machine, remembered, specs
@@ -151,7 +151,7 @@ def resolver(machine: Machine, name: str) -> Path:
 def test_changed_resolver_reaches_the_containers(furnished):
     """When the host's resolver has changed, every container has it, in the same file as before; then all is done."""
     inodes = [resolver(furnished, name).stat().st_ino for name in ("web", "db")]
-    Path(reserve.RESOLV_CONF).write_text(NEW_RESOLVER)
+    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
     assert furnished.engine.refresh_resolvers() == 2
     for name, inode in zip(("web", "db"), inodes, strict=True):
         assert set(NEW_RESOLVER.splitlines()) <= set(resolver(furnished, name).read_text().splitlines())
@@ -161,10 +161,10 @@ def test_changed_resolver_reaches_the_containers(furnished):
 
 def test_shorter_resolver_leaves_nothing_of_the_longer(furnished):
     """A file that becomes shorter holds nothing of what it was."""
-    Path(reserve.RESOLV_CONF).write_text("search a.example b.example c.example\nnameserver 198.51.100.54\n")
+    Path(etcfiles.RESOLV_CONF).write_text("search a.example b.example c.example\nnameserver 198.51.100.54\n")
     furnished.engine.refresh_resolvers()
     before = resolver(furnished, "web").read_text()
-    Path(reserve.RESOLV_CONF).write_text("nameserver 198.51.100.1\n")
+    Path(etcfiles.RESOLV_CONF).write_text("nameserver 198.51.100.1\n")
     furnished.engine.refresh_resolvers()
     after = resolver(furnished, "web").read_text()
     assert len(after) < len(before)
@@ -175,7 +175,7 @@ def test_edited_resolver_is_left_alone(furnished):
     """A file that somebody has edited, and one that somebody has removed, stay so."""
     resolver(furnished, "web").write_text("nameserver 192.0.2.1\n")
     resolver(furnished, "db").unlink()
-    Path(reserve.RESOLV_CONF).write_text(NEW_RESOLVER)
+    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
     assert furnished.engine.refresh_resolvers() == 0
     assert resolver(furnished, "web").read_text() == "nameserver 192.0.2.1\n"
     assert not resolver(furnished, "db").exists()
@@ -185,7 +185,7 @@ def test_own_resolver_is_left_alone(machine):
     """A container that was given servers and search domains of its own keeps its file as it is."""
     machine.engine.create("own", dns=["192.0.2.1"], dns_search=["own.example"], dns_options=["ndots:2"])
     before = resolver(machine, "own").stat()
-    Path(reserve.RESOLV_CONF).write_text(NEW_RESOLVER)
+    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
     assert machine.engine.refresh_resolvers() == 0
     assert resolver(machine, "own").stat() == before
 
@@ -195,9 +195,9 @@ def test_empty_resolver_changes_nothing(furnished, text):
     """While the host's file is empty or missing, since somebody is about to write it, nothing is rewritten."""
     before = furnished.everything()
     if text is None:
-        Path(reserve.RESOLV_CONF).unlink()
+        Path(etcfiles.RESOLV_CONF).unlink()
     else:
-        Path(reserve.RESOLV_CONF).write_text(text)
+        Path(etcfiles.RESOLV_CONF).write_text(text)
     assert furnished.engine.refresh_resolvers() == 0
     assert furnished.everything() == before
 
@@ -211,7 +211,7 @@ def test_container_removed_meanwhile_is_no_obstacle(furnished, monkeypatch):
         return True
 
     monkeypatch.setattr(etcfiles, "is_untouched", is_untouched)
-    Path(reserve.RESOLV_CONF).write_text(NEW_RESOLVER)
+    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
     furnished.engine.refresh_resolvers()
     assert "nameserver 198.51.100.54" in resolver(furnished, "db").read_text()
     assert not doomed.exists()
@@ -220,12 +220,12 @@ def test_container_removed_meanwhile_is_no_obstacle(furnished, monkeypatch):
 def test_watch(furnished):
     """Watching catches up at the start, then tells after every change how many files were rewritten."""
     furnished.kernel.resolver_changes = 2
-    Path(reserve.RESOLV_CONF).write_text(NEW_RESOLVER)
+    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
     watching = furnished.engine.watch()
     assert next(watching) == 2
     assert next(watching) == 0
-    Path(reserve.RESOLV_CONF).write_text("nameserver 198.51.100.55\n")
+    Path(etcfiles.RESOLV_CONF).write_text("nameserver 198.51.100.55\n")
     furnished.engine.create("late")
     assert list(watching) == [2]
     [watched] = [paths for name, paths in furnished.kernel.log if name == "watch"]
-    assert set(watched) >= {reserve.RESOLV_CONF, writer.SYSTEMD_RESOLV_CONF}
+    assert set(watched) >= {etcfiles.RESOLV_CONF, writer.SYSTEMD_RESOLV_CONF}
