@@ -17,7 +17,7 @@ import errno
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import compress, groupby, islice
+from itertools import compress, islice
 from typing import TYPE_CHECKING, TypeVar
 
 from dnet import absences, files, messages, nat
@@ -25,6 +25,7 @@ from dnet.background import Background
 from dnet.bpf import Bpf
 from dnet.errors import DnetError, KernelRefused, NotFound, OvsError, Unsupported
 from dnet.kernel import Kernel, Progress
+from dnet.kinds import ByKind, by_kind, of_backend, of_kind, runs
 from dnet.model import PortVlans
 from dnet.nft import Nft
 from dnet.objects import (
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
 
 Group = Sequence[Object]
 E = TypeVar("E", bound=BaseException)
-K = TypeVar("K", bound=Object)
 T = TypeVar("T")
 
 _OF_VLANS = (BridgeVlans, BridgeFiltering, VlanFilter, MacEntry, VlanEntry, VlanProgram)
@@ -126,18 +126,19 @@ class Applier:
     def _prepare(self, groups: Sequence[Group]) -> None:
         """Create what has to be there before groups are in the kernel."""
         self._untold |= {id(group) for group in groups}
-        self._prepare_rules(groups)
-        if any(item.backend == "ovs" for group in groups for item in group):
+        kinds = by_kind(groups)
+        self._prepare_rules(kinds)
+        if of_backend("ovs", kinds):
             self._open_switch().prepare()
         files.create(item for group in groups for item in group if item.backend == "files")
         try:
-            self.create_rules([item for group in groups for item in group if item.backend == "nft"])
+            self.create_rules(of_backend("nft", kinds))
         except DnetError:
             self._refused = list(groups)
             raise
-        self._kernel.drop_flows(_of_kind(Flows, groups), is_new=True)
-        self.set_vlans(_of_kind(VlanEntry, groups))
-        self._create_bridges(groups)
+        self._kernel.drop_flows(of_kind(Flows, kinds), is_new=True)
+        self.set_vlans(of_kind(VlanEntry, kinds))
+        self._create_bridges(of_kind(OvsBridge, kinds))
 
     def create_files(self, items: Sequence[Object]) -> None:
         """Create files, directories and links."""
@@ -148,8 +149,7 @@ class Applier:
             raise TypeError("objects of Open vSwitch without a switch to make them on")
         return self._switch()
 
-    def _create_bridges(self, groups: Sequence[Group]) -> None:
-        bridges = _of_kind(OvsBridge, groups)
+    def _create_bridges(self, bridges: Sequence[OvsBridge]) -> None:
         if bridges:
             self._untold.clear()
             self._open_switch().create_bridges(bridges)
@@ -202,7 +202,8 @@ class Applier:
             return
         told = [group for group in groups if id(group) not in self._untold]
         self._untold = set()
-        ports, bridges = _of_kind(OvsPort, told), _of_kind(OvsBridge, told)
+        kinds = by_kind(told)
+        ports, bridges = of_kind(OvsPort, kinds), of_kind(OvsBridge, kinds)
         problems: list[OvsError] = []
         if ports:
             # Slower by far than the rest, so that this is the progress to tell.
@@ -221,7 +222,7 @@ class Applier:
         made = [group for group in groups if not any(group is refused for refused in self._refused)]
         self._refused = []
         self.delete_rules([item for group in made for item in group if item.backend == "nft"])
-        self._kernel.drop_flows(_of_kind(Flows, groups), is_new=False)
+        self._kernel.drop_flows(of_kind(Flows, by_kind(groups)), is_new=False)
         self._forget_vlans([item for group in groups for item in group])
         files.delete([item for group in groups for item in group if item.backend == "files"])
         if problems:
@@ -296,28 +297,30 @@ class Applier:
         is_undoing: bool,
     ) -> set[str]:
         """Delete what goes, and make what has to be there before the kernel's objects; return what `_leave` does."""
-        self._prepare_rules((*gone, *made))
-        if _of("ovs", made) and not is_undoing:
+        lost, come = by_kind(gone), by_kind(made)
+        self._prepare_rules((*lost, *come))
+        if of_backend("ovs", come) and not is_undoing:
             self._open_switch().prepare()
-        moved = self._leave(gone, made, problems, is_undoing=is_undoing)
-        self._kernel.remove_inside(
-            [absences.of_change(joined(group), old) for group, old in zip(after, gone, strict=True)]
-        )
-        self._kernel.restore([item for group in gone for item in group if isinstance(item, MovedDevice)])
-        self._kernel.delete([[item for item in group if isinstance(item, Veth)] for group in gone])
+        moved = self._leave(lost, come, problems, is_undoing=is_undoing)
+        if of_backend("kernel", lost):
+            self._kernel.remove_inside(
+                [absences.of_change(joined(group), old) for group, old in zip(after, gone, strict=True)]
+            )
+            self._kernel.restore(of_kind(MovedDevice, lost))
+            self._kernel.delete([of_kind(Veth, lost)])
         self._delete_vlans(gone, made, after)
-        self._change_rules(_of("nft", gone), _of("nft", made))
-        self.set_vlans(_of_kind(VlanEntry, made))
-        old, new = _of_kind(Flows, gone), _of_kind(Flows, made)
+        self._change_rules(of_backend("nft", lost), of_backend("nft", come))
+        self.set_vlans(of_kind(VlanEntry, come))
+        old, new = of_kind(Flows, lost), of_kind(Flows, come)
         left = {address for item in new for address in item.addresses}
         dropped = tuple(address for item in old for address in item.addresses if address not in left)
         self._kernel.drop_flows([Flows(dropped, ())] if dropped else [], is_new=False)
         self._kernel.drop_flows(new, is_new=True)
         return moved
 
-    def _prepare_rules(self, groups: Iterable[Group]) -> None:
+    def _prepare_rules(self, kinds: Iterable[type[Object]]) -> None:
         """Load the library for what is to be told to nftables: its descriptor has to be a low one."""
-        if any(item.backend == "nft" for group in groups for item in group):
+        if any(kind.backend == "nft" for kind in kinds):
             self._nft.prepare()
 
     def _announce(self, groups: Sequence[Group]) -> None:
@@ -326,17 +329,15 @@ class Applier:
             if error:
                 raise error
 
-    def _leave(
-        self, gone: Sequence[Group], made: Sequence[Group], problems: list[OvsError], *, is_undoing: bool
-    ) -> set[str]:
+    def _leave(self, gone: ByKind, made: ByKind, problems: list[OvsError], *, is_undoing: bool) -> set[str]:
         """Take out of Open vSwitch what gets no successor there, and return the names of the ports that stay.
 
         When undoing, the rest is to be undone also where Open vSwitch is gone: that is noted in `problems`.
         """
-        ports, bridges = _of_kind(OvsPort, gone), _of_kind(OvsBridge, gone)
-        veths = {item.device for item in _of_kind(Veth, gone)}
-        wanted = {item.port for item in _of_kind(OvsPort, made)} - veths
-        left = {item.bridge for item in _of_kind(OvsBridge, made)}
+        ports, bridges = of_kind(OvsPort, gone), of_kind(OvsBridge, gone)
+        veths = {item.device for item in of_kind(Veth, gone)}
+        wanted = {item.port for item in of_kind(OvsPort, made)} - veths
+        left = {item.bridge for item in of_kind(OvsBridge, made)}
         leaving = [item for item in ports if item.port not in wanted]
         try:
             if leaving:
@@ -351,7 +352,8 @@ class Applier:
 
     def _enter(self, made: Sequence[Group], moved: set[str]) -> None:
         """Make bridges and ports; of those that are there already, `moved`, what differs is set at one stroke."""
-        bridges, ports = _of_kind(OvsBridge, made), _of_kind(OvsPort, made)
+        kinds = by_kind(made)
+        bridges, ports = of_kind(OvsBridge, kinds), of_kind(OvsPort, kinds)
         if bridges:
             self._open_switch().create_bridges(bridges)
         joining = [item for item in ports if item.port not in moved]
@@ -376,12 +378,13 @@ class Applier:
 
         The first failure is raised; `put_back` of their absences takes back what was done.
         """
-        for backend, group in _runs(items):
+        for backend, group in runs(items):
             if backend == "bpf":
                 self.set_vlans([item for item in group if isinstance(item, VlanEntry)])
             elif backend == "ovs":
-                with self._keeping(_of_kind(OvsMac, [group])) as macs:
-                    self._open_switch().create_ports(_of_kind(OvsPort, [group]), macs=macs)
+                kinds = by_kind([group])
+                with self._keeping(of_kind(OvsMac, kinds)) as macs:
+                    self._open_switch().create_ports(of_kind(OvsPort, kinds), macs=macs)
             else:
                 for error in self._kernel.create([group]):
                     if error:
@@ -393,13 +396,14 @@ class Applier:
         Raises the first failure, when all of them have been tried.
         """
         problems: list[DnetError] = []
-        for backend, group in _runs(items):
+        for backend, group in runs(items):
             try:
                 if backend == "bpf":
                     self._forget_vlans(group)
                 elif backend == "ovs":
-                    with self._keeping(_of_kind(OvsMac, [group])) as macs:
-                        self._open_switch().release_ports(_of_kind(OvsPort, [group]), macs)
+                    kinds = by_kind([group])
+                    with self._keeping(of_kind(OvsMac, kinds)) as macs:
+                        self._open_switch().release_ports(of_kind(OvsPort, kinds), macs)
                 else:
                     self._kernel.put_back(group)
             except DnetError as error:
@@ -565,18 +569,6 @@ def _announced(group: Group) -> list[Announced]:
     """Return the announcements that have to wait for the group's ports of Open vSwitch."""
     has_ports = any(isinstance(item, OvsPort) for item in group)
     return [item for item in group if isinstance(item, Announced)] if has_ports else []
-
-
-def _runs(items: Iterable[Object]) -> list[tuple[str, list[Object]]]:
-    return [(backend, list(group)) for backend, group in groupby(items, lambda item: item.backend)]
-
-
-def _of(backend: str, groups: Sequence[Group]) -> list[Object]:
-    return list(dict.fromkeys(item for group in groups for item in group if item.backend == backend))
-
-
-def _of_kind(kind: type[K], groups: Sequence[Group]) -> list[K]:
-    return [item for group in groups for item in group if isinstance(item, kind)]
 
 
 def _ports(objects: Sequence[Object]) -> dict[int, PortVlans]:

@@ -46,9 +46,11 @@ FROM container c LEFT JOIN endpoint e ON e.container_id = c.id
 """
 _READY = "WHERE c.phase IN ('ready', 'changing')"
 _OWN = f"{_READY} AND c.mode <> '{MODE_FOREIGN}'"
+_PARTS = ("port_mapping", "link", "attachment", "route")
 _PORTS = "SELECT p.* FROM port_mapping p JOIN container c ON c.id = p.container_id"
 _ATTACHMENTS = "SELECT a.* FROM attachment a JOIN container c ON c.id = a.container_id"
 _ROUTES = "SELECT r.* FROM route r JOIN container c ON c.id = r.container_id"
+_HAS = f"SELECT {', '.join(f'EXISTS (SELECT 1 FROM {name}) AS {name}' for name in _PARTS)}"
 # Of a snapshot, what a bridge's description needs.
 _UPLINKS = """
 SELECT network_id, interface, vlans, json_extract(snapshot, '$.interface.index') AS device_index,
@@ -371,10 +373,12 @@ class Store(Database):
         """Return containers with what they have that is ready, or with all that there is of them."""
         phases = {name: "" if is_whole else f" AND {name}.phase = 'ready'" for name in "ear"}
         found = rows.records(self._query(f"{_CONTAINERS}{phases['e']} {where}", parameters))
-        ports = self._query(f"{_PORTS} {where}", parameters)
-        links = [row for half in _LINKS for row in self._query(f"{half} {where}", parameters)]
-        attachments = self._query(f"{_ATTACHMENTS}{phases['a']} {where}", parameters)
-        routes = self._query(f"{_ROUTES}{phases['r']} {where}", parameters)
+        # In most databases, most of the others are empty.
+        has = self._query(_HAS)[0]
+        ports = self._query(f"{_PORTS} {where}", parameters) if has["port_mapping"] else []
+        links = [row for half in _LINKS if has["link"] for row in self._query(f"{half} {where}", parameters)]
+        attachments = self._query(f"{_ATTACHMENTS}{phases['a']} {where}", parameters) if has["attachment"] else []
+        routes = self._query(f"{_ROUTES}{phases['r']} {where}", parameters) if has["route"] else []
         networks = self.networks_by_id()
         with self._decoding():
             return rows.containers(found, ports, links, networks, self._run_directory, attachments, routes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dnet import etcfiles, interfaces, nat
 from dnet.drivers import attachment, bridge, ovs
@@ -63,13 +63,23 @@ def network(net: Network, *, is_first: bool) -> Group:
     return (*((NftTable(),) if is_first else ()), *DRIVERS[net.driver].network(net))
 
 
-def unchanged(before: Container, after: Container) -> tuple[Endpoint, ...]:
-    """Return the endpoints of two states of a container whose objects are the same in both."""
+class Same(NamedTuple):
+    """What is the same in two states of a container: some endpoints, and perhaps the files, hosts apart."""
+
+    endpoints: Collection[Endpoint] = ()
+    has_files: bool = False
+
+
+def unchanged(before: Container, after: Container) -> Same:
+    """Return that of which all objects are the same in two states of a container."""
     if any(getattr(before, name) != getattr(after, name) for name in ("id", "name", "mode", "mtu", "displaced")):
-        return ()
+        return Same()
     # The first brings the loopback device up.
     start = 0 if before.endpoints[:1] == after.endpoints[:1] else 1
-    return tuple(end for end in before.endpoints[start:] if end in after.endpoints[start:])
+    ends = tuple(end for end in before.endpoints[start:] if end in after.endpoints[start:])
+    six, six_after = (any(end.address6 for end in item.endpoints) for item in (before, after))
+    told, told_after = ((item.files, item.settings, item.attachments) for item in (before, after))
+    return Same(ends, has_files=six == six_after and told == told_after)
 
 
 def container(
@@ -78,9 +88,9 @@ def container(
     host: HostFiles,
     peers: Mapping[str, Container] | None = None,
     *,
-    without: Collection[Endpoint] = (),
+    without: Same = Same(),  # noqa: B008  it is frozen
 ) -> Group:
-    """Return the objects of a container, those of endpoints in `without` left out.
+    """Return the objects of a container, those of `without` left out.
 
     `networks` are by id, `peers` the containers it has links with by name.
     """
@@ -88,7 +98,7 @@ def container(
         return (Symlink(f"{ETC_DIRECTORY}/{item.name}", item.files), Symlink(name_path(item.name), item.sandbox))
     links = list(interfaces.sandbox(item, name_path(item.name)))
     for end in item.endpoints:
-        if end not in without:
+        if end not in without.endpoints:
             net = networks[end.network_id]
             links += DRIVERS[net.driver].endpoint(net, item, end)
     for wire in item.attachments:
@@ -97,13 +107,15 @@ def container(
         links += attachment.routes(item, inner_indexes(item))
     if item.mode == MODE_FOREIGN:
         return (*container_rules(item, networks, peers or {}), *links)
-    files = (
-        Directory(item.files),
-        File(f"{item.files}/hostname", etcfiles.hostname(item)),
-        File(f"{item.files}/hosts", hosts(item, networks, host, peers or {})),
-        File(f"{item.files}/resolv.conf", etcfiles.resolv_conf(item, host.resolv_conf, host.systemd)),
-        Symlink(f"{ETC_DIRECTORY}/{item.name}", item.files),
-    )
+    files: Group = (File(f"{item.files}/hosts", hosts(item, networks, host, peers or {})),)
+    if not without.has_files:
+        files = (
+            Directory(item.files),
+            File(f"{item.files}/hostname", etcfiles.hostname(item)),
+            *files,
+            File(f"{item.files}/resolv.conf", etcfiles.resolv_conf(item, host.resolv_conf, host.systemd)),
+            Symlink(f"{ETC_DIRECTORY}/{item.name}", item.files),
+        )
     return (*files, *container_rules(item, networks, peers or {}), *links)
 
 
