@@ -117,6 +117,11 @@ def resolv_conf(container: Container, host_text: str, systemd_text: str) -> str:
     return f"{body}{_CHECKSUM}{_checksum(body)}\n"
 
 
+def renewed(text: str, after: str) -> str:
+    """Return the resolv.conf that is to be in the place of one, which stays where somebody has edited it."""
+    return after if is_untouched(text) else text
+
+
 def is_untouched(text: str) -> bool:
     """Whether a resolv.conf is still as dnet made it: its last line is the checksum of what is before."""
     body, mark, checksum = text.rpartition(_CHECKSUM)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from dnet import places
 from dnet.errors import Conflict, KernelRefused
 from dnet.objects import Directory, File, Object, Symlink
 
+EDITED_BYTES_MAX = 1 << 20
 LOOKS_MAX = 100  # at single names: one at a directory with thousands takes as long
 
 
@@ -46,16 +47,31 @@ def delete(items: Sequence[Object]) -> None:
 
 
 def rewrite(path: str, text: str) -> bool:
-    """Replace a file's content in place, so that a mount of it shows it at once; return whether it is there.
+    """Replace a file's content, as `edit` does."""
+    return edit(path, lambda _: text)
 
-    The new text goes over the old one before the rest is cut off: at no moment is the file empty.
+
+def edit(path: str, change: Callable[[str], str]) -> bool:
+    """Make another text of a file's, in place, so that a mount of it shows it at once; return whether it is there.
+
+    The new text goes over the old one before the rest is cut off: at no moment is the file empty. A file that has grown
+    beyond all measure in a container is left alone.
     """
-    with suppress(FileNotFoundError), open(path, "r+b", buffering=0) as file:
-        data = text.encode(errors="surrogateescape")
-        file.write(data)
-        file.truncate(len(data))
-        return True
-    return False
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        size = os.fstat(descriptor).st_size
+        if size <= EDITED_BYTES_MAX:
+            before = os.read(descriptor, size)
+            after = change(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+            if after != before:
+                os.pwrite(descriptor, after, 0)
+                os.ftruncate(descriptor, len(after))
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def remove_links(paths: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from dnet import etcfiles, interfaces, nat
@@ -17,6 +18,9 @@ NAME_DIRECTORY = "/run/netns"
 ETC_DIRECTORY = "/etc/netns"
 
 Group = tuple[Object, ...]
+# What an endpoint's objects, and the text of files but hosts, depend on besides endpoints.
+_OF_ENDPOINTS = attrgetter("id", "name", "mode", "mtu", "displaced")
+_OF_FILES = attrgetter("files", "settings", "attachments")
 
 
 class Driver(Protocol):
@@ -72,14 +76,13 @@ class Same(NamedTuple):
 
 def unchanged(before: Container, after: Container) -> Same:
     """Return that of which all objects are the same in two states of a container."""
-    if any(getattr(before, name) != getattr(after, name) for name in ("id", "name", "mode", "mtu", "displaced")):
+    if _OF_ENDPOINTS(before) != _OF_ENDPOINTS(after):
         return Same()
     # The first brings the loopback device up.
     start = 0 if before.endpoints[:1] == after.endpoints[:1] else 1
     ends = tuple(end for end in before.endpoints[start:] if end in after.endpoints[start:])
     six, six_after = (any(end.address6 for end in item.endpoints) for item in (before, after))
-    told, told_after = ((item.files, item.settings, item.attachments) for item in (before, after))
-    return Same(ends, has_files=six == six_after and told == told_after)
+    return Same(ends, has_files=six == six_after and _OF_FILES(before) == _OF_FILES(after))
 
 
 def container(
@@ -128,7 +131,10 @@ def inner_indexes(item: Container) -> dict[str, int]:
 
 def container_rules(item: Container, networks: Mapping[str, Network], peers: Mapping[str, Container]) -> Group:
     """Return a container's objects in the table and in connection tracking, those of links from and to it included."""
-    rules = list(nat.container_objects(item, networks))
+    own = nat.container_objects(item, networks)
+    if not item.links and not item.linked_by:
+        return own
+    rules = list(own)
     for link in item.links:
         if link.child in peers:
             rules += nat.link_objects(item, peers[link.child], networks)
@@ -142,7 +148,8 @@ def hosts(item: Container, networks: Mapping[str, Network], host: HostFiles, pee
     """Return the text of a container's hosts."""
     if item.mode == MODE_HOST:
         return etcfiles.hosts_of_host(item, host.hosts)
-    members = [networks[end.network_id] for end in (nat.outlet(item, 4),) if end]
+    outlet = nat.outlet(item, 4) if item.settings.extra_hosts else None
+    members = [networks[outlet.network_id]] if outlet else []
     return etcfiles.hosts(item, members, "".join(link_lines(item, link, peers) for link in item.links))
 
 

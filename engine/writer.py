@@ -578,8 +578,7 @@ class Writer:
             key = (path, alias)
             old, new = before.get(key, ""), (after or {}).get(key, "")
             if old != new:
-                text = texts.read(f"{path}/hosts")
-                files.rewrite(f"{path}/hosts", etcfiles.edited(text, old, new))
+                files.edit(f"{path}/hosts", partial(etcfiles.edited, before=old, after=new))
 
 
 def _rewrite(before: Group, after: Group) -> None:
@@ -588,11 +587,10 @@ def _rewrite(before: Group, after: Group) -> None:
     for item in after:
         if not isinstance(item, File) or item.text == told.get(item.path):
             continue
-        text = texts.read(item.path)
         if item.path.endswith("/hosts"):
-            files.rewrite(item.path, etcfiles.edited(text, told.get(item.path, ""), item.text))
-        elif etcfiles.is_untouched(text):
-            files.rewrite(item.path, item.text)
+            files.edit(item.path, partial(etcfiles.edited, before=told.get(item.path, ""), after=item.text))
+        else:
+            files.edit(item.path, partial(etcfiles.renewed, after=item.text))
 
 
 def report(on_progress: Progress | None, total: int) -> Callable[[int], None] | None:

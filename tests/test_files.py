@@ -165,6 +165,20 @@ def test_rewriting_keeps_the_file(tmp_path, text):
     assert (path.stat().st_ino, path.stat().st_mode) == (before.st_ino, before.st_mode)
 
 
+def test_editing(tmp_path):
+    """A file gets what is made of its text; one that is not there, or holds more than any list of hosts, is left."""
+    path = tmp_path / "hosts"
+    assert not files.edit(str(path), str.upper)
+    path.write_text("host\n")
+    assert files.edit(str(path), str.upper)
+    assert path.read_text() == "HOST\n"
+    for size in (files.EDITED_BYTES_MAX, files.EDITED_BYTES_MAX + 1):
+        path.write_text("a" * size)
+        assert files.edit(str(path), str.upper)
+        assert (path.read_text() == "A" * size) == (size == files.EDITED_BYTES_MAX)
+        assert path.stat().st_size == size
+
+
 def test_reader_never_sees_an_empty_file(tmp_path):
     """While a file is rewritten again and again, a reader never finds it empty."""
     path = tmp_path / "resolv.conf"

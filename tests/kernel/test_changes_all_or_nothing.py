@@ -143,7 +143,7 @@ PLACES = (
     "Kernel.drop_flows",
     "Kernel.making",
     "Store.set_endpoint_phase",
-    "files.rewrite",
+    "files.edit",
 )
 
 
