@@ -12,7 +12,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType, ModuleType
 from typing import Any, NoReturn, TypeVar
@@ -32,12 +32,34 @@ class _Later(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
+class _Named(ModuleType):
+    """Stands for a module of the standard library, with a few names, while click is loaded."""
+
+    def __init__(self, name: str, names: Mapping[str, object]) -> None:
+        super().__init__(name)
+        vars(self).update(names)
+
+
+# What click takes of these for what is never asked of it here: parameters that are UUIDs, and sentences in other
+# languages, of which it has none.
+_NAMED: Mapping[str, Mapping[str, object]] = {
+    "uuid": {"UUID": type("UUID", (), {})},
+    "gettext": {"gettext": str, "ngettext": lambda one, several, number: one if number == 1 else several},
+}
+
 # What loading makes is there to stay; looking through it for garbage every 700 objects takes 3 ms.
 gc.set_threshold(100_000)
 # click and dataclasses load it for what is not done here, a sixth of click's time.
 sys.modules.setdefault("inspect", _Later("inspect"))
+# And these, nearly as much again.
+for _name, _names in _NAMED.items():
+    sys.modules.setdefault(_name, _Named(_name, _names))
 
 import click  # noqa: E402
+
+for _name in _NAMED:
+    if isinstance(sys.modules[_name], _Named):
+        del sys.modules[_name]
 
 import dnet  # noqa: E402
 

@@ -100,6 +100,7 @@ def test_ps_is_light(tmp_path):
     assert {"sqlite3", "dnet.store"} <= loaded
     assert not _packages(loaded) & (HEAVY | {"yaml"})
     assert not loaded & {"dis", "tokenize"}, "inspect has been loaded"
+    assert not loaded & {"uuid", "platform", "gettext"}
 
 
 def test_what_is_put_off_is_there(tmp_path):
@@ -114,6 +115,28 @@ def test_what_is_put_off_is_there(tmp_path):
         assert again.signature is inspect.signature is signature
         assert list(signature(dnet.cli.fail).parameters) == ["sentence", "hint"]
         assert again.getsource(dnet.cli.fail).startswith("def fail(")
+        import gettext, uuid
+        assert uuid.UUID(int=1).int == 1
+        assert gettext.NullTranslations().gettext("dnet") == "dnet"
         """,
     )
-    assert {"dis", "tokenize"} <= loaded
+    assert {"dis", "tokenize", "uuid", "gettext"} <= loaded
+
+
+def test_click_without_them(tmp_path):
+    """Errors of click's are the same sentences as with the modules that it is loaded without."""
+    code = """if True:
+        import {}
+        from dnet import cli
+        for words in (["ps", "--nothing"], ["nothing"], ["network", "create"], ["bulk-create", "--count", "x"], ["run"]):
+            try:
+                cli.cli.main(words, standalone_mode=False)
+            except Exception as error:
+                print(type(error).__name__, error.format_message())
+    """
+    found = [
+        subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True).stdout
+        for module in ("sys", "gettext, uuid")
+    ]
+    assert found[0] == found[1]
+    assert found[0].count("\n") == 5
