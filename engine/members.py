@@ -32,10 +32,10 @@ class Members(Sequence[Container]):
     def __getitem__(self, key: slice) -> list[Container]: ...
     def __getitem__(self, key: int | slice) -> Container | list[Container]:
         asked = range(len(self.heads))[key]
-        last = asked if isinstance(asked, int) else max(asked, default=-1)
-        while len(self._read) <= last:
+        places = [asked] if isinstance(asked, int) else asked
+        while len(self._read) <= max(places, default=-1):
             self._read_lot()
-        return self._read[key]
+        return self._read[asked] if isinstance(asked, int) else [self._read[place] for place in places]
 
     def _read_lot(self) -> None:
         start = len(self._read)
