@@ -12,54 +12,49 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType, ModuleType
 from typing import Any, NoReturn, TypeVar
 
 
 class _Later(ModuleType):
-    """Stands for a module of the standard library until something of it is asked for."""
+    """Stands for a module of the standard library until something of it is asked for that it has not got itself."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, **own: object) -> None:
         super().__init__(name)
         self.__spec__ = type(importlib.__spec__)(name, None)
+        vars(self).update(own)
 
     def __getattr__(self, name: str) -> Any:
         """Load the module, and look there; who has this one already goes on looking through it."""
+        if name == "__path__":  # an import statement asks whether this is a package
+            raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
             sys.modules.pop(self.__name__, None)
         return getattr(importlib.import_module(self.__name__), name)
 
 
-class _Named(ModuleType):
-    """Stands for a module of the standard library, with a few names, while click is loaded."""
-
-    def __init__(self, name: str, names: Mapping[str, object]) -> None:
-        super().__init__(name)
-        vars(self).update(names)
-
-
-# What click takes of these for what is never asked of it here: parameters that are UUIDs, and sentences in other
-# languages, of which it has none.
-_NAMED: Mapping[str, Mapping[str, object]] = {
-    "uuid": {"UUID": type("UUID", (), {})},
-    "gettext": {"gettext": str, "ngettext": lambda one, several, number: one if number == 1 else several},
-}
-
 # What loading makes is there to stay; looking through it for garbage every 700 objects takes 3 ms.
 gc.set_threshold(100_000)
 # click and dataclasses load it for what is not done here, a sixth of click's time.
 sys.modules.setdefault("inspect", _Later("inspect"))
-# And these, nearly as much again.
-for _name, _names in _NAMED.items():
-    sys.modules.setdefault(_name, _Named(_name, _names))
+# Nearly as much again are modules of which click takes names while it is loaded, for what is never asked of it here:
+# parameters that are UUIDs, and sentences in other languages, of which it has none.
+for _later in (
+    _Later("uuid", UUID=type("UUID", (), {})),
+    _Later("gettext", gettext=str, ngettext=lambda one, several, number: one if number == 1 else several),
+):
+    sys.modules.setdefault(_later.__name__, _later)
 
 import click  # noqa: E402
+import click.types  # noqa: E402
 
-for _name in _NAMED:
-    if isinstance(sys.modules[_name], _Named):
+for _name in ("uuid", "gettext"):
+    if isinstance(sys.modules[_name], _Later):
         del sys.modules[_name]
+# For a parameter that is one nevertheless, somebody else's.
+click.types.uuid = _Later("uuid")  # type: ignore[attr-defined]
 
 import dnet  # noqa: E402
 

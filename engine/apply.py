@@ -17,7 +17,7 @@ import errno
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import compress, islice
+from itertools import compress
 from typing import TYPE_CHECKING, TypeVar
 
 from dnet import absences, files, messages, nat
@@ -26,6 +26,7 @@ from dnet.bpf import Bpf
 from dnet.errors import DnetError, KernelRefused, NotFound, OvsError, Unsupported
 from dnet.kernel import Kernel, Progress
 from dnet.kinds import ByKind, by_kind, of_backend, of_kind, runs
+from dnet.members import lots
 from dnet.model import PortVlans
 from dnet.nft import Nft
 from dnet.objects import (
@@ -62,8 +63,6 @@ E = TypeVar("E", bound=BaseException)
 T = TypeVar("T")
 
 _OF_VLANS = (BridgeVlans, BridgeFiltering, VlanFilter, MacEntry, VlanEntry, VlanProgram)
-FIRST_LOT = 32  # groups: few, so that the kernel begins early; each has twice as many as the one before, up to
-LOT = 128  # some 100 ms of the kernel's work
 
 
 class Applier:
@@ -525,15 +524,6 @@ class Applier:
         except KernelRefused as error:
             if error.errno != errno.ENOENT:
                 raise
-
-
-def lots(items: Iterable[T]) -> Iterator[list[T]]:
-    """Yield items in lots, so that Python and the kernel can work side by side."""
-    rest = iter(items)
-    size = FIRST_LOT
-    while lot := list(islice(rest, size)):
-        yield lot
-        size = min(2 * size, LOT)
 
 
 def recorded(items: Iterable[T], *lists: list[T]) -> Iterator[T]:

@@ -7,11 +7,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 from dnet import wiring
-from dnet.apply import lots
 from dnet.errors import Conflict, InvalidRequest, NotFound
 from dnet.foreign import Foreign
 from dnet.leasing import Leasing
-from dnet.members import Members
+from dnet.members import Members, lots
 from dnet.model import DEFAULT_DEVICE, Attachment, Container, Endpoint, Network
 from dnet.objects import Up
 from dnet.reports import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Report
@@ -93,8 +92,9 @@ class Attaching:
         names = {identity: {link.name for link in inside.links} for identity, inside in insides.items()}
         reservation = self._writer.reservation()
         with self._store.write(is_intent=True):
-            reservation.check_joining(members, to.spec, network, names)
             self._wires.begin(members.heads, self._store.new_owner())
+            self._store.check_not_joined(members.heads, network.id)
+            reservation.check_joining(members, to.spec, network, names)
 
         def joining() -> Iterator[Container]:
             """Reserve each lot when its first is asked for."""

@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
 from dnet import allocate, etcfiles, files, reserve, texts, wanted
-from dnet.apply import Group, lots, recorded
+from dnet.apply import Group, recorded
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound
-from dnet.members import Members
+from dnet.members import Members, lots
 from dnet.model import (
     DEFAULT_NETWORK,
     MODE_FOREIGN,
@@ -324,7 +325,7 @@ class Containers:
         owner = self._store.new_owner()
         with self._store.write(is_intent=True):
             members = self._find(references)
-            self._store.check_settled(members.heads)
+            self._store.check_ready(members.heads)
             for item in members.heads:
                 check_own_sandbox(item)
             if len(members) > 1 and (wanted_end.ip or wanted_end.ip6 or wanted_end.mac):
@@ -404,7 +405,7 @@ class Containers:
 
     def refresh_resolvers(self) -> int:
         """Give every container the host's resolver as it is now; see Engine.refresh_resolvers."""
-        return sum(files.rewrite(path, text) for path, text in self.outdated_resolvers())
+        return sum(files.edit(path, partial(etcfiles.renewed, after=text)) for path, text in self.outdated_resolvers())
 
     def outdated_resolvers(self) -> Iterator[tuple[str, str]]:
         """Yield the resolv.conf files that nobody has edited and that are not what they should be, with their text."""

@@ -10,7 +10,7 @@ from dnet import places
 from dnet.errors import Conflict, KernelRefused
 from dnet.objects import Directory, File, Object, Symlink
 
-EDITED_BYTES_MAX = 1 << 20
+EDITED_BYTES_MAX = 1 << 24
 LOOKS_MAX = 100  # at single names: one at a directory with thousands takes as long
 
 
@@ -46,32 +46,42 @@ def delete(items: Sequence[Object]) -> None:
             raise KernelRefused(f"remove {item}", error.errno or 0, str(error.strerror)) from error
 
 
-def rewrite(path: str, text: str) -> bool:
-    """Replace a file's content, as `edit` does."""
-    return edit(path, lambda _: text)
-
-
 def edit(path: str, change: Callable[[str], str]) -> bool:
-    """Make another text of a file's, in place, so that a mount of it shows it at once; return whether it is there.
+    """Make another text of a file's, in place, so that a mount of it shows it at once; return whether it has it.
 
-    The new text goes over the old one before the rest is cut off: at no moment is the file empty. A file that has grown
-    beyond all measure in a container is left alone.
+    The new text goes over the old one before the rest is cut off: at no moment is the file empty. One that is not
+    there, or that a container has filled beyond all measure, is left alone.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor, refusal = _open(path)
     except FileNotFoundError:
         return False
     try:
         size = os.fstat(descriptor).st_size
-        if size <= EDITED_BYTES_MAX:
-            before = os.read(descriptor, size)
-            after = change(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
-            if after != before:
-                os.pwrite(descriptor, after, 0)
-                os.ftruncate(descriptor, len(after))
+        if size > EDITED_BYTES_MAX:
+            return False
+        before = os.read(descriptor, size)
+        after = change(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        if after != before:
+            if refusal:
+                raise refusal
+            os.pwrite(descriptor, after, 0)
+            os.ftruncate(descriptor, len(after))
+    except OSError as error:
+        raise KernelRefused(f"write {path}", error.errno or 0, str(error.strerror)) from error
     finally:
         os.close(descriptor)
     return True
+
+
+def _open(path: str) -> tuple[int, OSError | None]:
+    """Open a file for reading and writing, or, where it cannot be written, for reading; and why."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC), None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC), error
 
 
 def remove_links(paths: Iterable[str]) -> None:

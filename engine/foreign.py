@@ -53,8 +53,9 @@ class Foreign:
     def find_all(self, texts: Sequence[str]) -> Members:
         """Return the containers that texts mean, each once; many at once without a query for each."""
         known = self._store.heads(texts) if len(texts) > 1 else {}
-        own = {name: check_own_sandbox(item) for name, item in known.items() if item.mode != MODE_FOREIGN}
-        return Members(self._store, [own.get(text) or self.find(text) for text in texts])
+        own = {name: item for name, item in known.items() if item.mode != MODE_FOREIGN}
+        found = [check_own_sandbox(own[text]) if text in own else self.find(text) for text in texts]
+        return Members(self._store, found)
 
     def find(self, text: str) -> Container:
         """Return the container that a text means: one of dnet's own, or somebody else's as it is now.

@@ -27,8 +27,8 @@ def of_kind(kind: type[K], kinds: ByKind) -> list[K]:
 
 
 def of_backend(backend: str, kinds: ByKind) -> list[Object]:
-    """Return the objects of a backend, each once."""
-    return list(dict.fromkeys(item for kind, items in kinds.items() if kind.backend == backend for item in items))
+    """Return the objects of a backend."""
+    return [item for kind, items in kinds.items() if kind.backend == backend for item in items]
 
 
 def runs(items: Iterable[Object]) -> list[tuple[str, list[Object]]]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from dnet import files, nat, wanted
+from dnet import etcfiles, files, nat, wanted
 from dnet.containers import Containers
 from dnet.errors import DnetError
 from dnet.model import MODE_FOREIGN, Container, Network
@@ -69,7 +70,7 @@ class Reconciliation:
         if is_dry_run or not findings:
             return findings
         for path, text in outdated:
-            files.rewrite(path, text)
+            files.edit(path, partial(etcfiles.renewed, after=text))
         if spent:
             gone = Containers(self._writer).delete_many([item.id for item in spent], is_missing_ok=True, is_forced=True)
             lost, whole = (

@@ -98,7 +98,7 @@ CREATE TABLE endpoint_4 (
     UNIQUE (network_id, address), UNIQUE (container_id, interface)
 );
 INSERT INTO endpoint_4 SELECT NULL, id, container_id, network_id, interface, address, address6, mac, host_index,
-    aliases, gateway_priority, phase, vlans FROM endpoint;
+    aliases, gateway_priority, phase, vlans FROM endpoint ORDER BY host_index;
 DROP TABLE endpoint;
 ALTER TABLE endpoint_4 RENAME TO endpoint;
 CREATE UNIQUE INDEX endpoint_address6 ON endpoint(network_id, address6) WHERE address6 IS NOT NULL;

@@ -347,6 +347,9 @@ class Store(Database):
             for chunk, marks in _chunks(identities)
             for item in self._containers(f"WHERE c.id IN ({marks})", chunk, is_whole=is_whole)
         }
+        lost = next((identity for identity in identities if identity not in found), "")
+        if lost:
+            raise _changed(lost[:12])
         return [found[identity] for identity in identities]
 
     def heads(self, names: Iterable[str]) -> dict[str, rows.Head]:
@@ -634,6 +637,22 @@ class Store(Database):
                 sentence = f"container {item.name} is being changed by another dnet process"
                 raise Conflict(sentence, object=item.name, hint="try again when that has ended")
 
+    def check_ready(self, containers: Sequence[Container | rows.Head]) -> None:
+        """Raise as `check_settled` does, or when one is gone, or half changed by a process that was killed.
+
+        The latter's record is for the next command to read; this process may have marked one already. Inside a
+        transaction.
+        """
+        self.check_settled(containers)
+        free: set[str] = set()
+        for chunk, marks in _chunks([item.id for item in containers]):
+            for row in self._query(f"SELECT id, phase, owner FROM container WHERE id IN ({marks})", chunk):
+                is_ours = row["phase"] == "changing" and row["owner"].partition(".")[0] == self._owner_name
+                free.update([row["id"]] if is_ours or row["phase"] == "ready" else ())
+        for item in containers:
+            if item.id not in free:
+                raise _changed(item.name)
+
     def check_current(self, containers: Sequence[Container]) -> None:
         """Raise as `check_settled` does, or when one has other interfaces than when it was read; in a transaction."""
         self.check_settled(containers)
@@ -644,9 +663,14 @@ class Store(Database):
             sql = f"SELECT id, container_id FROM endpoint WHERE container_id IN ({marks})"
             known ^= set(map(tuple, self._query(f"{sql} UNION ALL {sql.replace('endpoint', 'attachment')}", chunk * 2)))
         if known:
-            name = names[min(known)[1]]
-            sentence = f"container {name} has just been changed by another dnet process"
-            raise Conflict(sentence, object=name, hint="try again")
+            raise _changed(names[min(known)[1]])
+
+    def check_not_joined(self, containers: Sequence[Container | rows.Head], network_id: str) -> None:
+        """Raise when one that was on no such network before is on it by now; inside a transaction."""
+        joined = set(self.member_names(network_id))
+        for item in containers if joined else ():
+            if item.name in joined:
+                raise _changed(item.name)
 
     def set_changing(self, identities: Sequence[str], owner: str) -> None:
         """Mark containers whose published ports or endpoints are being changed; inside a transaction."""
@@ -695,6 +719,10 @@ class Store(Database):
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE owner = ? AND phase IN ('creating', 'deleting')", (owner,)
                 )
+
+
+def _changed(name: str) -> Conflict:
+    return Conflict(f"container {name} has just been changed by another dnet process", object=name, hint="try again")
 
 
 def _chunks(values: Iterable[str]) -> Iterator[tuple[list[str], str]]:

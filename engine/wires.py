@@ -47,10 +47,10 @@ class Wires:
 
         Raises where another process changes one of them, or has since it was read.
         """
-        self._store.check_settled([item for item in members if isinstance(item, Head)])
         read = [item for item in members if isinstance(item, Container)]
-        self._store.check_current(read)
         foreign = [item for item in read if item.target]
+        self._store.check_ready([item for item in members if item not in foreign])
+        self._store.check_current(read)
         known = {item.id for item in self._store.foreign_containers()} if foreign else set()
         self._store.insert_containers([item for item in foreign if item.id not in known], owner)
         self._store.set_changing([item.id for item in members], owner)

@@ -14,10 +14,11 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from dnet import allocate, bridges, etcfiles, files, reserve, texts, wanted
-from dnet.apply import Applier, Group, lots, recorded
+from dnet.apply import Applier, Group, recorded
 from dnet.bpf import Bpf
 from dnet.errors import DnetError, InvalidRequest
 from dnet.kernel import Kernel
+from dnet.members import lots
 from dnet.model import Container, Network
 from dnet.nat import TABLE
 from dnet.nft import Nft

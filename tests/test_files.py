@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import threading
@@ -11,6 +12,8 @@ import pytest
 from dnet import files, texts
 from dnet.errors import Conflict, KernelRefused
 from dnet.objects import Directory, File, NftTable, Symlink
+
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
 
 
 @pytest.fixture
@@ -23,6 +26,11 @@ def items(tmp_path) -> list[Directory | File | Symlink]:
         File(f"{box}/hostname", "wéb\n"),
         Symlink(str(tmp_path / "web"), str(box)),
     ]
+
+
+def edit(path: str, text: str) -> bool:
+    """Replace a file's text."""
+    return files.edit(path, lambda _: text)
 
 
 def names(path) -> list[str]:
@@ -149,7 +157,7 @@ def test_bytes_are_kept(tmp_path):
     theirs.write_bytes(b"192.0.2.1 caf\xe9\n")
     files.create([File(str(ours), texts.read(str(theirs)))])
     assert ours.read_bytes() == theirs.read_bytes()
-    assert files.rewrite(str(ours), texts.read(str(ours)) + "more\n")
+    assert edit(str(ours), texts.read(str(ours)) + "more\n")
     assert ours.read_bytes() == b"192.0.2.1 caf\xe9\nmore\n"
 
 
@@ -160,13 +168,13 @@ def test_rewriting_keeps_the_file(tmp_path, text):
     path.write_text("as it was before\n")
     with path.open() as reader:
         before = path.stat()
-        files.rewrite(str(path), text)
+        edit(str(path), text)
         assert path.read_text() == text == reader.read()
     assert (path.stat().st_ino, path.stat().st_mode) == (before.st_ino, before.st_mode)
 
 
 def test_editing(tmp_path):
-    """A file gets what is made of its text; one that is not there, or holds more than any list of hosts, is left."""
+    """A file gets what is made of its text; one that is not there, or has grown beyond all measure, is left."""
     path = tmp_path / "hosts"
     assert not files.edit(str(path), str.upper)
     path.write_text("host\n")
@@ -174,9 +182,33 @@ def test_editing(tmp_path):
     assert path.read_text() == "HOST\n"
     for size in (files.EDITED_BYTES_MAX, files.EDITED_BYTES_MAX + 1):
         path.write_text("a" * size)
-        assert files.edit(str(path), str.upper)
+        assert files.edit(str(path), str.upper) == (size == files.EDITED_BYTES_MAX)
         assert (path.read_text() == "A" * size) == (size == files.EDITED_BYTES_MAX)
         assert path.stat().st_size == size
+
+
+def test_editing_what_cannot_be_written(tmp_path):
+    """A file that cannot be written is no failure where it stays as it is; else the error names it."""
+    place = tmp_path / "read-only"
+    place.mkdir()
+    path = place / "hosts"
+    path.write_text("HOST\n")
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def mount(flags: int) -> None:
+        target = str(place).encode()
+        if libc.mount(target, target, None, ctypes.c_ulong(flags), None):
+            raise OSError(ctypes.get_errno(), "mount")
+
+    mount(MS_BIND)
+    try:
+        mount(MS_BIND | MS_REMOUNT | MS_RDONLY)
+        assert files.edit(str(path), str.upper)
+        with pytest.raises(KernelRefused, match=f"write {path}: Read-only file system"):
+            files.edit(str(path), str.lower)
+    finally:
+        assert libc.umount2(str(place).encode(), 2) == 0
+    assert path.read_text() == "HOST\n"
 
 
 def test_reader_never_sees_an_empty_file(tmp_path):
@@ -188,7 +220,7 @@ def test_reader_never_sees_an_empty_file(tmp_path):
 
     def rewrite() -> None:
         for number in range(3000):
-            files.rewrite(str(path), texts[number % 2])
+            edit(str(path), texts[number % 2])
         is_over.set()
 
     writer = threading.Thread(target=rewrite)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from dnet.members import READ_FIRST, READ_MAX, Members
+from dnet.members import FIRST_LOT, LOT, Members
 from dnet.rows import Head
 from dnet.store import Store
 from tests import samples
 
-COUNT = READ_FIRST + 2 * READ_FIRST + READ_MAX + 10
+COUNT = FIRST_LOT + 2 * FIRST_LOT + LOT + 10
 NAMES = [f"c-{number}" for number in range(COUNT)]
 
 
@@ -62,13 +62,13 @@ def test_read_lot_by_lot(store, members):
     assert len(members) == COUNT
     assert store.lots == []
     assert members[0].name == NAMES[-1]
-    assert store.lots == [READ_FIRST]
-    assert members[READ_FIRST - 1].name == NAMES[-READ_FIRST]
-    assert store.lots == [READ_FIRST]
-    assert members[READ_FIRST].name == NAMES[-READ_FIRST - 1]
-    assert store.lots == [READ_FIRST, 2 * READ_FIRST]
+    assert store.lots == [FIRST_LOT]
+    assert members[FIRST_LOT - 1].name == NAMES[-FIRST_LOT]
+    assert store.lots == [FIRST_LOT]
+    assert members[FIRST_LOT].name == NAMES[-FIRST_LOT - 1]
+    assert store.lots == [FIRST_LOT, 2 * FIRST_LOT]
     assert list(members) == store.containers()[::-1]
-    assert store.lots == [READ_FIRST, 2 * READ_FIRST, READ_MAX, 10]
+    assert store.lots == [FIRST_LOT, 2 * FIRST_LOT, LOT, 10]
     list(members)
     assert len(store.lots) == 4
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
 
 import pytest
 
 from dnet import wanted
-from dnet.model import KernelRoute, Link
+from dnet.model import Attachment, KernelRoute, Link
 from dnet.objects import Directory, File, Flows, HostSandbox, NatElement, NftTable, Sandbox, Symlink, Veth
 from dnet.ports import PortMapping
 from tests import samples
@@ -171,6 +171,29 @@ def test_rules_of_links_are_in_the_table():
 GREEN = samples.network("green", "10.3.0.0/16", icc=False)
 FIRST, SECOND = WEB.endpoints
 THIRD = samples.endpoint(GREEN, "10.3.0.2", interface="eth2", index=78)
+SIX = samples.network("six", "10.4.0.0/16", subnet6=IPv6Network("fd00:4::/64"), gateway6=IPv6Address("fd00:4::1"))
+SIXTH = samples.endpoint(SIX, "10.4.0.2", interface="eth3", index=79, address6=IPv6Interface("fd00:4::2/64"))
+LEASED = Attachment(
+    id="wire",
+    kind="macvlan",
+    device="eth9",
+    device_index=9,
+    interface="lan0",
+    host_index=80,
+    host_interface="",
+    addresses=(),
+    gateways=(),
+    mtu=0,
+    mac="02:42:00:00:00:09",
+    lease={
+        "address": "10.9.0.7/24",
+        "dns": ["10.9.0.1"],
+        "search": [],
+        "domain": "",
+        "classless_routes": [],
+        "routers": [],
+    },
+)
 ROUTE = KernelRoute(version=4, device="eth9", index=9, text="default", message="00")
 STATES = {
     "one more": replace(WEB, endpoints=(FIRST, SECOND, THIRD)),
@@ -182,18 +205,24 @@ STATES = {
     "another name": replace(WEB, name="front"),
     "another MTU": replace(WEB, mtu=1400),
     "displaced": replace(WEB, displaced=(ROUTE,)),
+    "another search domain": replace(WEB, settings=replace(WEB.settings, dns_search=("b.example",))),
+    "one more of both families": replace(WEB, endpoints=(FIRST, SECOND, SIXTH)),
+    "a lease": replace(WEB, attachments=(LEASED,)),
     "the same": WEB,
 }
+SAME_FILES = {"one more", "one more in front", "the first one less", "another order", "another gateway", "the same"}
 
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("is_back", [False, True])
 def test_unchanged_endpoints(state, is_back):
     """Whether the endpoints that are the same in both states are left out, nothing else is in the one or the other."""
-    networks = NETWORKS | {GREEN.id: GREEN}
+    networks = NETWORKS | {GREEN.id: GREEN, SIX.id: SIX}
     pair = (STATES[state], WEB) if is_back else (WEB, STATES[state])
     same = wanted.unchanged(*pair)
     whole = [set(wanted.container(item, networks, RESOLVER)) for item in pair]
     parts = [set(wanted.container(item, networks, RESOLVER, without=same)) for item in pair]
     assert [one - other for one, other in (whole, whole[::-1])] == [one - other for one, other in (parts, parts[::-1])]
-    assert bool(same.endpoints) == (state in {"one more", "one more in front", "another gateway", "the same"})
+    assert same.has_files == (state in SAME_FILES | {"none"})
+    kept = {"one more", "one more in front", "another gateway", "another search domain", "a lease", "the same"}
+    assert bool(same.endpoints) == (state in kept | {"one more of both families"})

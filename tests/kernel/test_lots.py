@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import dnet
-from dnet.apply import FIRST_LOT
 from dnet.engine import Engine
 from dnet.kernel import Making
+from dnet.members import FIRST_LOT
 from dnet.nft import Nft
 from dnet.store import Store
 from dnet.testing import FakeHost, FaultyKernel, Raised
@@ -68,7 +68,7 @@ def assert_made(host: FakeHost, case: str) -> None:
     device = host.rows(f"SELECT device FROM network WHERE name = '{'blue' if case == 'bulk' else 'red'}'")[0][0]
     ports = [item for item in host.json("bridge -j link") if item.get("master") == device]
     assert len(ports) == COUNT + 1
-    for number in (1, FIRST_LOT, FIRST_LOT + 1, COUNT):
+    for number in (1, FIRST_LOT, FIRST_LOT + 1, 3 * FIRST_LOT, 3 * FIRST_LOT + 1, COUNT):
         assert host.sandbox("first").can_ping(f"10.{1 if case == 'bulk' else 3}.0.{number + 2}"), number
 
 
