@@ -158,14 +158,14 @@ class Database:
     @contextmanager
     def network_lock(self) -> Iterator[None]:
         """Hold the lock under which networks are made, mended and removed, kernel work included."""
-        with open(os.path.join(self._directory, "network.lock"), "w", encoding="ascii") as file:
+        with open(os.path.join(self._directory, "network.lock"), "w", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     @contextmanager
     def mending_lock(self) -> Iterator[None]:
         """Hold the lock under which what is attached is made again, so that one process at a time does."""
-        with open(os.path.join(self._directory, "mending.lock"), "w", encoding="ascii") as file:
+        with open(os.path.join(self._directory, "mending.lock"), "w", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -187,7 +187,7 @@ class Database:
             path = self._owner_path(f"{_UNNAMED}{name}")
             file = None
             try:
-                file = open(path, "w", encoding="ascii")  # noqa: SIM115  held until `close`
+                file = open(path, "w", encoding="utf-8")  # noqa: SIM115  held until `close`
                 fcntl.flock(file, fcntl.LOCK_EX)
                 os.rename(path, self._owner_path(name))
                 self._owner_file, self._owner_name, self._owner_process = file, name, os.getpid()
@@ -210,7 +210,7 @@ class Database:
         if owner.startswith(_UNNAMED):
             return True
         try:
-            with open(self._owner_path(owner), "r+", encoding="ascii") as file:
+            with open(self._owner_path(owner), "r+", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 with suppress(FileNotFoundError):
                     os.unlink(self._owner_path(owner))

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from dnet import places
 from dnet.errors import Conflict, KernelRefused
 from dnet.objects import Directory, File, Object, Symlink
 
@@ -41,6 +40,8 @@ def delete(items: Sequence[Object]) -> None:
                     if os.path.islink(item.path) and os.readlink(item.path) == item.target:
                         os.unlink(item.path)
                 case Directory():
+                    from dnet import places
+
                     places.remove(item.path)
         except OSError as error:
             raise KernelRefused(f"remove {item}", error.errno or 0, str(error.strerror)) from error

@@ -66,7 +66,6 @@ from dnet.objects import (
     Veth,
     VlanProgram,
 )
-from dnet.processes import TIMEOUT_MAX_S
 from dnet.reports import (
     IFA_ADDRESS,
     IFA_LOCAL,
@@ -337,6 +336,8 @@ class Kernel:
         resolvers replace files by renaming; of a directory that is missing, the one it will appear in. It is also a
         change when one of the descriptors `others` can be read from, or `pause_s` is over; both are asked each time.
         """
+        from dnet.processes import TIMEOUT_MAX_S
+
         fd = lib.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if fd < 0:
             raise refusal("watch files", ffi.errno, "")

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from itertools import chain, count
 
-from dnet import files, hostports, ipam, names, nat
+from dnet import files, hostports, ipam, nat
 from dnet.drivers import bridge
 from dnet.errors import Conflict, Exhausted, InvalidRequest
 from dnet.kernel import Kernel
@@ -236,6 +236,8 @@ class Reservation:
                 self._check_stale(name, os.path.join(directory, name), target)
 
     def _random_name(self, taken: set[str]) -> str:
+        from dnet import names
+
         for attempt in range(NAME_ATTEMPTS_MAX):
             name = names.readable(int.from_bytes(os.urandom(4)) % (names.COUNT * (1 + attempt)))
             is_free = name not in taken and not self._store.held_names([name])
