@@ -70,12 +70,13 @@ class Attaching:
             network = self._store.network(network.name)
         joined = set(self._store.member_names(network.id))
         known = Members(self._store, [item for item in members.heads if item.name in joined])
-        present = {item.id: end for item in known for end in item.endpoints if end.network_id == network.id}
-        there = {item.id: Attached(item, present[item.id], is_new=False) for item in known if item.id in present}
+        there: dict[str, Attached] = {}
         for item in known:
-            if item.id in present:
-                _check_same(item, present[item.id], wanted)
-        new = Members(self._store, [item for item in members.heads if item.id not in present])
+            for end in item.endpoints:
+                if end.network_id == network.id:
+                    _check_same(item, end, wanted)
+                    there[item.id] = Attached(item, end, is_new=False)
+        new = Members(self._store, [item for item in members.heads if item.id not in there])
         made = self._join_new(new, to, network, on_progress) if new else {}
         return [made.get(item.id) or there[item.id] for item in members.heads]
 
