@@ -261,7 +261,7 @@ class Applier:
                 if is_undoing:
                     gone = [[*old, *new] for old, new in zip(gone, made, strict=True)]
                 moved |= self._prepare_change(gone, made, after, problems, is_undoing=is_undoing)
-                entering.append(of_backend("ovs", by_kind(made)))
+                entering.append([item for new in made for item in new if item.backend == "ovs"])
                 told = [_announced(new) for new in made]
                 late += [(*joined(group), *some) for group, some in zip(after, told, strict=True) if some]
                 parts = [
