@@ -73,8 +73,8 @@ $(STAMPS)/test-core-asan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/v
 $(STAMPS)/test-core-tsan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/venv
 	gcc $(SANITIZE) -fsanitize=thread -Icsrc $(TEST_C) -o $@
 
-# Two minutes. The others of tests/kernel/test_vlan*.py run there as well, in some ten minutes more.
-VM_TESTS ?= tests/kernel/test_vlan_bridge.py
+# Two minutes. The others of tests/kernel/vlan/ run there as well, in some ten minutes more.
+VM_TESTS ?= tests/kernel/vlan/test_filtering_bridge.py
 
 .PHONY: test-vm
 test-vm: build $(STAMPS)/extra-test $(STAMPS)/extra-vm ## What this kernel's bridges lack: tests on Debian's, in a virtual machine

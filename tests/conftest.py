@@ -1,4 +1,4 @@
-"""The fixtures of the public plugin: fake hosts, their neighbours, faults."""
+"""The fixtures of tests/support/plugin.py: fake hosts, their neighbours, faults."""
 
 import signal
 
@@ -14,7 +14,10 @@ for number in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-pytest_plugins = ("dnet.testing",)
+# Their assertions, too, say what they compared.
+pytest.register_assert_rewrite("tests.support")
+
+pytest_plugins = ("tests.support.plugin",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

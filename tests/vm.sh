@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs tests as root in a virtual machine that sees this machine's files, on Debian's kernel: it has what a
 # development machine's may lack, bridges that filter VLANs among it. Called by `make test-vm` and
-# tests/kernel/test_on_another_kernel.py.
+# tests/kernel/system/test_on_another_kernel.py.
 #
 #     tests/vm.sh DIRECTORY PYTHON TESTS...        the kernel is kept in DIRECTORY; exits as pytest does
 #

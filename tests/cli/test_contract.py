@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dnet.testing import FakeHost, program, require_root
+from tests.support.plugin import FakeHost, program, require_root
 
 pytestmark = pytest.mark.kernel
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dnet.testing import FakeHost, Neighbour
-from tests.kernel.world import neighbour
-
-# Its tests are run by the modules of the realisations.
-pytest.register_assert_rewrite("tests.kernel.vlan_semantics")
+from tests.support.plugin import FakeHost, Neighbour
+from tests.support.publishing import neighbour
 
 
 @pytest.fixture

@@ -1,0 +1,753 @@
+"""An interface of the host's becomes a port of a network's bridge, and is given back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dnet
+from dnet import networks  # noqa: F401  loaded here, once for all children
+from tests.support.plugin import FakeHost, Namespace, Raised, wait_until
+from tests.support.publishing import (
+    PATIENCE_S,
+    REFUSAL_S,
+    bridge_of,
+    elements,
+    filter_bridged,
+    network,
+    reach,
+    refused,
+    run,
+    set_number,
+)
+from tests.support.uplink_lan import (
+    Switch,
+    addresses,
+    adopt_and_die,
+    adopt_with_fault,
+    differences,
+    enrich,
+    everything,
+    is_adopted,
+    link,
+    streaming,
+)
+
+HOST, MACHINE, FAR = "192.0.2.10", "192.0.2.2", "198.51.100.1"
+HOST6, MACHINE6, FAR6 = "2001:db8::10", "2001:db8::2", "2001:db8:1::1"
+
+
+@pytest.fixture
+def switch(host: FakeHost) -> Switch:
+    """Return the switch that the host's eth1 is plugged into."""
+    found = Switch(host)
+    found.plug(host, "eth1", f"{HOST}/24", f"{HOST6}/64")
+    return found
+
+
+@pytest.fixture
+def machine(switch: Switch) -> Namespace:
+    """Return another machine on the LAN, which is the way to 198.51.100.1 and 2001:db8:1::1."""
+    return switch.machine("machine", f"{MACHINE}/24", f"{MACHINE6}/64", f"{FAR}/32", f"{FAR6}/128")
+
+
+@pytest.fixture
+def routed(host: FakeHost, machine: Namespace) -> Namespace:
+    """Return the machine on the LAN, through which the host's default routes go."""
+    host.run(
+        "sh", "-c", f"ip route add default via {MACHINE} metric 100; ip -6 route add default via {MACHINE6} metric 90"
+    )
+    return machine
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[FakeHost]:
+    """Yield a second host."""
+    (tmp_path / "other").mkdir()
+    with FakeHost(tmp_path / "other") as fake:
+        yield fake
+
+
+def lan(host: FakeHost, *options: str) -> str:
+    """Create network lan and return its bridge."""
+    return bridge_of(network(host, "lan", *(options or ("--subnet", "10.1.0.0/16"))))
+
+
+def container(host: FakeHost, name: str, *options: str) -> Namespace:
+    """Create a container on network lan."""
+    run(host, "create", "--network", "lan", *options, name)
+    return host.sandbox(name)
+
+
+# What it is for
+
+
+def test_two_hosts_share_a_subnet_with_the_lan(host: FakeHost, other: FakeHost, switch: Switch) -> None:
+    """Containers on two hosts and a machine on the LAN, all in one subnet, reach each other, and nobody translates."""
+    switch.plug(other, "eth1", "192.0.2.20/24")
+    machine = switch.machine("machine", "10.1.0.3/16", "fd00:1::3/64")
+    places = {host: ("10.1.1.0/24", "10.1.0.1", "fd00:1::1"), other: ("10.1.2.0/24", "10.1.0.2", "fd00:1::2")}
+    boxes = []
+    for place, (ip_range, gateway, gateway6) in places.items():
+        subnets = ("--subnet", "10.1.0.0/16", "--subnet", "fd00:1::/64", "--gateway", gateway, "--gateway", gateway6)
+        network(place, "lan", *subnets, "--ip-range", ip_range)
+        run(place, "network", "adopt", "lan", "eth1")
+        ip6 = f"fd00:1::{ip_range[5]}00"
+        boxes.append((container(place, "box", "--ip6", ip6), ip_range.replace("0/24", "0"), ip6))
+    boxes.append((machine, "10.1.0.3", "fd00:1::3"))
+    for server, four, six in boxes:
+        with server.serve(80, address="::"):
+            for client, own, own6 in boxes:
+                if client is not server:
+                    assert reach(client, four, 80).removeprefix("::ffff:") == own
+                    assert reach(client, six, 80) == own6
+
+
+def test_containers_in_the_lans_own_subnet(host: FakeHost, routed: Namespace) -> None:
+    """A network whose gateway is the host's own address gives containers addresses of the LAN, once it is adopted."""
+    gateways = ("--gateway", HOST, "--gateway", HOST6)
+    made = run(host, "network", "create", "--subnet", "192.0.2.0/24", "--subnet", "2001:db8::/64", *gateways, "lan")
+    assert "dnet network adopt lan" in made.stderr
+    web = container(host, "web", "--ip", "192.0.2.130", "--ip6", "2001:db8::130")
+    assert not web.can_ping(MACHINE)
+    run(host, "network", "adopt", "--yes", "lan", "eth1")
+    with routed.serve(80, address="::"):
+        assert reach(web, MACHINE, 80) == "::ffff:192.0.2.130"
+        assert reach(web, FAR, 80) == "::ffff:192.0.2.130"
+        assert reach(web, MACHINE6, 80) == "2001:db8::130"
+        assert reach(host, MACHINE, 80) == f"::ffff:{HOST}"
+    with web.serve(80, address="::"):
+        assert reach(routed, "192.0.2.130", 80) == f"::ffff:{MACHINE}"
+        assert reach(routed, "2001:db8::130", 80) == MACHINE6
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    assert set(addresses(host, "eth1")) == {f"{HOST}/24", f"{HOST6}/64"}
+    assert host.can_ping(MACHINE)
+
+
+@pytest.mark.parametrize(("here", "there"), [(HOST, FAR), (HOST6, FAR6)], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("is_server", [False, True], ids=["from", "to"])
+def test_connections_go_on(
+    host: FakeHost, routed: Namespace, tmp_path: Path, here: str, there: str, *, is_server: bool
+) -> None:
+    """A connection through the interface, begun by the host or to it, goes on through adopting and giving back."""
+    lan(host)
+    if ":" in here:  # the way back to the other end's own address is known there
+        routed.run("ip", "-6", "route", "add", f"{here}/128", "dev", "eth0", "src", there)
+    else:
+        routed.run("ip", "route", "add", f"{here}/32", "dev", "eth0", "src", there)
+    ends = (host, here, routed) if is_server else (routed, there, host)
+    with streaming(*ends, tmp_path / "count") as stream:
+        run(host, "network", "adopt", "--yes", "lan", "eth1")
+        assert is_adopted(host)
+        stream.flows()
+        run(host, "network", "adopt", "--undo", "lan", "eth1")
+        assert not is_adopted(host)
+        stream.flows()
+
+
+def test_containers_learn_the_bridges_new_address(host: FakeHost, machine: Namespace) -> None:
+    """Neighbours that know the bridge by its old MAC address are told the new one; on the LAN nothing changes."""
+    bridge = lan(host, "--subnet", "10.1.0.0/16", "--subnet", "fd00:1::/64")
+    web = container(host, "web")
+    assert web.can_ping("10.1.0.1")
+    assert web.can_ping("fd00:1::1")
+    assert machine.can_ping(HOST)
+    mac = link(host, "eth1")["address"]
+
+    def known(space: Namespace) -> dict[str, str]:
+        return {item["dst"]: item.get("lladdr", "") for item in space.json("ip -j neigh")}
+
+    assert known(machine)[HOST] == mac
+    run(host, "network", "adopt", "lan", "eth1")
+    assert link(host, bridge)["address"] == mac
+    wait_until(lambda: known(web)["10.1.0.1"] == known(web)["fd00:1::1"] == mac, "the container knows")
+    assert known(machine)[HOST] == mac
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    wait_until(lambda: known(web)["10.1.0.1"] == known(web)["fd00:1::1"] == "02:42:0a:01:00:01", "it knows again")
+
+
+def test_other_networks_go_out_through_the_bridge(host: FakeHost, routed: Namespace) -> None:
+    """Containers of other networks go out through the adopted interface as before, under the host's address."""
+    lan(host)
+    run(host, "create", "plain")
+    plain = host.sandbox("plain")
+    with routed.serve(80):
+        assert reach(plain, FAR, 80) == HOST
+        run(host, "network", "adopt", "--yes", "lan", "eth1")
+        assert reach(plain, FAR, 80) == HOST
+    run(host, "create", "-p", "8080:80", "web")
+    with host.sandbox("web").serve(80):
+        assert reach(routed, HOST, 8080) == MACHINE
+
+
+# What moves
+
+
+@pytest.fixture
+def rich(host: FakeHost, switch: Switch) -> str:  # noqa: ARG001
+    """Give the host an interface with all that one can have, and a network; return its bridge."""
+    bridge = lan(host)
+    container(host, "web")
+    enrich(host)
+    return bridge
+
+
+def test_all_moves_and_comes_back(host: FakeHost, rich: str) -> None:
+    """Every address and every route of the interface is on the bridge with all its attributes, and then back."""
+    before = everything(host)
+    said = run(host, "network", "adopt", "--yes", "lan", "eth1").stderr
+    assert "eth1 passes frames of 1400 bytes only" in said
+    assert "--mtu 1400" in said
+
+    def moved(item: dict[str, Any]) -> dict[str, Any]:
+        return json.loads(json.dumps(item).replace('"eth1"', f'"{rich}"').replace('"eth1:0"', f'"{rich}"'))
+
+    after = everything(host)
+    owns = {"ff00::/8", "10.1.0.0/16", "10.1.0.1", "10.1.255.255"}  # the devices' own
+    for key in ("routes", "routes6"):
+        wanted = [moved(item) for item in before[key]]
+        assert [item for item in after[key] if item["dst"] not in owns] == [
+            item for item in wanted if item["dst"] not in owns
+        ]
+    [old] = [item["addr_info"] for item in before["addresses"] if item["ifname"] == "eth1"]
+    [new] = [item["addr_info"] for item in after["addresses"] if item["ifname"] == rich]
+    assert [item for item in new if item["local"] != "10.1.0.1"] == [moved(item) for item in old]
+    assert is_adopted(host)
+    assert link(host, rich)["mtu"] == 1400
+    assert link(host, rich)["address"] == link(host, "eth1")["address"]
+    assert host.run(f"cat /proc/sys/net/ipv4/conf/{rich}/rp_filter").stdout == "2\n"
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    assert differences(before, everything(host)) == ""
+
+
+def test_dry_run_touches_nothing(host: FakeHost, rich: str) -> None:
+    """--dry-run says what would be done, one object a line, and neither the kernel nor the database changes."""
+    before = everything(host)
+    lines = run(host, "network", "adopt", "--dry-run", "lan", "eth1").stdout.splitlines()
+    assert lines.index("no address 192.0.2.10/24 on eth1") < lines.index(f"port eth1 of {rich}")
+    assert lines.index(f"port eth1 of {rich}") < lines.index(f"address 192.0.2.10/24 on {rich}")
+    assert lines.index(f"route 198.18.0.1/32 dev {rich}") < lines.index(
+        f"route default via 198.18.0.1 dev {rich} metric 100"
+    )
+    assert differences(before, everything(host)) == ""
+    run(host, "network", "adopt", "--yes", "lan", "eth1")
+    before = everything(host)
+    lines = run(host, "network", "adopt", "--undo", "--dry-run", "lan", "eth1").stdout.splitlines()
+    assert lines.index(f"no port eth1 of {rich}") < lines.index("address 192.0.2.10/24 on eth1")
+    assert differences(before, everything(host)) == ""
+
+
+def test_refused_object(host: FakeHost, rich: str) -> None:  # noqa: ARG001
+    """Whichever object is refused, all is as it was: addresses and routes in order, settings, the table, the rows."""
+    before = everything(host)
+    count = len(run(host, "network", "adopt", "--dry-run", "lan", "eth1").stdout.splitlines())
+    number = 0
+    while "refused" in (outcome := host.call(adopt_with_fault, host.directories, number)):
+        assert outcome["notes"] == [], outcome
+        assert differences(before, everything(host)) == "", outcome["refused"]
+        number += 1
+    assert number == count > 60
+
+
+def test_what_was_added_since_stays(host: FakeHost, machine: Namespace) -> None:
+    """What somebody has put on the bridge meanwhile stays there when the interface is given back."""
+    bridge = lan(host)
+    run(host, "network", "adopt", "lan", "eth1")
+    host.run("sh", "-c", f"ip address add 10.50.0.1/24 dev {bridge}; ip route add 10.51.0.0/16 via 10.50.0.2")
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    assert set(addresses(host, "eth1")) == {f"{HOST}/24", f"{HOST6}/64"}
+    assert addresses(host, bridge) == ["10.1.0.1/16", "10.50.0.1/24"]
+    assert host.json("ip -j route show 10.51.0.0/16")[0]["dev"] == bridge
+    assert machine.can_ping(HOST)
+
+
+def test_lifetimes_go_on(host: FakeHost, machine: Namespace) -> None:  # noqa: ARG001
+    """What has a lifetime keeps the rest of it there and back, and does not come back when it has ended."""
+    bridge = lan(host)
+    script = (
+        "ip address add 192.0.2.40/24 dev eth1 valid_lft 3000 preferred_lft 2000;"
+        "ip address add 2001:db8::40/64 dev eth1 nodad valid_lft 3000 preferred_lft 2000;"
+        "ip address add 192.0.2.41/24 dev eth1 valid_lft 1 preferred_lft 1;"
+        f"ip -6 route add 2001:db8:7::/48 via {MACHINE6} dev eth1 expires 600"
+    )
+    host.run("sh", "-c", script)
+    said = run(host, "network", "adopt", "lan", "eth1").stderr
+    assert "address 192.0.2.40/24 ends in" in said
+
+    def lives(device: str) -> dict[str, int]:
+        shown = host.json("ip", "-j", "address", "show", "dev", device, "dynamic")
+        infos = [item for found in shown for item in found.get("addr_info", ()) if item]
+        return {item["local"]: item["valid_life_time"] for item in infos}
+
+    wait_until(lambda: "192.0.2.41" not in lives(bridge), "the short-lived address ends")
+    assert {name for name, left in lives(bridge).items() if 2000 < left < 3000} == {"192.0.2.40", "2001:db8::40"}
+    assert 500 < host.json("ip -6 -j route show 2001:db8:7::/48")[0]["expires"] < 600
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    assert {name for name, left in lives("eth1").items() if 2000 < left < 3000} == {"192.0.2.40", "2001:db8::40"}
+    [route] = host.json("ip -6 -j route show 2001:db8:7::/48")
+    assert route["dev"] == "eth1"
+    assert 500 < route["expires"] < 600
+
+
+def test_interface_that_is_down(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
+    """An interface that is down comes up with the bridge, and is down again afterwards."""
+    bridge = lan(host)
+    container(host, "web")
+    host.run("ip link set eth1 down")
+    before = everything(host)
+    run(host, "network", "adopt", "lan", "eth1")
+    assert "UP" in link(host, "eth1")["flags"]
+    assert host.json("ip -j route show 192.0.2.0/24")[0]["dev"] == bridge
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    assert differences(before, everything(host)) == ""
+
+
+def test_two_interfaces(host: FakeHost, switch: Switch) -> None:
+    """A second interface of one network leaves the bridge the first one's MAC address; each is given back by itself."""
+    bridge = lan(host)
+    container(host, "web")
+    switch.plug(host, "eth3", "203.0.113.9/24")
+    before = everything(host)
+    run(host, "network", "adopt", "lan", "eth1")
+    mac = link(host, bridge)["address"]
+    run(host, "network", "adopt", "lan", "eth3")
+    assert link(host, bridge)["address"] == mac
+    assert host.json("ip -j route show 203.0.113.0/24")[0]["dev"] == bridge
+    assert run(host, "network", "inspect", "lan").json[0]["Uplinks"] == ["eth1", "eth3"]
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    run(host, "network", "adopt", "--undo", "lan", "eth3")
+    assert differences(before, everything(host)) == ""
+
+
+# Router advertisements
+
+
+def advertise(space: Namespace, prefix: str) -> None:
+    """Have a router on eth0 of a namespace advertise itself and a prefix once (RFC 4861, sections 4.2 and 4.6.2)."""
+    script = """
+import ipaddress, socket, struct, sys
+sock = socket.socket(socket.AF_INET6, socket.SOCK_RAW, 58)
+index = socket.if_nametoindex("eth0")
+sock.setsockopt(41, socket.IPV6_MULTICAST_HOPS, 255)
+sock.setsockopt(41, socket.IPV6_MULTICAST_IF, index)
+sock.bind(("fe80::1", 0, 0, index))
+network = ipaddress.ip_network(sys.argv[1])
+option = struct.pack("!BBBBIII", 3, 4, network.prefixlen, 0xC0, 3600, 1800, 0) + network.network_address.packed
+sock.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + option, ("ff02::1", 0, 0, index))
+"""
+    space.run("sh", "-c", "ip address show dev eth0 | grep -q fe80::1/ || ip address add fe80::1/64 dev eth0 nodad")
+    space.python(script, prefix)
+
+
+def learned(host: FakeHost, device: str) -> tuple[list[str], list[str]]:
+    """Return the addresses and the default routes that advertisements have given a device."""
+    shown = host.json("ip", "-6", "-j", "address", "show", "dev", device, "dynamic", "scope", "global")
+    infos = [item for found in shown for item in found.get("addr_info", ()) if item]
+    routes = host.json("ip", "-6", "-j", "route", "show", "default", "dev", device)
+    return [item["local"] for item in infos], [item["gateway"] for item in routes]
+
+
+def test_the_host_goes_on_learning(host: FakeHost, machine: Namespace) -> None:
+    """What a router advertises, the host learns on the bridge as it did on the interface, and keeps when it is back."""
+    host.run("sh", "-c", "ip link set eth1 addrgenmode eui64; ip link set eth1 down; ip link set eth1 up")
+    wait_until(lambda: "tentative" not in json.dumps(host.json("ip -j address show dev eth1")), "a link-local address")
+    advertise(machine, "2001:db8:77::/64")
+    wait_until(lambda: all(learned(host, "eth1")), "the interface learns")
+    bridge = lan(host, "--subnet", "10.1.0.0/16", "--subnet", "fd00:1::/64")
+    run(host, "network", "adopt", "--yes", "lan", "eth1")
+    first, routers = learned(host, bridge)
+    assert routers == ["fe80::1"]
+    assert first[0].startswith("2001:db8:77:")
+    advertise(machine, "2001:db8:78::/64")
+    wait_until(lambda: any(item.startswith("2001:db8:78:") for item in learned(host, bridge)[0]), "the bridge learns")
+    assert learned(host, "eth1") == ([], [])
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    assert {item[:12] for item in learned(host, "eth1")[0]} == {"2001:db8:77:", "2001:db8:78:"}
+    assert learned(host, "eth1")[1] == ["fe80::1"]
+    assert learned(host, bridge) == ([], [])
+
+
+def test_containers_are_no_routers(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
+    """Where only containers are, the host learns from nobody; with the interface back, it is so again."""
+    bridge = lan(host)
+    web = container(host, "web")
+    set_number(host, f"net/ipv6/conf/{bridge}/accept_ra", "2")
+    assert [key for key, _ in elements(host, "enclosed")] == [(bridge,)]
+    web.run("ip address add fe80::2/64 dev eth0 nodad")
+    run(host, "network", "adopt", "lan", "eth1")
+    assert elements(host, "enclosed") == []
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    web.run("sh", "-c", "ip address add fe80::1/64 dev eth0 nodad")
+    advertise(web, "2001:db8:79::/64")
+    assert web.can_ping("10.1.0.1")  # sent later, and answered
+    assert learned(host, bridge) == ([], [])
+    host.run("nft flush set inet dnet enclosed")
+    advertise(web, "2001:db8:79::/64")
+    wait_until(lambda: all(learned(host, bridge)), "without the rule it is believed")
+
+
+# Isolation
+
+
+@pytest.mark.parametrize("bridged", [0, 1], ids=["bridge-nf-0", "bridge-nf-1"])
+def test_the_lan_reaches_containers(host: FakeHost, machine: Namespace, bridged: int) -> None:
+    """The LAN and containers are on one wire: what is not published is open to it, and to nobody further away."""
+    lan(host)
+    machine.run("ip address add 10.1.0.3/16 dev eth0")
+    web = container(host, "web")
+    far = host.neighbour("far", "172.30.0.0/24")
+    far.run("ip route add 10.1.0.0/16 via 172.30.0.1")
+    run(host, "network", "adopt", "lan", "eth1")
+    filter_bridged(host, bridged)
+    with web.serve(80):
+        assert reach(machine, "10.1.0.2", 80) == "10.1.0.3"
+        assert refused(far, "10.1.0.2", 80)
+    with machine.serve(80):
+        machine.run("ip route add 172.30.0.0/24 via 10.1.0.1")
+        assert reach(web, "10.1.0.3", 80) == "10.1.0.2"
+        assert reach(far, "10.1.0.3", 80) == "172.30.0.2"  # the host routes for the LAN as ever
+
+
+@pytest.mark.parametrize("bridged", [0, 1], ids=["bridge-nf-0", "bridge-nf-1"])
+def test_without_icc(host: FakeHost, machine: Namespace, bridged: int) -> None:
+    """With --icc=false containers of one host do not reach each other, and the LAN they do."""
+    lan(host, "--subnet", "10.1.0.0/16", "--icc=false")
+    machine.run("ip address add 10.1.0.3/16 dev eth0")
+    run(host, "network", "adopt", "lan", "eth1")
+    filter_bridged(host, bridged)
+    one = container(host, "one", "--ip", "10.1.0.8")
+    two = container(host, "two", "--ip", "10.1.0.9")
+    with two.serve(80):
+        assert refused(one, "10.1.0.9", 80)
+        # br_netfilter shows frames between ports to the rules that keep containers apart.
+        assert reach(machine, "10.1.0.9", 80, timeout_s=PATIENCE_S if not bridged else REFUSAL_S) == (
+            "" if bridged else "10.1.0.3"
+        )
+    with machine.serve(80):
+        assert reach(one, "10.1.0.3", 80) == "10.1.0.8"
+
+
+def test_internal_network(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
+    """An internal network has no way out, so it adopts nothing."""
+    lan(host, "--internal")
+    before = everything(host)
+    refusal = run(host, "network", "adopt", "lan", "eth1", code=2)
+    assert "network lan is internal" in refusal.stderr
+    assert differences(before, everything(host)) == ""
+
+
+# Confirmation
+
+
+def started(host: FakeHost, *options: str, **popen: Any) -> subprocess.Popen[str]:
+    """Start an adopting that waits to be confirmed, and return when it does."""
+    pipe = subprocess.PIPE
+    process = host.start_dnet("network", "adopt", *options, "lan", "eth1", **{"stdin": pipe, **popen})
+    wait_until(lambda: is_adopted(host) or process.poll() is not None, "eth1 is adopted")
+    assert process.poll() is None, process.communicate()
+    return process
+
+
+def watchdog(process: subprocess.Popen[str]) -> int:
+    """Return the process that watches over another."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                parent = int((entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if b"dnet.takeback" in words and parent == process.pid:
+                found.append(int(entry.name))
+    [pid] = found
+    return pid
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone."""
+    return not Path(f"/proc/{pid}").exists()
+
+
+@pytest.fixture
+def trial(host: FakeHost, routed: Namespace) -> dict[str, Any]:  # noqa: ARG001
+    """Return how the host is before an adopting."""
+    lan(host)
+    container(host, "web")
+    run(host, "network", "prune")
+    return everything(host)
+
+
+def test_confirmed(host: FakeHost, trial: dict[str, Any]) -> None:  # noqa: ARG001
+    """With Enter in time it stays, and nothing watches any more."""
+    process = started(host, "--confirm", "30")
+    pid = watchdog(process)
+    wait_until(lambda: host.rows("SELECT phase FROM adoption") == [["trial"]], "it is on trial")
+    _, said = process.communicate("\n", timeout=20)
+    assert process.returncode == 0
+    assert "press Enter within 30 s" in said
+    assert is_adopted(host)
+    assert has_ended(pid)
+    assert host.rows("SELECT phase, owner FROM adoption") == [["ready", ""]]
+
+
+def test_not_confirmed_in_time(host: FakeHost, trial: dict[str, Any]) -> None:
+    """When the time is over everything is as it was, and the command says so; the end of input is no confirmation."""
+    process = started(host, "--confirm", "1.5")
+    _, said = process.communicate("", timeout=20)
+    assert process.returncode == 130
+    assert "eth1 has back what it had" in said
+    assert differences(trial, everything(host)) == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
+def test_killed_while_it_waits(host: FakeHost, trial: dict[str, Any], number: signal.Signals) -> None:
+    """Whatever ends the command, its terminal's end included, gives the interface back, before the time is over."""
+    process = started(host, "--confirm", "600", start_new_session=True)
+    pid = watchdog(process)
+    os.killpg(process.pid, number)  # as a terminal does
+    process.communicate(timeout=20)
+    wait_until(lambda: has_ended(pid), "the watchdog has done its work")
+    assert process.returncode in {130, 143, -number}
+    run(host, "network", "prune")  # which removes what the dead process was known by
+    assert differences(trial, everything(host)) == ""
+
+
+def test_killed_together_with_the_watchdog(host: FakeHost, trial: dict[str, Any]) -> None:
+    """When both are killed, the next command gives the interface back, and says so."""
+    process = started(host, "--confirm", "600")
+    os.kill(watchdog(process), signal.SIGKILL)
+    process.kill()
+    process.communicate()
+    assert is_adopted(host)
+    said = run(host, "network", "prune").stderr
+    assert "gave back interface eth1" in said
+    assert differences(trial, everything(host)) == ""
+
+
+def test_watchdog_that_is_terminated(host: FakeHost, trial: dict[str, Any]) -> None:
+    """The end of a session that terminates the watchdog too gives the interface back at once."""
+    process = started(host, "--confirm", "600")
+    pid = watchdog(process)
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not is_adopted(host), "eth1 is back")
+    _, said = process.communicate("\n", timeout=20)
+    assert process.returncode == 130
+    assert "eth1 has back what it had" in said
+    assert differences(trial, everything(host)) == ""
+
+
+def test_confirmed_from_elsewhere(host: FakeHost, trial: dict[str, Any]) -> None:  # noqa: ARG001
+    """The same command from another terminal confirms what waits."""
+    process = started(host, "--confirm", "2")
+    run(host, "network", "adopt", "--yes", "lan", "eth1")
+    process.communicate("", timeout=20)
+    assert process.returncode == 0
+    assert is_adopted(host)
+
+
+def test_undone_while_it_waits(host: FakeHost, trial: dict[str, Any]) -> None:
+    """Giving it back from another terminal ends the trial; Enter comes too late."""
+    process = started(host, "--confirm", "600")
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    process.communicate("\n", timeout=20)
+    assert process.returncode == 130
+    assert differences(trial, everything(host)) == ""
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2)])
+def test_question_on_a_terminal(host: FakeHost, trial: dict[str, Any], answer: str, code: int) -> None:
+    """On a terminal, moving the default route is asked about first."""
+    ours, theirs = os.openpty()
+    process = host.start_dnet("network", "adopt", "lan", "eth1", stdin=theirs)
+    os.close(theirs)
+    os.write(ours, f"{answer}\n".encode())
+    _, said = process.communicate(timeout=20)
+    os.close(ours)
+    assert process.returncode == code, said
+    assert "eth1 carries the default route" in said
+    assert is_adopted(host) == (answer == "y")
+    if answer == "n":
+        assert differences(trial, everything(host)) == ""
+
+
+def test_default_route_without_a_terminal(host: FakeHost, trial: dict[str, Any]) -> None:
+    """Without a terminal nobody can be asked: it is refused, with the remedy."""
+    refusal = run(host, "network", "adopt", "lan", "eth1", code=2)
+    assert "eth1 carries the default route" in refusal.stderr
+    assert "--confirm" in refusal.stderr
+    assert "--yes" in refusal.stderr
+    assert differences(trial, everything(host)) == ""
+
+
+# Remembering
+
+
+def test_adopted_twice(host: FakeHost, machine: Namespace) -> None:
+    """Adopting again what is adopted is success, and changes nothing."""
+    lan(host)
+    run(host, "network", "adopt", "lan", "eth1")
+    before = everything(host)
+    assert run(host, "network", "adopt", "lan", "eth1", "--json").json == {"network": "lan", "uplinks": ["eth1"]}
+    assert run(host, "network", "adopt", "--dry-run", "lan", "eth1").stdout == ""
+    assert differences(before, everything(host)) == ""
+    assert machine.can_ping(HOST)
+
+
+def test_network_rm_gives_back(host: FakeHost, machine: Namespace) -> None:
+    """Removing the network gives its interfaces back first."""
+    run(host, "network", "prune")
+    lan(host)
+    run(host, "network", "rm", "lan")
+    before = everything(host)
+    lan(host)
+    run(host, "network", "adopt", "lan", "eth1")
+    run(host, "network", "rm", "lan")
+    assert differences(before, everything(host)) == ""
+    assert machine.can_ping(HOST)
+
+
+def test_killed_in_the_middle(host: FakeHost, rich: str) -> None:  # noqa: ARG001
+    """What a command that was killed in the middle has moved, the next one gives back."""
+    before = everything(host)
+    assert host.call(adopt_and_die, host.directories, lambda group: len(group) * 2 // 3)
+    assert "master" in link(host, "eth1")
+    said = run(host, "network", "rm", "absent", code=3).stderr
+    assert "gave back interface eth1" in said
+    assert differences(before, everything(host)) == ""
+
+
+def test_after_a_reboot(tmp_path: Path) -> None:
+    """After a reboot, `dnet restore` moves what the system has configured on the interface by then to the bridge."""
+    directory = tmp_path / "state of both"
+    directory.mkdir()
+    with FakeHost(directory) as host:
+        Switch(host).plug(host, "eth1", f"{HOST}/24")
+        host.run(f"ip route add default via {MACHINE}")
+        lan(host)
+        run(host, "network", "adopt", "--yes", "lan", "eth1")
+    with FakeHost(directory) as host:
+        boot = tmp_path / "boot_id"
+        boot.write_text("another boot\n", encoding="ascii")
+        host.run("mount", "--bind", str(boot), "/proc/sys/kernel/random/boot_id")
+        switch = Switch(host)
+        switch.plug(host, "eth1", "192.0.2.77/24", f"{HOST6}/64")
+        host.run(f"ip route add default via {MACHINE} metric 7")
+        wait_until(lambda: host.json(f"ip -6 -j route show table local {HOST6}"), "the link is ready")
+        before = {key: value for key, value in everything(host).items() if key in {"addresses", "routes", "routes6"}}
+        missing = run(host, "reconcile", "--dry-run", code=10).stdout
+        assert "interface eth1 on network lan" in missing
+        assert "restored: interface eth1 on network lan" in run(host, "restore").stdout
+        bridge = run(host, "network", "inspect", "lan").json[0]["Segments"][0]["Device"]
+        assert set(addresses(host, bridge)) == {"10.1.0.1/16", "192.0.2.77/24", f"{HOST6}/64"}
+        assert is_adopted(host)
+        [default] = host.json("ip -j route show default")
+        assert (default["dev"], default["metric"]) == (bridge, 7)
+        assert run(host, "reconcile", "--dry-run").stdout == ""
+        run(host, "network", "rm", "lan")
+        after = {key: value for key, value in everything(host).items() if key in before}
+        assert differences(before, after) == ""
+
+
+def test_bridge_that_somebody_deleted(host: FakeHost, routed: Namespace) -> None:
+    """When somebody deletes the bridge, the addresses that went with it come back with the next reconcile."""
+    bridge = lan(host)
+    container(host, "web")
+    before = everything(host)
+    run(host, "network", "adopt", "--yes", "lan", "eth1")
+    host.run(f"ip link delete {bridge}")
+    assert addresses(host, "eth1") == []
+    run(host, "reconcile")
+    assert is_adopted(host)
+    assert host.can_ping(FAR)
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    after = everything(host)
+    for key in ("addresses", "routes", "routes6"):
+        assert differences({key: before[key]}, after) == ""
+    assert routed.can_ping(HOST)
+
+
+def test_interface_that_is_gone(host: FakeHost, switch: Switch) -> None:
+    """What was moved from an interface that is gone is taken off the bridge, and it is forgotten."""
+    bridge = lan(host)
+    run(host, "network", "adopt", "lan", "eth1")
+    host.run("ip link delete eth1")
+    run(host, "network", "adopt", "--undo", "lan", "eth1")
+    assert addresses(host, bridge) == ["10.1.0.1/16"]
+    assert host.rows("SELECT * FROM adoption") == []
+    switch.plug(host, "eth1", f"{HOST}/24")
+    run(host, "network", "adopt", "lan", "eth1")
+    assert is_adopted(host)
+
+
+# Bad input
+
+
+PREPARED = """
+ip link add br9 type bridge
+ip link add port9 type veth peer name port9b; ip link set port9 master br9
+ip link add under type veth peer name underb; ip link add link under name mv0 type macvlan
+ip link add twin type veth peer name twinb; ip address add 192.0.2.10/24 dev twin
+ip tuntap add tun0 mode tun
+ip link add hop type veth peer name hopb; ip link set hop addrgenmode none; ip link set hopb addrgenmode none
+ip link set hop up; ip link set hopb up; ip address add 10.70.0.1/24 dev hop
+ip nexthop add id 9 dev hop; ip route add 10.71.0.0/16 nhid 9
+"""
+BAD = [
+    (3, "there is no interface absent", "lan absent"),
+    (3, "no network absent", "absent eth1"),
+    (2, "invalid interface name 'sixteen_letters_'", "lan sixteen_letters_"),
+    (2, "invalid interface name 'lo'", "lan lo"),
+    (4, "port9 is in use by br9", "lan port9"),
+    (4, "under is in use by macvlan mv0", "lan under"),
+    (4, "address 192.0.2.10 of twin is on eth1 too", "lan twin"),
+    (2, "tun0 cannot be adopted: it is no Ethernet device", "lan tun0"),
+    (2, "br9 cannot be adopted: it is a bridge", "lan br9"),
+    (2, "cannot be adopted: it is the network's bridge itself", "lan BRIDGE"),
+    (6, "hop cannot be adopted: .* nexthop object 9", "lan hop"),
+    (3, "network lan has not adopted interface eth1", "--undo lan eth1"),
+    (4, "interface eth3 is adopted by network blue", "lan eth3"),
+    (4, "interface eth3 is adopted by network blue", "--undo lan eth3"),
+    (2, "confirm", "--confirm 0 lan eth1"),
+]
+
+
+def test_bad_input(host: FakeHost, switch: Switch) -> None:
+    """Each has its sentence and its exit code, and changes nothing."""
+    bridge = lan(host)
+    network(host, "blue", "--subnet", "10.2.0.0/16")
+    switch.plug(host, "eth3", "203.0.113.9/24")
+    run(host, "network", "adopt", "blue", "eth3")
+    host.run("sh", "-ec", PREPARED)
+    before = everything(host)
+    for code, words, arguments in BAD:
+        result = run(host, "network", "adopt", *arguments.replace("BRIDGE", bridge).split(), code=code)
+        first = result.stderr.splitlines()[0]
+        assert re.search(words, first), first
+        assert re.match(r"dnet: \S.*[^.]$", first), first
+    assert differences(before, everything(host)) == ""
+
+
+def test_rules_that_name_the_interface(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
+    """A firewall's rules for the interface do not match any more: that is said, chain by chain."""
+    lan(host)
+    rule = "nft add rule inet mine input iifname eth1 accept"
+    host.run("sh", "-c", f"nft add table inet mine; nft add chain inet mine input; {rule}")
+    said = run(host, "network", "adopt", "lan", "eth1").stderr
+    assert "chain inet mine input has rules for eth1" in said
+
+
+def test_raised_for_callers(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
+    """The library raises what the command line says."""
+    lan(host)
+    with pytest.raises(Raised) as caught:
+        host.call(lambda directories: dnet.open(*directories).release("lan", "eth1"), host.directories)
+    assert caught.value.kind == "NotFound"

@@ -1,0 +1,25 @@
+"""Targets, found and resolved by a process inside a fake host."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from dnet import targets
+from dnet.targets import Target
+from tests.support.plugin import Namespace
+
+
+def find(space: Namespace, text: str) -> Target:
+    """Find a target."""
+    return Target(**space.call(lambda: asdict(targets.find(text))))
+
+
+def resolve(space: Namespace, target: Target) -> tuple[str, Target | None]:
+    """Resolve a target."""
+
+    def inside():
+        resolution = targets.resolve(target)
+        return str(resolution.standing), resolution.target and asdict(resolution.target)
+
+    standing, fields = space.call(inside)
+    return standing, fields and Target(**fields)
