@@ -10,7 +10,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.support.plugin import FakeHost, Result, program, require_root
+from tests.support.hosts import FakeHost, Result, program
+from tests.support.plugin import require_root
 
 
 def check(result: Result, code: int, words: str) -> None:

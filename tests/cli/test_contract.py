@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.plugin import FakeHost, program, require_root
+from tests.support.hosts import FakeHost, program
+from tests.support.plugin import require_root
 
 pytestmark = pytest.mark.kernel
 

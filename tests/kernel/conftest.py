@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.plugin import FakeHost, Neighbour
+from tests.support.hosts import FakeHost, Neighbour
 from tests.support.publishing import neighbour
 
 

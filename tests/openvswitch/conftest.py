@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.hosts import FakeHost
 from tests.support.openvswitch import Ovs, require_programs
-from tests.support.plugin import FakeHost
 
 
 @pytest.fixture

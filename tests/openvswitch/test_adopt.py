@@ -18,8 +18,9 @@ from dnet.nft import Nft
 from dnet.openvswitch import OpenVSwitch
 from dnet.ovsdb import Ovsdb, remote
 from tests.openvswitch.test_network import features, transfer
+from tests.support.faults import FaultyKernel
+from tests.support.hosts import FakeHost, Namespace, wait_until
 from tests.support.openvswitch import DATAPATH, Ovs, reaches
-from tests.support.plugin import FakeHost, FaultyKernel, Namespace, wait_until
 from tests.support.publishing import network, run
 from tests.support.uplink_lan import Switch, addresses, differences, enrich, everything, link, streaming, tags
 

@@ -16,8 +16,9 @@ from dnet.engine import Engine
 from dnet.writer import Writer
 from tests.openvswitch.test_network import transfer
 from tests.support.attachment_lan import addresses, default, names, namespace, state
+from tests.support.faults import FaultyKernel
+from tests.support.hosts import FakeHost, Namespace, Raised, wait_until
 from tests.support.openvswitch import DATAPATH, DIRECTORY, Ovs, reaches
-from tests.support.plugin import FakeHost, FaultyKernel, Namespace, Raised, wait_until
 
 ATTACHING = """
 import sys, dnet

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from tests.support.hosts import Raised, wait_until
 from tests.support.openvswitch import MAC, Ovs, bridge, port
-from tests.support.plugin import Raised, wait_until
 
 
 def device(ovs: Ovs, name: str) -> dict:

@@ -14,8 +14,8 @@ import pytest
 from dnet import ovsdb
 from dnet.openvswitch import OpenVSwitch
 from dnet.ovsdb import Ovsdb, Remote, remote
+from tests.support.hosts import FakeHost, Raised
 from tests.support.openvswitch import DIRECTORY, Ovs, bridge, port
-from tests.support.plugin import FakeHost, Raised
 
 
 def keys(host: FakeHost, place: str) -> dict[str, str]:

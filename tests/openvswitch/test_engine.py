@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
+from tests.support.hosts import FakeHost, Neighbour, wait_until
 from tests.support.openvswitch import DATAPATH, DIRECTORY, Ovs, reaches
-from tests.support.plugin import FakeHost, Neighbour, wait_until
 
 OPTIONS = ("-d", "ovs", "-o", f"datapath_type={DATAPATH}")
 LOCALNET = "/proc/sys/net/ipv4/conf/ovs0/route_localnet"

@@ -12,8 +12,8 @@ import pytest
 from dnet.ovsdb import DISTRIBUTION_PATHS
 from tests.openvswitch.test_engine import OPTIONS, SUBNET, create, device, left_over
 from tests.support.attachment_lan import namespace
+from tests.support.hosts import FakeHost
 from tests.support.openvswitch import DATAPATH, DIRECTORY, Ovs, reaches
-from tests.support.plugin import FakeHost
 
 
 @pytest.fixture

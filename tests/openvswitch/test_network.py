@@ -12,8 +12,8 @@ import pytest
 
 from dnet.kernel import Kernel
 from dnet.ports import PortMapping
+from tests.support.hosts import Namespace, Neighbour, NoAnswer, Raised, wait_until
 from tests.support.openvswitch import DATAPATH, Lab, Ovs, reaches
-from tests.support.plugin import Namespace, Neighbour, NoAnswer, Raised, wait_until
 
 EVERY = IPv4Address("0.0.0.0")
 TRANSFER_BYTES = 20_000_000

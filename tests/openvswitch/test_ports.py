@@ -8,8 +8,8 @@ import pytest
 
 from dnet.objects import OvsPort
 from dnet.openvswitch import OpenVSwitch
+from tests.support.hosts import Raised
 from tests.support.openvswitch import DATAPATH, Ovs, bridge, port
-from tests.support.plugin import Raised
 
 
 def made(*ports: OvsPort, keep_going: bool = False):

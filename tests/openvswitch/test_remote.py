@@ -10,8 +10,8 @@ import pytest
 from tests.openvswitch.test_connection import keys
 from tests.openvswitch.test_engine import OPTIONS, SUBNET, create, device, left_over, port_of
 from tests.support.attachment_lan import namespace
+from tests.support.hosts import FakeHost, program
 from tests.support.openvswitch import DATAPATH, Ovs, reaches
-from tests.support.plugin import FakeHost, program
 
 ADDRESSES = {"tcp": "tcp:127.0.0.1:6640", "ssl": "ssl:127.0.0.1:6640"}
 # So that nothing is found by the way of this host's own socket.

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import pytest
 
+from tests.support.hosts import Raised
 from tests.support.openvswitch import Lab, Ovs, bridge, port, reaches
-from tests.support.plugin import Raised
 
 # Broadcasts of an EtherType for experiments (0x88b5, IEEE 802), with a letter to know them by.
 HEAD = "ff" * 6 + "020000000001"

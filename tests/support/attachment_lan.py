@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.plugin import FakeHost, Namespace, wait_until
+from tests.support.hosts import FakeHost, Namespace, wait_until
 
 HOST4, PEER4 = "192.168.1.1", "192.168.1.2"
 HOST6, PEER6 = "fd00:1::1", "fd00:1::2"

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from dnet.cli import processes  # noqa: F401  loaded here, once for all children
-from tests.support.plugin import FakeHost, Namespace, Result, program, wait_until
+from tests.support.hosts import FakeHost, Namespace, Result, program, wait_until
 from tests.support.publishing import run
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.plugin import FakeHost, require_root, wait_until
+from tests.support.hosts import FakeHost, wait_until
+from tests.support.plugin import require_root
 
 IMAGE = "busybox"
 PROGRAMS_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

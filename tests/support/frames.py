@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 
-from tests.support.plugin import FakeHost, Namespace
+from tests.support.hosts import FakeHost, Namespace
 
 UDP = 17
 UDP_HEADER_BYTES = 8

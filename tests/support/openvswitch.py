@@ -26,7 +26,7 @@ from dnet.openvswitch import OpenVSwitch
 from dnet.ovsdb import Ovsdb, Remote, remote
 from dnet.ports import PortMapping
 from tests.support import samples
-from tests.support.plugin import FakeHost, Namespace, wait_until
+from tests.support.hosts import FakeHost, Namespace, wait_until
 
 PROGRAMS = ("ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl", "ovs-appctl", "ovs-pki", "ethtool")
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"

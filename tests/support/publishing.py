@@ -17,7 +17,7 @@ from typing import Any
 
 from dnet import cli
 from dnet.cli import bulk, containers, networks, rules  # noqa: F401  loaded here, once for all children
-from tests.support.plugin import FakeHost, Namespace, Neighbour, NoAnswer, Result, wait_until
+from tests.support.hosts import FakeHost, Namespace, Neighbour, NoAnswer, Result, wait_until
 
 HOST = {4: "192.0.2.1", 6: "2001:db8::1"}
 PEER = {4: "192.0.2.2", 6: "2001:db8::2"}

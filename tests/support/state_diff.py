@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tests.support.plugin import FakeHost, Namespace, wait_until
+from tests.support.hosts import FakeHost, Namespace, wait_until
 from tests.support.publishing import run, snapshot
 
 LOOPBACK_LINES = 6  # of a hosts file

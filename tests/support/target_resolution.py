@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from dnet import targets
 from dnet.targets import Target
-from tests.support.plugin import Namespace
+from tests.support.hosts import Namespace
 
 
 def find(space: Namespace, text: str) -> Target:

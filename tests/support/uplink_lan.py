@@ -17,7 +17,8 @@ from typing import Any
 import dnet
 from dnet.engine import Engine
 from dnet.nft import Nft
-from tests.support.plugin import FakeHost, FaultyKernel, Namespace, wait_until
+from tests.support.faults import FaultyKernel
+from tests.support.hosts import FakeHost, Namespace, wait_until
 
 # Settles at once: no duplicate address detection, no router to be looked for.
 QUIET = "ip link set {0} addrgenmode none; ip link set {0} up"

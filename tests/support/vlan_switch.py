@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from dnet.model import PortVlans
 from dnet.objects import Bridge, Object, Quiet, Up
-from tests.support.plugin import FakeHost, Namespace, wait_until
+from tests.support.hosts import FakeHost, Namespace, wait_until
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 FIRST_INDEX = 1000

@@ -15,7 +15,7 @@ import pytest
 
 import dnet
 from dnet import networks  # noqa: F401  loaded here, once for all children
-from tests.support.plugin import FakeHost, Namespace, Raised, wait_until
+from tests.support.hosts import FakeHost, Namespace, Raised, wait_until
 from tests.support.publishing import (
     PATIENCE_S,
     REFUSAL_S,

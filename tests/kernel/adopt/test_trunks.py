@@ -15,7 +15,8 @@ from dnet.bpf import Bpf
 from dnet.engine import Engine
 from dnet.errors import KernelRefused
 from dnet.nft import Nft
-from tests.support.plugin import FakeHost, FaultyKernel, Namespace, wait_until
+from tests.support.faults import FaultyKernel
+from tests.support.hosts import FakeHost, Namespace, wait_until
 from tests.support.publishing import bridge_of, network, run
 from tests.support.uplink_lan import (
     Switch,

@@ -18,7 +18,7 @@ from tests.support.attachment_lan import (
     routes,
     state,
 )
-from tests.support.plugin import FakeHost, wait_until
+from tests.support.hosts import FakeHost, wait_until
 from tests.support.publishing import neighbour, run
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.attachment_lan import HOST4, addresses, default, lan, names, namespace, routes
 from tests.support.docker import require_programs
-from tests.support.plugin import FakeHost, wait_until
+from tests.support.hosts import FakeHost, wait_until
 from tests.support.publishing import run
 
 SERVER_OPTIONS = (

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.attachment_lan import HOST4, PEER4, default, device, lan, names
 from tests.support.docker import Dockerd, running_dockerd
-from tests.support.plugin import Namespace, wait_until
+from tests.support.hosts import Namespace, wait_until
 from tests.support.publishing import run
 
 pytestmark = pytest.mark.kernel

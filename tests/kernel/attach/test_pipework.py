@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from tests.support.attachment_lan import HOST4, HOST6, PEER4, addresses, default, device, lan, names, namespace, routes
-from tests.support.plugin import FakeHost, program, wait_until
+from tests.support.hosts import FakeHost, program, wait_until
 from tests.support.publishing import neighbour, run
 
 X = "/run/netns/x"

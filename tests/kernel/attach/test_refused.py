@@ -11,7 +11,8 @@ import pytest
 import dnet
 from dnet.engine import Engine
 from tests.support.attachment_lan import HOST4, lan, namespace, state
-from tests.support.plugin import FakeHost, FaultyKernel, Raised
+from tests.support.faults import FaultyKernel
+from tests.support.hosts import FakeHost, Raised
 from tests.support.publishing import neighbour, run
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.support.attachment_lan import namespace, routes
-from tests.support.plugin import FakeHost
+from tests.support.hosts import FakeHost
 from tests.support.publishing import run
 
 WORDS = {

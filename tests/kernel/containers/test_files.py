@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import dnet
-from tests.support.plugin import FakeHost, wait_until
+from tests.support.hosts import FakeHost, wait_until
 
 SERVER = "198.51.100.53"  # the fake host's
 NEW = "198.51.100.54"

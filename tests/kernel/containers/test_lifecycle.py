@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.support.plugin import FakeHost
+from tests.support.hosts import FakeHost
 
 
 def names(host: FakeHost) -> list[str]:

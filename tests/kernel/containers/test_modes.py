@@ -8,7 +8,8 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from tests.support.plugin import FakeHost, FaultyKernel, Neighbour, faulty_files
+from tests.support.faults import FaultyKernel, faulty_files
+from tests.support.hosts import FakeHost, Neighbour
 from tests.support.publishing import HOST, created, published, reach, run
 from tests.support.state_diff import (
     addresses,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.plugin import FakeHost
+from tests.support.hosts import FakeHost
 
 
 def device(host: FakeHost, name: str) -> dict[str, Any]:

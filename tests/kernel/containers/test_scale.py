@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.plugin import FakeHost
+from tests.support.hosts import FakeHost
 
 
 def test_five_hundred(host: FakeHost) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from tests.support.container_processes import require
-from tests.support.plugin import FakeHost, Namespace, Neighbour
+from tests.support.hosts import FakeHost, Namespace, Neighbour
 from tests.support.publishing import (
     HOST,
     PEER,

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.kernel.links.test_isolated_networks import LINKS, opened
-from tests.support.plugin import FakeHost
+from tests.support.hosts import FakeHost
 from tests.support.publishing import network, run
 from tests.support.state_diff import hosts, listed
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.plugin import FakeHost
+from tests.support.hosts import FakeHost
 from tests.support.publishing import elements, network, run
 from tests.support.state_diff import add_line, differences, hosts, inside, inspect, listed, refused, resolved, whole
 

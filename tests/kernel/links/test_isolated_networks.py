@@ -19,7 +19,7 @@ from tests.support.frames import (
     send_frame,
     send_protocol,
 )
-from tests.support.plugin import FakeHost, Namespace, Neighbour
+from tests.support.hosts import FakeHost, Namespace, Neighbour
 from tests.support.publishing import (
     HOST,
     PATIENCE_S,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.plugin import FakeHost, Neighbour, NoAnswer
+from tests.support.hosts import FakeHost, Neighbour, NoAnswer
 
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 

@@ -9,7 +9,8 @@ import dnet
 from dnet import networks  # noqa: F401  loaded here, once for all children
 from dnet.engine import Engine
 from dnet.nft import Nft
-from tests.support.plugin import FakeHost, FaultyKernel, wait_until
+from tests.support.faults import FaultyKernel
+from tests.support.hosts import FakeHost, wait_until
 from tests.support.publishing import PEER, elements, network, reach, refused, run
 from tests.support.uplink_lan import Switch, addresses, differences, everything, link
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.plugin import FakeHost, Namespace, Neighbour
+from tests.support.hosts import FakeHost, Namespace, Neighbour
 from tests.support.publishing import (
     FAR,
     HOST,

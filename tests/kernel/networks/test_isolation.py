@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from tests.support.plugin import FakeHost, Namespace, Neighbour
+from tests.support.hosts import FakeHost, Namespace, Neighbour
 from tests.support.publishing import (
     FAR,
     HOST,

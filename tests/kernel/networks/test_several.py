@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import dnet
-from tests.support.plugin import FakeHost, Namespace, Neighbour
+from tests.support.hosts import FakeHost, Namespace, Neighbour
 from tests.support.publishing import HOST, PEER, created, elements, network, reach, run
 from tests.support.state_diff import (
     add_line,

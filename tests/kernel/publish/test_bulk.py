@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.support.plugin import FakeHost, Neighbour, wait_until
+from tests.support.hosts import FakeHost, Neighbour, wait_until
 from tests.support.publishing import HOST, elements, generation, listening, network, published, set_number, snapshot
 
 SOME = (0, 1, 249, 498, 499)

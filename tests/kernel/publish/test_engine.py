@@ -9,7 +9,8 @@ import pytest
 import dnet
 from dnet.engine import Engine
 from dnet.kernel import Kernel
-from tests.support.plugin import FakeHost, FaultyNft, Neighbour, Raised
+from tests.support.faults import FaultyNft
+from tests.support.hosts import FakeHost, Neighbour, Raised
 from tests.support.publishing import (
     HOST,
     elements,

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 import pytest
 
 import dnet
-from tests.support.plugin import FakeHost, Namespace, Neighbour
+from tests.support.hosts import FakeHost, Namespace, Neighbour
 from tests.support.publishing import (
     FAR,
     HOST,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.plugin import FakeHost, Neighbour
+from tests.support.hosts import FakeHost, Neighbour
 from tests.support.publishing import ANYWHERE, HOST, created, elements, network, ports_of, published
 
 # (options, what `dnet port` prints on a network of both families). Automatic ports begin at 32768, as the kernel's do.

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support.plugin import FakeHost, Neighbour
+from tests.support.hosts import FakeHost, Neighbour
 from tests.support.publishing import (
     HOST,
     PEER,

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support.plugin import FakeHost, Namespace, Neighbour, NoAnswer
+from tests.support.hosts import FakeHost, Namespace, Neighbour, NoAnswer
 from tests.support.publishing import (
     FAR,
     HOST,

@@ -6,7 +6,8 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from tests.support.plugin import FakeHost, FaultyKernel, FaultyNft, Neighbour, Raised
+from tests.support.faults import FaultyKernel, FaultyNft
+from tests.support.hosts import FakeHost, Neighbour, Raised
 from tests.support.publishing import HOST, generation, listening, network, published, run, snapshot
 
 NEVER = 1 << 30

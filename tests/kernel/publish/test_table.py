@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import dnet
-from tests.support.plugin import FakeHost, Neighbour
+from tests.support.hosts import FakeHost, Neighbour
 from tests.support.publishing import (
     HOST,
     PATIENCE_S,

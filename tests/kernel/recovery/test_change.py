@@ -20,7 +20,8 @@ from dnet.kernel import Kernel
 from dnet.nft import Nft
 from dnet.store import Store
 from tests.kernel.networks.test_several import check, make_networks
-from tests.support.plugin import FakeHost, FaultyKernel, FaultyNft, Raised
+from tests.support.faults import FaultyKernel, FaultyNft
+from tests.support.hosts import FakeHost, Raised
 from tests.support.publishing import reach, run
 from tests.support.state_diff import default_routes, differences, glance, hosts, is_as_before, listed, whole
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import dnet
-from tests.support.plugin import FakeHost, program, require_root
+from tests.support.hosts import FakeHost, program
+from tests.support.plugin import require_root
 
 
 def test_foreign_namespace_name(host: FakeHost) -> None:

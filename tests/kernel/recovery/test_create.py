@@ -12,7 +12,8 @@ import pytest
 import dnet
 from dnet.engine import Engine
 from dnet.objects import NftTable, Object
-from tests.support.plugin import FakeHost, FaultyKernel, FaultyNft, Raised, faulty_files
+from tests.support.faults import FaultyKernel, FaultyNft, faulty_files
+from tests.support.hosts import FakeHost, Raised
 
 
 def plan(count: int) -> list[Object]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import dnet
-from tests.support.plugin import FakeHost, wait_until
+from tests.support.hosts import FakeHost, wait_until
 
 COUNT = 300
 REACTION_S = 2.0

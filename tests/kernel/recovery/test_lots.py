@@ -21,7 +21,8 @@ from dnet.members import FIRST_LOT
 from dnet.nft import Nft
 from dnet.store import Store
 from dnet.writer import Writer
-from tests.support.plugin import FakeHost, FaultyKernel, Raised
+from tests.support.faults import FaultyKernel
+from tests.support.hosts import FakeHost, Raised
 
 COUNT = FIRST_LOT + 2 * FIRST_LOT + 10  # three lots
 NAMES = [f"c-{number}" for number in range(1, COUNT + 1)]

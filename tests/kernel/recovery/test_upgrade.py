@@ -6,7 +6,7 @@ import pytest
 
 from dnet.schema import SCHEMA_VERSION
 from tests.support import old_databases
-from tests.support.plugin import FakeHost, Neighbour
+from tests.support.hosts import FakeHost, Neighbour
 from tests.support.publishing import HOST, elements, network, reach, run
 from tests.support.state_diff import addresses, differences, hosts, inspect, listed, whole
 

@@ -26,7 +26,7 @@ from tests.support.container_processes import (
     wait_for_removal,
     wait_for_status,
 )
-from tests.support.plugin import FakeHost, program, wait_until
+from tests.support.hosts import FakeHost, program, wait_until
 from tests.support.publishing import run, snapshot
 
 FOREVER = ("sleep", "1000")

@@ -22,7 +22,7 @@ from tests.support.container_processes import (
     require_runtime,
     statuses,
 )
-from tests.support.plugin import FakeHost, program, wait_until
+from tests.support.hosts import FakeHost, program, wait_until
 from tests.support.publishing import run, snapshot
 
 # Says that it is ready, and waits for a signal, whose number it prints.

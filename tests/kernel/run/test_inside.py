@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.container_processes import inspected, require_runtime, wait_for_status
-from tests.support.plugin import FakeHost, require_root
+from tests.support.hosts import FakeHost
+from tests.support.plugin import require_root
 
 DOCKER_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -20,7 +20,7 @@ from tests.support.container_processes import (
     statuses,
     wait_for_removal,
 )
-from tests.support.plugin import FakeHost, wait_until
+from tests.support.hosts import FakeHost, wait_until
 from tests.support.publishing import run, snapshot
 
 

@@ -19,7 +19,7 @@ from tests.support.container_processes import (
     statuses,
     wait_for_log,
 )
-from tests.support.plugin import FakeHost, Namespace, Neighbour
+from tests.support.hosts import FakeHost, Namespace, Neighbour
 from tests.support.publishing import HOST, address, network, run
 
 FOREVER = ("sleep", "1000")

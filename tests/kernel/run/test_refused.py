@@ -21,7 +21,8 @@ from tests.support.container_processes import (
     wait_for_removal,
     wait_for_status,
 )
-from tests.support.plugin import FakeHost, program, require_root
+from tests.support.hosts import FakeHost, program
+from tests.support.plugin import require_root
 from tests.support.publishing import network, run, snapshot
 
 FOREVER = ("sleep", "1000")

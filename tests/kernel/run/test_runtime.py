@@ -23,7 +23,7 @@ from dnet import oci, processes
 from dnet.model import Container
 from dnet.runtime import Runtime
 from dnet.specs import check_process
-from tests.support.plugin import FakeHost, Raised, wait_until
+from tests.support.hosts import FakeHost, Raised, wait_until
 from tests.support.publishing import run as cli
 
 STATUS = ("state", "pid", "exit_code")

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.support.container_processes import PATH, busybox_tree, require, require_runtime
-from tests.support.plugin import FakeHost, program, require_root
+from tests.support.hosts import FakeHost, program
+from tests.support.plugin import require_root
 
 VERSION = "20.10."
 START_TIMEOUT_S = 30.0

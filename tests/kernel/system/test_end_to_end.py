@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.container_processes import PATH, detached, fetch, require, require_runtime, wait_for_log
-from tests.support.plugin import FakeHost, Namespace, Neighbour
+from tests.support.hosts import FakeHost, Namespace, Neighbour
 from tests.support.publishing import HOST, address, network, ports_of, refused, run
 
 PORTS = {"22/tcp", "80/tcp", "443/tcp"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import dnet
-from tests.support.plugin import FakeHost, Raised
+from tests.support.hosts import FakeHost, Raised
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "docs" / "examples" / "hundred.py"
 

@@ -10,7 +10,7 @@ import pytest
 from dnet.kernel import Kernel
 from dnet.model import PortVlans
 from dnet.objects import BridgeFiltering, BridgeVlans, NoBridgeVlans, Object
-from tests.support.plugin import FakeHost
+from tests.support.hosts import FakeHost
 from tests.support.vlan_semantics import VlanSemantics, access, trunk
 from tests.support.vlan_switch import LinuxBridge, Switch
 

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from tests.support import publishing
-from tests.support.plugin import FakeHost, Neighbour
+from tests.support.hosts import FakeHost, Neighbour
 
 SUBNETS = ("--subnet", "10.1.0.0/24", "--ipv6", "--subnet", "fd01::/64")
 # By what VLANs are kept apart: the tc programs, and, in `make test-vm`, the bridge's own filtering.

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.support.plugin import FakeHost
+from tests.support.hosts import FakeHost
 from tests.support.uplink_lan import Switch
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "vlans.md"

@@ -18,7 +18,7 @@ from dnet.kernel import Kernel
 from dnet.model import PortVlans
 from dnet.nft import Nft
 from dnet.objects import BridgePort, MacEntry, Object, VlanEntry, VlanFilter, VlanProgram, vlan_block
-from tests.support.plugin import FakeHost, Raised, wait_until
+from tests.support.hosts import FakeHost, Raised, wait_until
 from tests.support.vlan_semantics import VlanSemantics, access, trunk
 from tests.support.vlan_switch import (
     BROADCAST,

@@ -18,7 +18,7 @@ from dnet import dhcp, namespaces
 from dnet.errors import InvalidRequest, NotFound
 from dnet.leases import Lease
 from tests.support.docker import require_programs
-from tests.support.plugin import FakeHost, Neighbour, wait_until
+from tests.support.hosts import FakeHost, Neighbour, wait_until
 
 SERVER = "10.7.0.1"
 MARKER_PORT = 9

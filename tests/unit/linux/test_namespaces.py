@@ -12,7 +12,7 @@ import pytest
 
 from dnet import namespaces
 from dnet.errors import InvalidRequest, NotFound
-from tests.support.plugin import Raised, wait_until
+from tests.support.hosts import Raised, wait_until
 
 
 def identity(path):

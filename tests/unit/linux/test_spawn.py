@@ -14,7 +14,7 @@ import pytest
 
 from dnet import processes
 from dnet.errors import Unsupported
-from tests.support.plugin import wait_until
+from tests.support.hosts import wait_until
 
 
 def shell(script: str, **options) -> int:

@@ -16,9 +16,9 @@ from dnet.engine import Engine
 from dnet.errors import Conflict, Exhausted, InvalidRequest, KernelRefused, NotFound, StateError, Unsupported
 from dnet.objects import Object, Sandbox, Veth
 from dnet.specs import ContainerSpec, NetworkSpec
-from tests.support import plugin
 from tests.support.engine_on_fakes import EMPTY, Machine, remembered, specs
 from tests.support.fakes import refusal, snapshot
+from tests.support.faults import faulty_files
 
 
 @pytest.fixture
@@ -326,7 +326,7 @@ def test_failure_at_any_file(machine):
     count = len([item for item in machine.engine.plan(specs(2)) if item.backend == "files"])
     before = machine.everything()
     for number in range(count):
-        with plugin.faulty_files(number), pytest.raises(KernelRefused):
+        with faulty_files(number), pytest.raises(KernelRefused):
             machine.engine.create_many(specs(2))
         assert machine.everything() == before, f"file {number}"
 

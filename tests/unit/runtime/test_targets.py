@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dnet import targets
 from dnet.errors import InvalidRequest
 from dnet.targets import split
-from tests.support.plugin import FakeHost, Raised, wait_until
+from tests.support.hosts import FakeHost, Raised, wait_until
 from tests.support.target_resolution import find, resolve
 
 

@@ -14,7 +14,7 @@ import pytest
 from dnet import docker, targets
 from dnet.targets import Target
 from tests.support.docker import Dockerd, running_dockerd
-from tests.support.plugin import Namespace, Raised, wait_until
+from tests.support.hosts import Namespace, Raised, wait_until
 from tests.support.target_resolution import find, resolve
 
 pytestmark = pytest.mark.kernel
