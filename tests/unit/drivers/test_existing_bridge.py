@@ -15,7 +15,7 @@ from dnet.objects import Addition, Bridge, LinkMessage, NatElement, Up
 from dnet.reports import Link, Report
 from dnet.specs import NetworkSpec
 from tests.support import samples
-from tests.unit.drivers.test_uplink import address, decoded, route
+from tests.support.uplink_reports import address, decoded, route
 
 BR0 = Link(index=70, name="br0", kind="bridge", mac="02:00:00:00:00:70", settings=tuple(0 for _ in messages.SETTINGS))
 
