@@ -71,16 +71,16 @@ def bulk_create(
         networks = [engine.network(name) for name in used]
     seconds = time.perf_counter() - started
     if as_json:
-        from dnet import views
+        from dnet.adapters import docker_json
 
         render.document(
             {
                 "created": len(result.containers),
                 "failed": [{"name": name, "error": str(error)} for name, error in result.failed],
                 "seconds": round(seconds, 4),
-                "network": views.brief_network(networks[0]) if networks else None,
+                "network": docker_json.brief_network(networks[0]) if networks else None,
                 "phases": {name: round(value, 4) for name, value in result.phases.items()},
-                "containers": [views.bulk_document(item) for item in result.containers],
+                "containers": [docker_json.bulk_document(item) for item in result.containers],
             }
         )
     elif quiet:

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 import dnet
-from dnet import cli, views
+from dnet import cli
+from dnet.adapters import docker_json
 from dnet.cli import Session, options, render
 
 
@@ -45,7 +46,7 @@ def create(
         container = engine.create_many([spec]).containers[0]
         networks = engine.networks() if as_json else []
     if as_json:
-        render.document(views.container_document(container, networks))
+        render.document(docker_json.container_document(container, networks))
     else:
         click.echo(container.name)
 
@@ -105,13 +106,13 @@ def ps(session: Session, *, _all: bool, quiet: bool, as_json: bool) -> None:
         containers = engine.containers()
     names = {item.id: item.name for item in containers}
     if as_json:
-        render.document([views.row_document(item, names) for item in containers])
+        render.document([docker_json.row_document(item, names) for item in containers])
     elif quiet:
         for item in containers:
             click.echo(item.id[:12])
     else:
         header = ("CONTAINER ID", "NAME", "MODE", "NETWORK", "IP", "PORTS", "STATUS", "LINKS")
-        render.table(header, [views.row(item, names) for item in containers])
+        render.table(header, [docker_json.row(item, names) for item in containers])
 
 
 @click.command(cls=cli.Command)
@@ -129,9 +130,9 @@ def port(session: Session, name: str, wanted: str, *, as_json: bool) -> None:
     """
     with session.open() as engine:
         container = engine.container(name)
-    mappings = views.published(container, wanted)
+    mappings = docker_json.published(container, wanted)
     if as_json:
-        render.document(views.port_documents(mappings))
+        render.document(docker_json.port_documents(mappings))
         return
     for item in mappings:
         prefix = "" if wanted else f"{item.container_port}/{item.protocol} -> "
@@ -161,11 +162,11 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
       dnet inspect -f '{{ json .NetworkSettings.Networks }}' web
     """
     if template:
-        views.check_template(template)
+        docker_json.check_template(template)
     with session.open() as engine:
         networks = engine.networks()
-        documents = [views.container_document(engine.container(name), networks) for name in names]
+        documents = [docker_json.container_document(engine.container(name), networks) for name in names]
     if not template:
         render.document(documents)
     for item in documents if template else ():
-        click.echo(views.render(template, item))
+        click.echo(docker_json.render(template, item))

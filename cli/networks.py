@@ -12,7 +12,7 @@ import click
 import dnet
 from dnet import cli
 from dnet.cli import EXIT_INTERRUPTED, Session, options, render, say
-from dnet.specs import read_vlans
+from dnet.model.vlan import read_vlans
 
 
 @click.group(cls=cli.Group)
@@ -117,9 +117,9 @@ def create(
             return
         made = engine.create_network(spec)
     if as_json:
-        from dnet import views
+        from dnet.adapters import docker_json
 
-        render.document(views.network_document(made, ()))
+        render.document(docker_json.network_document(made, ()))
     else:
         click.echo(made.id)
 
@@ -149,9 +149,9 @@ def ls(session: Session, *, quiet: bool, as_json: bool) -> None:
     with session.open() as engine:
         networks = engine.networks()
     if as_json:
-        from dnet import views
+        from dnet.adapters import docker_json
 
-        render.document([views.brief_network(net) for net in networks])
+        render.document([docker_json.brief_network(net) for net in networks])
     elif quiet:
         for net in networks:
             click.echo(net.id[:12])
@@ -172,17 +172,17 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
     Example:
       dnet network inspect -f '{{ json .IPAM.Config }}' blue
     """
-    from dnet import views
+    from dnet.adapters import docker_json
 
     if template:
-        views.check_template(template)
+        docker_json.check_template(template)
     with session.open() as engine:
         networks = [engine.network(name) for name in names]
-        documents = [views.network_document(net, engine.members(net)) for net in networks]
+        documents = [docker_json.network_document(net, engine.members(net)) for net in networks]
     if not template:
         render.document(documents)
     for item in documents if template else ():
-        click.echo(views.render(template, item))
+        click.echo(docker_json.render(template, item))
 
 
 @network.command()

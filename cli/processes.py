@@ -14,7 +14,7 @@ import click
 import dnet
 from dnet import cli
 from dnet.cli import Session, options, render
-from dnet.specs import check_process
+from dnet.model.container_spec import check_process
 
 _PASSED = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 

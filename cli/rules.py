@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dnet import cli, views
+from dnet import cli
+from dnet.adapters import docker_json
 from dnet.cli import Session, render, say
 
 
@@ -65,7 +66,7 @@ def ls(session: Session, *, as_json: bool) -> None:
       dnet link ls --json
     """
     with session.open() as engine:
-        found = views.link_rows(engine.containers())
+        found = docker_json.link_rows(engine.containers())
     if as_json:
         render.document(found)
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dnet.errors import InvalidRequest
-from dnet.specs import ContainerSpec
+from dnet.model.container_spec import ContainerSpec
 
 # create's long options, and the field of the specification that each fills
 FIELDS = {

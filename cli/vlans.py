@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from dnet import cli, views
+from dnet import cli
+from dnet.adapters import docker_json
 from dnet.cli import Session, render
-from dnet.specs import read_vlans
+from dnet.model.vlan import read_vlans
 
 
 @click.group(cls=cli.Group)
@@ -55,7 +56,7 @@ def set_vlans(
         container = engine.set_vlans(name, vlans, network)
         networks = engine.networks() if as_json else []
     if as_json:
-        render.document(views.container_document(container, networks))
+        render.document(docker_json.container_document(container, networks))
 
 
 @vlan.command()
@@ -69,7 +70,7 @@ def ls(session: Session, *, as_json: bool) -> None:
       dnet vlan ls
     """
     with session.open() as engine:
-        found = views.vlan_rows(engine.containers(), engine.networks())
+        found = docker_json.vlan_rows(engine.containers(), engine.networks())
     if as_json:
         render.document(found)
         return

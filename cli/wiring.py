@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 import dnet
-from dnet import cli, wiring
+from dnet import cli
 from dnet.cli import Session, render
+from dnet.model import attachment_spec
 
 
 @click.command(cls=cli.Command)
@@ -65,13 +66,15 @@ def attach(
       dnet attach --macvlan eth1 -i lan0 --ip 10.0.0.5/24 --ip fd00::5/64 pid:4711
     """
     options |= {"addresses": [*addresses, *addresses6], "mac": mac_address}
-    wanted = wiring.read(network, options, aliases=aliases, takes_default=default_route)
+    wanted = attachment_spec.read(network, options, aliases=aliases, takes_default=default_route)
     with session.open() as engine, render.progress("attaching", is_wanted=with_progress) as report:
         found = engine.attach_many(targets, wanted, on_progress=report)
     if as_json:
-        from dnet import views
+        from dnet.adapters import docker_json
 
-        render.document([views.attached_document(item.container, item.interface, is_new=item.is_new) for item in found])
+        render.document(
+            [docker_json.attached_document(item.container, item.interface, is_new=item.is_new) for item in found]
+        )
         return
     for item in found:
         click.echo(item.interface.interface)
@@ -116,13 +119,13 @@ def ls(session: Session, *, as_json: bool) -> None:
     Example:
       dnet attachment ls --json
     """
-    from dnet import views
+    from dnet.adapters import docker_json
 
     with session.open() as engine:
         found = [
-            views.attached_document(container, item, is_new=None)
+            docker_json.attached_document(container, item, is_new=None)
             for container in engine.attached()
-            for item in views.attached_interfaces(container)
+            for item in docker_json.attached_interfaces(container)
         ]
     if as_json:
         render.document(found)
@@ -219,10 +222,10 @@ def pipework(session: Session, words: tuple[str, ...]) -> int:
         click.echo(click.get_current_context().get_help())
         return 0 if words else cli.EXIT_INVALID
     if words[0] == "--wait":
-        from dnet import pipework as grammar
+        from dnet.adapters import pipework
 
-        command = grammar.parse(list(words))
-        dnet.wait_for_interface(command.interface if isinstance(command, grammar.Wait) else "")
+        command = pipework.parse(list(words))
+        dnet.wait_for_interface(command.interface if isinstance(command, pipework.Wait) else "")
         return 0
     with session.open() as engine:
         return engine.pipework(words)

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dnet import vlan as vlan
-    from dnet.attaching import Attached
-    from dnet.containers import Created
     from dnet.engine import Engine
     from dnet.errors import (
         Conflict,
@@ -33,11 +31,16 @@ if TYPE_CHECKING:
         StateError,
         Unsupported,
     )
-    from dnet.model import Attachment, Container, Endpoint, Link, Network, StaticRoute
-    from dnet.ports import PortMapping
-    from dnet.specs import ContainerSpec, EndpointSpec, NetworkSpec
-    from dnet.waiting import wait_for_interface
-    from dnet.wiring import AttachmentSpec
+    from dnet.linux.wait import wait_for_interface
+    from dnet.model.attachment import Attachment, StaticRoute
+    from dnet.model.attachment_spec import AttachmentSpec
+    from dnet.model.container import Container, Endpoint, Link
+    from dnet.model.container_spec import ContainerSpec, EndpointSpec
+    from dnet.model.network import Network
+    from dnet.model.network_spec import NetworkSpec
+    from dnet.model.published_port import PortMapping
+    from dnet.operations.attachments import Attached
+    from dnet.operations.containers import Created
 
 __version__ = "0.1.0"
 
@@ -72,14 +75,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "dnet.attaching": {"Attached"},
-    "dnet.wiring": {"AttachmentSpec"},
-    "dnet.waiting": {"wait_for_interface"},
-    "dnet.model": {"Attachment", "Container", "Endpoint", "Link", "Network", "StaticRoute"},
-    "dnet.specs": {"ContainerSpec", "EndpointSpec", "NetworkSpec"},
-    "dnet.containers": {"Created"},
+    "dnet.operations.attachments": {"Attached"},
+    "dnet.model.attachment_spec": {"AttachmentSpec"},
+    "dnet.linux.wait": {"wait_for_interface"},
+    "dnet.model.attachment": {"Attachment", "StaticRoute"},
+    "dnet.model.container": {"Container", "Endpoint", "Link"},
+    "dnet.model.network": {"Network"},
+    "dnet.model.container_spec": {"ContainerSpec", "EndpointSpec"},
+    "dnet.model.network_spec": {"NetworkSpec"},
+    "dnet.operations.containers": {"Created"},
     "dnet.engine": {"Engine"},
-    "dnet.ports": {"PortMapping"},
+    "dnet.model.published_port": {"PortMapping"},
 }
 
 

@@ -1,4 +1,4 @@
-"""The engine: one object with all that a caller can do. Rank 13.
+"""The engine: one object with all that a caller can do.
 
 Reading goes straight to the store; what writes is loaded on the first write.
 """
@@ -11,30 +11,35 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from dnet.errors import InvalidRequest
-from dnet.model import DEFAULT_NETWORK, MODE_FOREIGN, Container, Network, PortVlans, Process, StaticRoute
-from dnet.ports import PortMapping
-from dnet.specs import ContainerSpec, EndpointSpec, NetworkSpec
-from dnet.store import Store
+from dnet.model.attachment import StaticRoute
+from dnet.model.container import MODE_FOREIGN, Container, Process
+from dnet.model.container_spec import ContainerSpec, EndpointSpec
+from dnet.model.network import DEFAULT_NETWORK, Network
+from dnet.model.network_spec import NetworkSpec
+from dnet.model.published_port import PortMapping
+from dnet.model.vlan import PortVlans
+from dnet.state.store import Store
 
 if TYPE_CHECKING:
-    from dnet.attaching import Attached, Attaching
-    from dnet.containers import Containers, Created
-    from dnet.doctor import Diagnosis
-    from dnet.foreign import Refreshed
-    from dnet.kernel import Kernel
-    from dnet.logs import Entry
-    from dnet.networks import Networks
-    from dnet.nft import Nft
-    from dnet.objects import Object
-    from dnet.openvswitch import OpenVSwitch
-    from dnet.publishing import NatRow, Publishing
-    from dnet.reconcile import Finding
-    from dnet.routing import Routing, ShownRoute
-    from dnet.running import Running
-    from dnet.runtime import Runtime
-    from dnet.specs import ContainerOptions, NetworkOptions
-    from dnet.wiring import AttachmentSpec, AttachOptions, ToNetwork
-    from dnet.writer import Progress, Writer
+    from dnet.linux.kernel import Kernel
+    from dnet.linux.nftables import Nft
+    from dnet.model.attachment_spec import AttachmentSpec, AttachOptions, ToNetwork
+    from dnet.model.container_spec import ContainerOptions, NetworkOptions
+    from dnet.objects.object import Object
+    from dnet.openvswitch.switch import OpenVSwitch
+    from dnet.operations.attachments import Attached, Attaching
+    from dnet.operations.containers import Containers, Created
+    from dnet.operations.doctor import Diagnosis
+    from dnet.operations.networks import Networks
+    from dnet.operations.processes import Running
+    from dnet.operations.published_ports import NatRow, Publishing
+    from dnet.operations.reconcile import Finding
+    from dnet.operations.routes import Routing, ShownRoute
+    from dnet.operations.targets import Refreshed
+    from dnet.runtime.logs import Entry
+    from dnet.runtime.process import Runtime
+    from dnet.transaction.context import Progress, Writer
+
 
 STATE_DIRECTORY = "/var/lib/dnet"
 RUN_DIRECTORY = "/run/dnet"
@@ -78,9 +83,9 @@ class Engine:
     @property
     def _writer(self) -> Writer:
         if self._loaded_writer is None:
-            from dnet.kernel import Kernel
-            from dnet.nft import Nft
-            from dnet.writer import Writer
+            from dnet.linux.kernel import Kernel
+            from dnet.linux.nftables import Nft
+            from dnet.transaction.context import Writer
 
             kernel = self._kernel or Kernel(self._on_notice)
             self._loaded_writer = Writer(
@@ -97,51 +102,51 @@ class Engine:
     @property
     def _runtime(self) -> Runtime:
         if self._loaded_runtime is None:
-            from dnet.runtime import Runtime
+            from dnet.runtime.process import Runtime
 
             self._loaded_runtime = Runtime(self._state_directory, self._run_directory)
         return self._loaded_runtime
 
     @property
     def _running(self) -> Running:
-        from dnet.running import Running
+        from dnet.operations.processes import Running
 
         return Running(self._writer, self._runtime, self._state_directory)
 
     def _with_statuses(self, containers: list[Container]) -> list[Container]:
         if not any(item.process for item in containers):
             return containers
-        from dnet.running import with_statuses
+        from dnet.operations.processes import with_statuses
 
         return with_statuses(containers, self._runtime)
 
     @property
     def _networks(self) -> Networks:
-        from dnet.networks import Networks
+        from dnet.operations.networks import Networks
 
         return Networks(self._writer)
 
     @property
     def _containers(self) -> Containers:
-        from dnet.containers import Containers
+        from dnet.operations.containers import Containers
 
         return Containers(self._writer)
 
     @property
     def _publishing(self) -> Publishing:
-        from dnet.publishing import Publishing
+        from dnet.operations.published_ports import Publishing
 
         return Publishing(self._writer)
 
     @property
     def _attaching(self) -> Attaching:
-        from dnet.attaching import Attaching
+        from dnet.operations.attachments import Attaching
 
         return Attaching(self._writer)
 
     @property
     def _routing(self) -> Routing:
-        from dnet.routing import Routing
+        from dnet.operations.routes import Routing
 
         return Routing(self._writer)
 
@@ -377,19 +382,19 @@ class Engine:
         `podman:` before it), `pid:N`, or a namespace's path. What is attached so already stays as it is. The default
         route goes through the new interface when a gateway is given.
         """
-        from dnet import wiring
+        from dnet.model import attachment_spec
 
         if isinstance(to, str):
-            to = wiring.read(to, options)
+            to = attachment_spec.read(to, options)
         return self.attach_many([target], to)[0]
 
     def attach_many(
         self, targets: Iterable[str], to: str | ToNetwork | AttachmentSpec, *, on_progress: Progress | None = None
     ) -> list[Attached]:
         """Attach containers in one pass, all of them or none; see `attach`."""
-        from dnet import wiring
+        from dnet.model import attachment_spec
 
-        wanted = wiring.to_network(to) if isinstance(to, str) else to
+        wanted = attachment_spec.to_network(to) if isinstance(to, str) else to
         return self._attaching.attach(list(targets), wanted, on_progress=on_progress)
 
     def detach(self, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
@@ -406,7 +411,7 @@ class Engine:
 
     def refresh_attachments(self) -> list[Refreshed]:
         """Look at all that is attached: attach again what has been restarted, and forget what is gone for good."""
-        from dnet.foreign import Foreign
+        from dnet.operations.targets import Foreign
 
         return Foreign(self._writer).refresh()
 
@@ -424,7 +429,7 @@ class Engine:
 
     def pipework(self, words: Sequence[str]) -> int:
         """Do what a command line of pipework's says; return its exit status."""
-        from dnet.plumbing import Plumbing
+        from dnet.adapters.pipework_run import Plumbing
 
         return Plumbing(self._writer).run(list(words))
 
@@ -446,8 +451,8 @@ class Engine:
         Returns what was missing, each with the error where it could not be made again; with `is_dry_run`, nothing is
         touched.
         """
-        from dnet.foreign import Foreign
-        from dnet.reconcile import Finding, Reconciliation
+        from dnet.operations.reconcile import Finding, Reconciliation
+        from dnet.operations.targets import Foreign
 
         foreign = Foreign(self._writer)
         if not is_dry_run:
@@ -458,7 +463,7 @@ class Engine:
 
     def doctor(self) -> list[Diagnosis]:
         """Look at the host: what it lacks, what will run out, what is in the way; nothing is changed."""
-        from dnet.doctor import Doctor
+        from dnet.operations.doctor import Doctor
 
         return list(Doctor(self._writer).findings())
 
@@ -468,7 +473,7 @@ class Engine:
         Yields how many files were rewritten, at the start and after every change of the host's. What is attached to
         containers of others is attached again when they restart, and forgotten when they are removed; notices tell.
         """
-        from dnet.watching import Watching
+        from dnet.operations.watch import Watching
 
         return Watching(self._writer).run()
 
@@ -482,7 +487,7 @@ class Engine:
 
 
 def _route(route: str | StaticRoute, *, is_way_open: bool = False) -> StaticRoute:
-    from dnet.wiring import parse_route
+    from dnet.model.attachment_spec import parse_route
 
     return parse_route(route.split(), is_way_open=is_way_open) if isinstance(route, str) else route
 

@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by what the caller can do about it. Rank 0, pure.
+"""What can go wrong, sorted by what the caller can do about it.
 
 DnetError
   InvalidRequest   (ValueError)      the call is wrong; nothing was touched

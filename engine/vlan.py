@@ -1,4 +1,4 @@
-"""802.1Q and 802.1ad tags on Ethernet frames in memory, for packet tools; public as `dnet.vlan`. Rank 1.
+"""802.1Q and 802.1ad tags on Ethernet frames in memory, for packet tools; public as `dnet.vlan`.
 
 A thin layer over the C core's pure functions on frames. Touches the extension, but no kernel and no state.
 

@@ -76,9 +76,9 @@ def test_import_loads_nothing_of_the_engine(by_import):
 def test_a_value_is_light(tmp_path):
     """Making a specification needs neither the database, the extension nor a library."""
     loaded = _loaded_by_code(tmp_path, "import dnet; dnet.ContainerSpec(name='web')")
-    assert "dnet.model" in loaded
+    assert "dnet.model.container" in loaded
     assert not _packages(loaded) & (HEAVY | {"click", "sqlite3"})
-    assert not loaded & {"dnet._core", "dnet.kernel", "dnet.store", "dnet.engine"}
+    assert not loaded & {"dnet._core", "dnet.linux.kernel", "dnet.state.store", "dnet.engine"}
 
 
 def test_help_is_light(by_help):
@@ -97,7 +97,7 @@ def test_ps_is_light(tmp_path):
     """`dnet ps` loads what reading the database needs, and none of the heavy libraries."""
     directories = {"DNET_STATE_DIR": str(tmp_path / "state"), "DNET_RUN_DIR": str(tmp_path / "run")}
     loaded = _loaded(DNET, "ps", environment=directories)
-    assert {"sqlite3", "dnet.store"} <= loaded
+    assert {"sqlite3", "dnet.state.store"} <= loaded
     assert not _packages(loaded) & (HEAVY | {"yaml"})
     assert not loaded & {"dis", "tokenize"}, "inspect has been loaded"
     assert not loaded & {"uuid", "platform", "gettext"}

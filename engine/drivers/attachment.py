@@ -1,4 +1,4 @@
-"""Interfaces of containers that belong to no network of dnet's, and routes. Rank 5, pure.
+"""Interfaces of containers that belong to no network of dnet's, and routes.
 
 Inside, the kernel's ways are left alone: an interface on somebody's LAN gets a link-local address and listens to
 routers, as it would on a machine there.
@@ -10,30 +10,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Any
 
-from dnet import interfaces
-from dnet.model import Attachment, Container, IPAddress, IPInterface, IPNetwork
-from dnet.objects import (
-    Address,
+from dnet.drivers import sandbox
+from dnet.model.address import IPAddress, IPInterface, IPNetwork
+from dnet.model.attachment import Attachment
+from dnet.model.container import Container
+from dnet.model.record import MadeBridge
+from dnet.objects.host import Dumped
+from dnet.objects.links import (
     Alias,
     Announced,
     ArpNotify,
     Bridge,
     Dummy,
-    Dumped,
     Identity,
     Macvlan,
     MovedDevice,
-    Object,
     Offloads,
-    OvsBridge,
-    OvsPort,
     Quiet,
-    Route,
     Settled,
     Up,
     Veth,
 )
-from dnet.rows import MadeBridge
+from dnet.objects.object import Object
+from dnet.objects.openvswitch import OvsBridge, OvsPort
+from dnet.objects.routes import Address, Route
 
 BY_NAME = 0
 ANYWHERE: Mapping[int, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
@@ -152,7 +152,7 @@ def _defaults(container: Container, item: Attachment, addresses: Sequence[IPInte
             continue
         if not _is_near(gateway, addresses):
             yield Route(interface, index, container.name, ip_network(gateway), None)
-        yield from interfaces.displaced(container, gateway.version)
+        yield from sandbox.displaced(container, gateway.version)
         yield Route(interface, index, container.name, ANYWHERE[gateway.version], gateway)
 
 

@@ -1,29 +1,21 @@
-"""Networks on a Linux bridge. Rank 5, pure."""
+"""Networks on a Linux bridge."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dnet import interfaces, ipam, messages, nat
-from dnet.model import Container, Endpoint, Network, PortVlans, Uplink
-from dnet.objects import (
-    Addition,
-    Address,
-    Bridge,
-    BridgeFiltering,
-    BridgePort,
-    BridgeVlans,
-    LocalRouting,
-    LoopbackRoute,
-    MacEntry,
-    Membership,
-    Object,
-    Up,
-    VlanEntry,
-    VlanFilter,
-    VlanProgram,
-)
-from dnet.reports import Link
+from dnet.drivers import nat_table, sandbox
+from dnet.model import address
+from dnet.model.container import Container, Endpoint
+from dnet.model.network import Network, Uplink
+from dnet.model.vlan import PortVlans
+from dnet.objects import replay
+from dnet.objects.host import Addition
+from dnet.objects.links import Bridge, BridgePort, Membership, Up
+from dnet.objects.object import Object
+from dnet.objects.observed import Link
+from dnet.objects.routes import Address, LocalRouting, LoopbackRoute
+from dnet.objects.vlans import BridgeFiltering, BridgeVlans, MacEntry, VlanEntry, VlanFilter, VlanProgram
 
 # A Linux bridge numbers its ports with ten bits, of which 0 is never given out (BR_MAX_PORTS).
 PORTS_MAX = 1023
@@ -31,32 +23,32 @@ PORTS_MAX = 1023
 
 def network(net: Network) -> tuple[Object, ...]:
     """Return all that exists because the network does, the table itself apart."""
-    return (*nat.network_objects(net), *interfaces.forwarding(net), *_bridge(net))
+    return (*nat_table.network_objects(net), *sandbox.forwarding(net), *_bridge(net))
 
 
 def _bridge(net: Network) -> Iterator[Object]:
     device, index = net.device, net.device_index
     if net.owns_device:
-        yield Bridge(device, index, "", mac=ipam.mac_of(net.gateway), mtu=net.mtu)
+        yield Bridge(device, index, "", mac=address.mac_of(net.gateway), mtu=net.mtu)
         yield from vlans(net)
-        yield from interfaces.gateway(net, index)
+        yield from sandbox.gateway(net, index)
         return
     if net.device_mac:
         # Else the bridge's would be the lowest of its ports', and change as containers come and go.
-        yield messages.mac(Link(index=index, name=device), net.device_mac)
+        yield replay.mac(Link(index=index, name=device), net.device_mac)
     yield Up(device, index, "")
-    for item in (*interfaces.within(net, index), *interfaces.loopback(net, index)):
+    for item in (*sandbox.within(net, index), *sandbox.loopback(net, index)):
         yield _addition(item)
 
 
 def _addition(item: Address | LocalRouting | LoopbackRoute) -> Addition:
     match item:
         case Address():
-            return Addition(item, messages.without_address(item))
+            return Addition(item, replay.without_address(item))
         case LocalRouting():
-            return Addition(item, messages.without_local_routing(item))
+            return Addition(item, replay.without_local_routing(item))
         case LoopbackRoute():
-            return Addition(item, messages.without_loopback_route(item))
+            return Addition(item, replay.without_loopback_route(item))
 
 
 def vlans(net: Network) -> Iterator[Object]:
@@ -76,9 +68,9 @@ def vlans(net: Network) -> Iterator[Object]:
 def endpoint(net: Network, container: Container, end: Endpoint) -> tuple[Object, ...]:
     """Return all that exists because the endpoint does, its sandbox apart."""
     return (
-        interfaces.veth(net, container, end, net.device_index),
-        *interfaces.inside(net, container, end),
-        interfaces.quiet(net, container, end),
+        sandbox.veth(net, container, end, net.device_index),
+        *sandbox.inside(net, container, end),
+        sandbox.quiet(net, container, end),
         _settings(net, end),
         *port_vlans(net, end),
         Up(end.host_interface, end.host_index, ""),

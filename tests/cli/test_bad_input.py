@@ -297,9 +297,10 @@ def test_kernel_without_nftables(host: FakeHost) -> None:
 
 WITHOUT_NFTABLES = """
 import sys
-from dnet import cli, nft
+from dnet import cli
+from dnet.linux import nftables
 sys.modules["nftables"] = None
-nft.DISTRIBUTION_PATHS = ()
+nftables.DISTRIBUTION_PATHS = ()
 cli.main(["create", "x"])
 """
 
@@ -314,7 +315,8 @@ def test_kernel_without_veth(host: FakeHost) -> None:
 
 # The kind "veth" becomes "vetx", of which no kernel knows.
 WITHOUT_VETH = """
-from dnet import cli, kernel
+from dnet import cli
+from dnet.linux import kernel
 from dnet._core import ffi
 encode = kernel.Kernel.encode
 def spoiled(self, item, batch):

@@ -14,9 +14,9 @@ import pytest
 import dnet
 from dnet.engine import Engine
 from dnet.errors import OvsError
-from dnet.nft import Nft
-from dnet.openvswitch import OpenVSwitch
-from dnet.ovsdb import Ovsdb, remote
+from dnet.linux.nftables import Nft
+from dnet.openvswitch.ovsdb import Ovsdb, remote
+from dnet.openvswitch.switch import OpenVSwitch
 from tests.openvswitch.test_network import features, transfer
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, wait_until

@@ -13,7 +13,7 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from dnet.writer import Writer
+from dnet.transaction.context import Writer
 from tests.openvswitch.test_network import transfer
 from tests.support.attachment_lan import addresses, default, names, namespace, state
 from tests.support.faults import FaultyKernel
@@ -380,7 +380,7 @@ def test_linux_bridges_load_nothing(ovs: Ovs) -> None:
     host.run("ip link add br7 type bridge")
     script = (
         "import sys, dnet\nwith dnet.open() as engine: engine.attach('/run/netns/x', bridge='br7')\n"
-        "print([name for name in sys.modules if name in {'ovs', 'dnet.ovsdb', 'dnet.openvswitch'}])"
+        "print([name for name in sys.modules if name in {'ovs', 'dnet.openvswitch.ovsdb', 'dnet.openvswitch.switch'}])"
     )
     assert host.python(script).stdout == "[]\n"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dnet import ovsdb
-from dnet.openvswitch import OpenVSwitch
-from dnet.ovsdb import Ovsdb, Remote, remote
+from dnet.openvswitch import ovsdb
+from dnet.openvswitch.ovsdb import Ovsdb, Remote, remote
+from dnet.openvswitch.switch import OpenVSwitch
 from tests.support.hosts import FakeHost, Raised
 from tests.support.openvswitch import DIRECTORY, Ovs, bridge, port
 
@@ -135,7 +135,9 @@ def test_server_that_restarts(ovs: Ovs):
     # Here and not in a child, since processes are started on the way.
     switch = OpenVSwitch(Ovsdb(Remote(f"unix:{ovs.host.inside(DIRECTORY)}/db.sock")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dnet.openvswitch._index_of", lambda _: 1)  # the device is in another namespace than this process
+        patch.setattr(
+            "dnet.openvswitch.switch._index_of", lambda _: 1
+        )  # the device is in another namespace than this process
         assert sorted(work(switch)) == ["v1", "v2"]
     switch.close()
     assert sorted(ovs.ports()) == ["v1", "v2"]
@@ -232,7 +234,7 @@ def test_interrupted_wait(ovs: Ovs):
 def test_package_of_the_distribution(ovs: Ovs):
     """The package is found where the distribution keeps it, with its parser in C if that is for this interpreter."""
     code = (
-        "import sys; from dnet import ovsdb; assert 'ovs' not in sys.modules\n"
+        "import sys; from dnet.openvswitch import ovsdb; assert 'ovs' not in sys.modules\n"
         "ovsdb.Ovsdb(ovsdb.remote()).read([], 'look')\n"
         "import ovs.json; print(ovs.json.PARSER)"
     )

@@ -9,7 +9,7 @@ import sqlite3
 
 import pytest
 
-from dnet.ovsdb import DISTRIBUTION_PATHS
+from dnet.openvswitch.ovsdb import DISTRIBUTION_PATHS
 from tests.openvswitch.test_engine import OPTIONS, SUBNET, create, device, left_over
 from tests.support.attachment_lan import namespace
 from tests.support.hosts import FakeHost

@@ -10,8 +10,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
 
 import pytest
 
-from dnet.kernel import Kernel
-from dnet.ports import PortMapping
+from dnet.linux.kernel import Kernel
+from dnet.model.published_port import PortMapping
 from tests.support.hosts import Namespace, Neighbour, NoAnswer, Raised, wait_until
 from tests.support.openvswitch import DATAPATH, Lab, Ovs, reaches
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from dnet.objects import OvsPort
-from dnet.openvswitch import OpenVSwitch
+from dnet.objects.openvswitch import OvsPort
+from dnet.openvswitch.switch import OpenVSwitch
 from tests.support.hosts import Raised
 from tests.support.openvswitch import DATAPATH, Ovs, bridge, port
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import pytest
 
-from dnet.drivers import ovs as driver
-from dnet.model import PortVlans
-from dnet.objects import OvsPort
+from dnet.drivers import openvswitch
+from dnet.model.vlan import PortVlans
+from dnet.objects.openvswitch import OvsPort
 from tests.support import samples
 from tests.support.openvswitch import DATAPATH, Ovs, bridge
 from tests.support.vlan_semantics import VlanSemantics, access, trunk
@@ -37,7 +37,7 @@ class OvsSwitch(Switch):
     def _port(self, name: str, vlans: PortVlans) -> OvsPort:
         net = replace(NET, device=self.device)
         end = samples.endpoint(net, "10.1.0.2", host_interface=name, id=f"end-{name}", vlans=vlans)
-        (made,) = driver.port(net, end)
+        (made,) = openvswitch.port(net, end)
         return made
 
     def join(self, ports: Mapping[str, PortVlans]) -> None:

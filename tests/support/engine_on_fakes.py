@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dnet import etcfiles, hostports, wanted, writer
+from dnet.drivers import desired, host_files
 from dnet.engine import Engine
-from dnet.specs import ContainerSpec
+from dnet.linux import listeners
+from dnet.model.container_spec import ContainerSpec
+from dnet.transaction import context
 from tests.support.fakes import FakeKernel, FakeNft, FakeSwitch, snapshot
 
 TABLES = ("network", "container", "endpoint", "port_mapping", "link")
@@ -57,7 +59,7 @@ class Machine:
     def tree(self) -> dict[str, str]:
         """Return the containers' files, with their content, and what leads to them, with its target."""
         found = {}
-        for place in (self.directory / "run" / "etc", Path(wanted.ETC_DIRECTORY)):
+        for place in (self.directory / "run" / "etc", Path(desired.ETC_DIRECTORY)):
             for path in sorted(place.rglob("*")):
                 name = str(path.relative_to(self.directory))
                 found[name] = str(path.readlink()) if path.is_symlink() else "" if path.is_dir() else path.read_text()
@@ -67,7 +69,7 @@ class Machine:
         """Return the files of operations, left by engines that are closed, and the names in `ip netns`."""
         self.engine.close()
         self.engine = self.another_engine()
-        places = (self.directory / "state" / "operations", Path(wanted.NAME_DIRECTORY))
+        places = (self.directory / "state" / "operations", Path(desired.NAME_DIRECTORY))
         return sorted(path.name for place in places for path in place.iterdir())
 
 
@@ -77,12 +79,12 @@ def remembered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac
     for name in ("names", "etc-netns"):
         (directory / name).mkdir()
     (directory / "resolv.conf").write_text("nameserver 198.51.100.53\n", encoding="ascii")
-    monkeypatch.setattr(wanted, "NAME_DIRECTORY", str(directory / "names"))
-    monkeypatch.setattr(wanted, "ETC_DIRECTORY", str(directory / "etc-netns"))
-    monkeypatch.setattr(etcfiles, "RESOLV_CONF", str(directory / "resolv.conf"))
-    monkeypatch.setattr(writer, "SYSTEMD_RESOLV_CONF", str(directory / "systemd.conf"))
-    monkeypatch.setattr(writer, "HOSTS", str(directory / "hosts"))
-    monkeypatch.setattr(hostports, "RANGE_PATH", str(directory / "range"))
+    monkeypatch.setattr(desired, "NAME_DIRECTORY", str(directory / "names"))
+    monkeypatch.setattr(desired, "ETC_DIRECTORY", str(directory / "etc-netns"))
+    monkeypatch.setattr(host_files, "RESOLV_CONF", str(directory / "resolv.conf"))
+    monkeypatch.setattr(context, "SYSTEMD_RESOLV_CONF", str(directory / "systemd.conf"))
+    monkeypatch.setattr(context, "HOSTS", str(directory / "hosts"))
+    monkeypatch.setattr(listeners, "RANGE_PATH", str(directory / "range"))
     (directory / "range").write_text("32768\t32799\n", encoding="ascii")
     made = Machine(directory)
     with contextlib.closing(made):

@@ -14,35 +14,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, ip_address
 from typing import Any, NoReturn, Self
 
-from dnet import nat
+from dnet.drivers import nat_table
 from dnet.errors import DnetError, KernelRefused, NotFound, OvsError
-from dnet.model import PortVlans
-from dnet.objects import (
-    Bridge,
-    Device,
-    Flows,
-    Forwarding,
-    JoinedSandbox,
+from dnet.model.vlan import PortVlans
+from dnet.objects.host import Flows, Forwarding
+from dnet.objects.links import Bridge, Membership, Quiet, Veth
+from dnet.objects.object import Device, Object
+from dnet.objects.observed import Report
+from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
+from dnet.objects.routes import NoRoute, Route
+from dnet.objects.sandbox import JoinedSandbox, Sandbox
+from dnet.objects.vlans import (
     MacEntry,
-    Membership,
     NoBridgeFiltering,
     NoBridgeVlans,
     NoMacEntry,
-    NoRoute,
     NoVlanFilter,
-    Object,
-    OvsBridge,
-    OvsMac,
-    OvsPort,
-    Quiet,
-    Route,
-    Sandbox,
-    Veth,
     VlanFilter,
     VlanProgram,
 )
-from dnet.openvswitch import Switch
-from dnet.reports import Report
+from dnet.openvswitch.switch import Switch
 
 Event = tuple[str, object]
 MACHINE_DIRECTORIES = ("/etc", "/run/netns", "/run/dnet", "/var/lib")
@@ -357,7 +348,7 @@ class FakeNft:
         return self.has_made_table and table == "inet dnet"
 
     def chains(self, table: str) -> set[str]:
-        return set(nat.CHAINS) if self.has_table(table) else set()
+        return set(nat_table.CHAINS) if self.has_table(table) else set()
 
     def has_elements(self, table: str, name: str) -> bool:
         return self.has_table(table) and any(set_name == name for set_name, _ in self.elements_by_key)
@@ -439,7 +430,7 @@ def _run_line(line: str, elements: dict[tuple[str, str], str], what: str, *, has
         verb, set_name, items = found.groups()
         for item in items.split(", "):
             text, _, value = item.partition(" : ")
-            key = nat.key_of(set_name, text.split(" . "))
+            key = nat_table.key_of(set_name, text.split(" . "))
             held = elements.get((set_name, key))
             if not has_table or (verb == "delete" and held is None):
                 raise refusal(what, errno.ENOENT)

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dnet import files
 from dnet.errors import KernelRefused
-from dnet.kernel import Kernel, Making, Progress
-from dnet.nft import Nft
-from dnet.objects import Flows, Forwarding, Object, Sandbox
+from dnet.linux import files
+from dnet.linux.builder import Making, Progress
+from dnet.linux.kernel import Kernel
+from dnet.linux.nftables import Nft
+from dnet.objects.host import Flows, Forwarding
+from dnet.objects.object import Object
+from dnet.objects.sandbox import Sandbox
 
 # A message type beyond every one that rtnetlink has: the kernel answers EOPNOTSUPP.
 ABSENT_TYPE = 0x7FFF

@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 
-from dnet import interfaces, nat
-from dnet.apply import Applier
-from dnet.drivers import ovs as driver
+from dnet.drivers import nat_table, openvswitch, sandbox
 from dnet.errors import DnetError
-from dnet.kernel import Kernel
-from dnet.nft import Nft
-from dnet.objects import NftTable, Object, OvsBridge, OvsPort
-from dnet.openvswitch import OpenVSwitch
-from dnet.ovsdb import Ovsdb, Remote, remote
-from dnet.ports import PortMapping
+from dnet.linux.kernel import Kernel
+from dnet.linux.nftables import Nft
+from dnet.model.published_port import PortMapping
+from dnet.objects.host import NftTable
+from dnet.objects.object import Object
+from dnet.objects.openvswitch import OvsBridge, OvsPort
+from dnet.openvswitch.ovsdb import Ovsdb, Remote, remote
+from dnet.openvswitch.switch import OpenVSwitch
+from dnet.transaction.apply import Applier
 from tests.support import samples
 from tests.support.hosts import FakeHost, Namespace, wait_until
 
@@ -165,7 +166,7 @@ class Lab:
 
     def network(self, **given: Any) -> tuple[Object, ...]:
         """Return the objects of the network."""
-        return (NftTable(), *driver.network(replace(self.net, **given)))
+        return (NftTable(), *openvswitch.network(replace(self.net, **given)))
 
     def group(
         self, number: int, ports: Sequence[PortMapping] = (), *, extra: dict[str, Any] | None = None, **vlans: Any
@@ -175,10 +176,10 @@ class Lab:
         end = samples.endpoint(self.net, address, index=0x5630_0000 + number, **(extra or {}))
         run = str(self.ovs.host.run_dir)
         box = samples.container(f"c-{number}", [end], run=run, ports=tuple(ports))
-        *objects, port = driver.endpoint(self.net, box, end)
+        *objects, port = openvswitch.endpoint(self.net, box, end)
         return (
-            *nat.container_objects(box, {self.net.id: self.net}),
-            *interfaces.sandbox(box, f"/run/netns/{box.name}"),
+            *nat_table.container_objects(box, {self.net.id: self.net}),
+            *sandbox.sandbox(box, f"/run/netns/{box.name}"),
             *objects,
             replace(port, **vlans),
         )

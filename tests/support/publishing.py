@@ -16,7 +16,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dnet import cli
-from dnet.cli import bulk, containers, networks, rules  # noqa: F401  loaded here, once for all children
+from dnet.cli import (
+    rules,  # noqa: F401  loaded here, once for all children
+)
 from tests.support.hosts import FakeHost, Namespace, Neighbour, NoAnswer, Result, wait_until
 
 HOST = {4: "192.0.2.1", 6: "2001:db8::1"}

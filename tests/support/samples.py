@@ -8,7 +8,8 @@ from dataclasses import MISSING, fields
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any, TypeVar
 
-from dnet.model import Container, Endpoint, Network, Settings
+from dnet.model.container import Container, Endpoint, Settings
+from dnet.model.network import Network
 
 T = TypeVar("T")
 

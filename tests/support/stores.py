@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dnet.store import Store
+from dnet.state.store import Store
 from tests.support import samples
 
 RUN = "/run/x"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from dnet import targets
-from dnet.targets import Target
+from dnet.runtime import targets
+from dnet.runtime.targets import Target
 from tests.support.hosts import Namespace
 
 

@@ -22,7 +22,7 @@ import pytest
 
 import dnet
 from dnet import cli
-from dnet.store import Store
+from dnet.state.store import Store
 
 DNET = str(Path(sys.executable).parent / "dnet")
 

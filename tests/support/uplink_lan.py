@@ -16,7 +16,7 @@ from typing import Any
 
 import dnet
 from dnet.engine import Engine
-from dnet.nft import Nft
+from dnet.linux.nftables import Nft
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, wait_until
 

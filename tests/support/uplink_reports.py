@@ -11,19 +11,15 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from dnet import messages, reports, snapshots, uplink
-from dnet.objects import (
-    AddressMessage,
-    LinkMessage,
-    Membership,
-    Message,
-    Object,
-    RouteMessage,
-)
-from dnet.reports import Address, Link, Report, Route
-from dnet.snapshots import Snapshot
+from dnet.drivers import uplink, uplink_snapshot
+from dnet.drivers.uplink_snapshot import Snapshot
+from dnet.objects import observed, replay
+from dnet.objects.host import AddressMessage, LinkMessage, Message, RouteMessage
+from dnet.objects.links import Membership
+from dnet.objects.object import Object
+from dnet.objects.observed import Address, Link, Report, Route
 
-SETTINGS = tuple(0 for _ in messages.SETTINGS)
+SETTINGS = tuple(0 for _ in replay.SETTINGS)
 
 
 ETH1 = Link(index=3, name="eth1", mac="02:00:00:00:00:01", address_generation=0, settings=SETTINGS)
@@ -90,7 +86,7 @@ def address(text: str, index: int = 3, flags: int = PERMANENT, **attributes: Any
     given = {name for name, _ in rest}
     local = [pair for pair in local if pair[0] not in given]
     base = [("IFA_ADDRESS", str(interface.ip))] if "IFA_ADDRESS" not in given else []
-    return reports.address(encoded(ifaddrmsg, 20, fields, [*base, *local, *rest, ("IFA_FLAGS", flags)]))
+    return observed.address(encoded(ifaddrmsg, 20, fields, [*base, *local, *rest, ("IFA_FLAGS", flags)]))
 
 
 def route(text: str, index: int = 3, *, protocol: int = 4, scope: int = 0, kind: int = 1, **attributes: Any) -> Route:
@@ -109,7 +105,7 @@ def route(text: str, index: int = 3, *, protocol: int = 4, scope: int = 0, kind:
     named = [(f"RTA_{name.upper()}", value) for name, value in {"table": 254, **attributes}.items()]
     destination = [("RTA_DST", str(network.network_address))] if network.prefixlen else []
     through = [("RTA_OIF", index)] if index else []
-    return reports.route(encoded(rtmsg, 24, fields, [*destination, *through, *named]))
+    return observed.route(encoded(rtmsg, 24, fields, [*destination, *through, *named]))
 
 
 def report(addresses: list[Address] | None = None, routes: list[Route] | None = None, *links: Link) -> Report:
@@ -120,7 +116,7 @@ def report(addresses: list[Address] | None = None, routes: list[Route] | None = 
 def taken(found: Report, **given: Any) -> Snapshot:
     """Return a snapshot of eth1 and br0."""
     options = {"sysctls": SYSCTLS, "bridge_sysctls": SYSCTLS, "spare": None, "takes_mac": True, "boot": "this"}
-    return snapshots.take(found, ETH1, BRIDGE, **{**options, **given})
+    return uplink_snapshot.take(found, ETH1, BRIDGE, **{**options, **given})
 
 
 def phrases(items: tuple[Any, ...]) -> list[str]:

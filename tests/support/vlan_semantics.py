@@ -12,8 +12,7 @@ from __future__ import annotations
 import random
 from typing import ClassVar
 
-from dnet.model import PortVlans
-from dnet.specs import read_vlans
+from dnet.model.vlan import PortVlans, read_vlans
 from tests.support import publishing
 from tests.support.vlan_switch import BROADCAST, ETHERTYPE, NOBODY, Switch, expected
 

@@ -19,8 +19,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from dnet.model import PortVlans
-from dnet.objects import Bridge, Object, Quiet, Up
+from dnet.model.vlan import PortVlans
+from dnet.objects.links import Bridge, Quiet, Up
+from dnet.objects.object import Object
 from tests.support.hosts import FakeHost, Namespace, wait_until
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"

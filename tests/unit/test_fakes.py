@@ -6,10 +6,10 @@ import inspect
 
 import pytest
 
-from dnet.bpf import Bpf
-from dnet.kernel import Kernel
-from dnet.nft import Nft
-from dnet.openvswitch import OpenVSwitch
+from dnet.linux.bpf import Bpf
+from dnet.linux.kernel import Kernel
+from dnet.linux.nftables import Nft
+from dnet.openvswitch.switch import OpenVSwitch
 from tests.support.fakes import FakeBpf, FakeKernel, FakeNft, FakeSwitch
 
 PAIRS = [(Kernel, FakeKernel), (Nft, FakeNft), (Bpf, FakeBpf), (OpenVSwitch, FakeSwitch)]

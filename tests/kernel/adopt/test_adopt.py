@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import dnet
-from dnet import networks  # noqa: F401  loaded here, once for all children
+from dnet.operations import networks  # noqa: F401  loaded here, once for all children
 from tests.support.hosts import FakeHost, Namespace, Raised, wait_until
 from tests.support.publishing import (
     PATIENCE_S,
@@ -466,7 +466,7 @@ def watchdog(process: subprocess.Popen[str]) -> int:
                 parent = int((entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
             except OSError:
                 continue
-            if b"dnet.takeback" in words and parent == process.pid:
+            if b"dnet.trial" in words and parent == process.pid:
                 found.append(int(entry.name))
     [pid] = found
     return pid

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import dnet
-from dnet.bpf import Bpf
 from dnet.engine import Engine
 from dnet.errors import KernelRefused
-from dnet.nft import Nft
+from dnet.linux.bpf import Bpf
+from dnet.linux.nftables import Nft
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, wait_until
 from tests.support.publishing import bridge_of, network, run

@@ -80,7 +80,7 @@ def attach_without_server(directories: tuple[str, str]) -> str:
     import functools
 
     import dnet
-    from dnet import dhcp
+    from dnet.linux import dhcp
 
     dhcp.acquire = functools.partial(dhcp.acquire, timeout_s=0.3)
     with dnet.open(*directories) as engine:

@@ -16,7 +16,7 @@ from tests.support.state_diff import hosts, listed
 HELD = """
 import sys
 from dnet import cli
-from dnet.apply import Applier
+from dnet.transaction.apply import Applier
 create = Applier.create
 def held(*arguments, **options):
     print(flush=True)

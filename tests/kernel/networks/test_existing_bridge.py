@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 import dnet
-from dnet import networks  # noqa: F401  loaded here, once for all children
 from dnet.engine import Engine
-from dnet.nft import Nft
+from dnet.linux.nftables import Nft
+from dnet.operations import networks  # noqa: F401  loaded here, once for all children
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, wait_until
 from tests.support.publishing import PEER, elements, network, reach, refused, run

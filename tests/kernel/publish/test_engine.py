@@ -8,7 +8,7 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from dnet.kernel import Kernel
+from dnet.linux.kernel import Kernel
 from tests.support.faults import FaultyNft
 from tests.support.hosts import FakeHost, Neighbour, Raised
 from tests.support.publishing import (

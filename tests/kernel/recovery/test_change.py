@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import dnet
-from dnet import files
 from dnet.engine import Engine
-from dnet.kernel import Kernel
-from dnet.nft import Nft
-from dnet.store import Store
+from dnet.linux import files
+from dnet.linux.kernel import Kernel
+from dnet.linux.nftables import Nft
+from dnet.state.store import Store
 from tests.kernel.networks.test_several import check, make_networks
 from tests.support.faults import FaultyKernel, FaultyNft
 from tests.support.hosts import FakeHost, Raised
@@ -232,7 +232,7 @@ def test_kills(host: FakeHost, case: str) -> None:
 HELD = """
 import sys
 import dnet
-from dnet.apply import Applier
+from dnet.transaction.apply import Applier
 change = Applier.change_in_lots
 def held(*arguments, **options):
     print(flush=True)

@@ -11,7 +11,8 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from dnet.objects import NftTable, Object
+from dnet.objects.host import NftTable
+from dnet.objects.object import Object
 from tests.support.faults import FaultyKernel, FaultyNft, faulty_files
 from tests.support.hosts import FakeHost, Raised
 

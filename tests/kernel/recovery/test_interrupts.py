@@ -150,7 +150,7 @@ def test_network_between_reservation_and_rules(host: FakeHost, number: signal.Si
 STOPPED_BEFORE_NFT = """
 import os, sys
 import dnet
-from dnet.nft import Nft
+from dnet.linux.nftables import Nft
 run = Nft.run
 def end(self, commands, what):
     Nft.run = run
@@ -171,7 +171,7 @@ def test_build_is_waited_for(host: FakeHost) -> None:
 # Thread.join, interrupted by a signal, takes a running thread for ended (bpo-45274); it must not be relied upon.
 STUBBORN = """
 import os, signal, threading, time
-from dnet import kernel
+from dnet.linux import kernel
 def work(control):
     while not control.cancel:
         time.sleep(0.001)

@@ -16,11 +16,11 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from dnet.kernel import Making
-from dnet.members import FIRST_LOT
-from dnet.nft import Nft
-from dnet.store import Store
-from dnet.writer import Writer
+from dnet.linux.builder import Making
+from dnet.linux.nftables import Nft
+from dnet.state.store import Store
+from dnet.transaction.context import Writer
+from dnet.transaction.lots import FIRST_LOT
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Raised
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnet.schema import SCHEMA_VERSION
+from dnet.state.schema import SCHEMA_VERSION
 from tests.support import old_databases
 from tests.support.hosts import FakeHost, Neighbour
 from tests.support.publishing import HOST, elements, network, reach, run

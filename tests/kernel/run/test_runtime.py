@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 import dnet
-from dnet import oci, processes
-from dnet.model import Container
-from dnet.runtime import Runtime
-from dnet.specs import check_process
+from dnet.linux import spawn
+from dnet.model.container import Container
+from dnet.model.container_spec import check_process
+from dnet.runtime import oci
+from dnet.runtime.process import Runtime
 from tests.support.hosts import FakeHost, Raised, wait_until
 from tests.support.publishing import run as cli
 
@@ -33,7 +34,7 @@ UNIFIED = "/sys/fs/cgroup/unified"
 
 def require(*programs: str) -> None:
     """Skip the test, or fail it where CI=true, unless the programs are installed."""
-    missing = [name for name in programs if not processes.find(name)]
+    missing = [name for name in programs if not spawn.find(name)]
     if missing and os.environ.get("CI") == "true":
         pytest.fail(f"not installed: {', '.join(missing)}")
     if missing:
@@ -43,8 +44,8 @@ def require(*programs: str) -> None:
 # Calls the runtime for a container with its own standard files.
 DRIVER = """
 import json, sys, dnet
-from dnet.specs import check_process
-from dnet.runtime import Runtime
+from dnet.model.container_spec import check_process
+from dnet.runtime.process import Runtime
 state, run, program, name, verb, wish = sys.argv[1:]
 with dnet.open(state, run) as engine:
     container = engine.container(name)
@@ -191,7 +192,7 @@ def each(host: FakeHost, request: pytest.FixtureRequest) -> Iterator[Box]:
 @pytest.fixture
 def box(host: FakeHost) -> Iterator[Box]:
     """Yield the containers of a host by one OCI runtime; one of them is made."""
-    with contextlib.contextmanager(boxed)(host, "crun" if processes.find("crun") else "runc") as made:
+    with contextlib.contextmanager(boxed)(host, "crun" if spawn.find("crun") else "runc") as made:
         made.create()
         yield made
 
@@ -202,7 +203,7 @@ def image(tmp_path: Path) -> str:
     require("busybox")
     root = tmp_path / "image"
     (root / "bin").mkdir(parents=True)
-    shutil.copy(processes.find("busybox"), root / "bin" / "busybox")
+    shutil.copy(spawn.find("busybox"), root / "bin" / "busybox")
     for name in ("sh", "cat", "ls", "id", "mount", "touch", "hostname", "true", "sleep", "stat"):
         (root / "bin" / name).symlink_to("busybox")
     return str(root)
@@ -932,8 +933,8 @@ def test_missing_programs(box: Box) -> None:
 
     def without(*names: str) -> Any:
         def inside(*_: Any) -> list[str]:
-            find = processes.find
-            processes.find = lambda name: "" if name in names else find(name)
+            find = spawn.find
+            spawn.find = lambda name: "" if name in names else find(name)
             own = Runtime(*box.host.directories)
             try:
                 own.check(check_process(["true"]), is_detached="conmon" in names)
@@ -957,7 +958,7 @@ def test_runtime_that_does_not_fit(box: Box) -> None:
     def choose(path: Path, *missing: str) -> str:
         def inside(*_: Any) -> str:
             oci.HYBRID_CONTROLLERS = str(path)
-            processes.find = lambda name: "" if name in missing else f"/bin/{name}"
+            spawn.find = lambda name: "" if name in missing else f"/bin/{name}"
             try:
                 return oci.Programs("/", "").choose()
             except dnet.Unsupported as error:

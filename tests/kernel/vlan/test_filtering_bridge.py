@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from dnet.kernel import Kernel
-from dnet.model import PortVlans
-from dnet.objects import BridgeFiltering, BridgeVlans, NoBridgeVlans, Object
+from dnet.linux.kernel import Kernel
+from dnet.model.vlan import PortVlans
+from dnet.objects.object import Object
+from dnet.objects.vlans import BridgeFiltering, BridgeVlans, NoBridgeVlans
 from tests.support.hosts import FakeHost
 from tests.support.vlan_semantics import VlanSemantics, access, trunk
 from tests.support.vlan_switch import LinuxBridge, Switch

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from dnet.apply import Applier
-from dnet.bpf import MAP_NAME, Bpf
-from dnet.kernel import Kernel
-from dnet.model import PortVlans
-from dnet.nft import Nft
-from dnet.objects import BridgePort, MacEntry, Object, VlanEntry, VlanFilter, VlanProgram, vlan_block
+from dnet.linux.bpf import MAP_NAME, Bpf
+from dnet.linux.kernel import Kernel
+from dnet.linux.nftables import Nft
+from dnet.model.vlan import PortVlans
+from dnet.objects.links import BridgePort
+from dnet.objects.object import Object
+from dnet.objects.vlans import MacEntry, VlanEntry, VlanFilter, VlanProgram, vlan_block
+from dnet.transaction.apply import Applier
 from tests.support.hosts import FakeHost, Raised, wait_until
 from tests.support.vlan_semantics import VlanSemantics, access, trunk
 from tests.support.vlan_switch import (

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnet import views
+from dnet.adapters import docker_json
 from dnet.errors import InvalidRequest
-from dnet.model import Link
+from dnet.model.container import Link
 from tests.support import samples
 
 BLUE = samples.network("blue", "10.1.0.0/16", labels={"tier": "front"})
@@ -112,32 +112,32 @@ BAD = {
 @pytest.mark.parametrize(("template", "expected"), GOOD.items())
 def test_good_template(template, expected):
     """A dotted template is filled as Docker's templates are; what is outside braces stays as it is."""
-    assert views.render(template, DOCUMENT) == expected
+    assert docker_json.render(template, DOCUMENT) == expected
 
 
 @pytest.mark.parametrize("template", [pytest.param(text, id=label) for label, text in BAD.items()])
 def test_bad_template(template):
     """A template that cannot be read is refused before any look-up; the error quotes it and shows a good one."""
     with pytest.raises(InvalidRequest) as caught:
-        views.check_template(template)
+        docker_json.check_template(template)
     assert repr(template) in str(caught.value)
     assert "{{ .Name }}" in caught.value.hint
     with pytest.raises(InvalidRequest):
-        views.render(template, DOCUMENT)
+        docker_json.render(template, DOCUMENT)
 
 
 @pytest.mark.parametrize("template", ["{{ .Nome }}", "{{ .State.Nope }}", "{{ .Name.First }}", "{{ json .List.x }}"])
 def test_unknown_field(template):
     """A field that does not exist is refused by its name, not answered with nothing."""
-    views.check_template(template)
+    docker_json.check_template(template)
     with pytest.raises(InvalidRequest, match=template.strip("{} ").rpartition(".")[2]):
-        views.render(template, DOCUMENT)
+        docker_json.render(template, DOCUMENT)
 
 
 def test_unknown_field_lists_the_known():
     """The error about a field that does not exist lists those that do."""
     with pytest.raises(InvalidRequest, match="Pid, Running, Status"):
-        views.render("{{ .State.pid }}", DOCUMENT)
+        docker_json.render("{{ .State.pid }}", DOCUMENT)
 
 
 @pytest.mark.parametrize("path", [".", ".State", ".List", ".Text", ".Deep.a"])
@@ -146,19 +146,19 @@ def test_json(path):
     value = DOCUMENT
     for key in path.split("."):
         value = value[key] if key else value
-    assert json.loads(views.render(f"{{{{ json {path} }}}}", DOCUMENT)) == value
+    assert json.loads(docker_json.render(f"{{{{ json {path} }}}}", DOCUMENT)) == value
 
 
 @given(st.text(st.characters(exclude_characters="{}")), st.text())
 def test_values_are_not_read_as_templates(text, value):
     """Whatever a value holds, it arrives as it is, and so does the text around the braces."""
-    assert views.render(f"{text}{{{{ .Name }}}}{text}", {"Name": value}) == f"{text}{value}{text}"
+    assert docker_json.render(f"{text}{{{{ .Name }}}}{text}", {"Name": value}) == f"{text}{value}{text}"
 
 
 def test_container_fields():
     """The document of a container has the contract's fields, with and without an endpoint."""
     for container in (WEB, ALONE):
-        document = views.container_document(container, NETWORKS)
+        document = docker_json.container_document(container, NETWORKS)
         for place, names in CONTAINER_FIELDS.items():
             assert names <= set(document[place] if place else document)
         for end in document["NetworkSettings"]["Networks"].values():
@@ -167,7 +167,7 @@ def test_container_fields():
 
 def test_container_document():
     """The document of a container says who and where it is; the address at the top is its first endpoint's."""
-    document = views.container_document(WEB, NETWORKS)
+    document = docker_json.container_document(WEB, NETWORKS)
     assert (document["Id"], document["Name"]) == (WEB.id, "web")
     assert document["Config"]["Labels"] == {"a": "b"}
     assert document["HostConfig"]["NetworkMode"] == "blue"
@@ -180,7 +180,7 @@ def test_container_document():
 
 def test_endpoint_document():
     """Each endpoint is under its network's name, one of an internal network without a gateway."""
-    networks = views.container_document(WEB, NETWORKS)["NetworkSettings"]["Networks"]
+    networks = docker_json.container_document(WEB, NETWORKS)["NetworkSettings"]["Networks"]
     blue, red = networks["blue"], networks["red"]
     assert (blue["IPAddress"], blue["IPPrefixLen"], blue["Gateway"]) == ("10.1.0.2", 16, "10.1.0.1")
     assert (blue["HostInterface"], blue["EndpointID"], blue["NetworkID"]) == (END.host_interface, END.id, BLUE.id)
@@ -190,13 +190,13 @@ def test_endpoint_document():
 def test_gateway_without_default_route():
     """The gateway of a network is told also where the default route leads another way, as Docker does."""
     end = replace(END, gateway=None)
-    shown = views.container_document(replace(WEB, endpoints=(end,)), NETWORKS)["NetworkSettings"]["Networks"]
+    shown = docker_json.container_document(replace(WEB, endpoints=(end,)), NETWORKS)["NetworkSettings"]["Networks"]
     assert shown["blue"]["Gateway"] == "10.1.0.1"
 
 
 def test_container_without_endpoint():
     """A container of mode none has empty addresses, as with Docker."""
-    settings = views.container_document(ALONE, NETWORKS)["NetworkSettings"]
+    settings = docker_json.container_document(ALONE, NETWORKS)["NetworkSettings"]
     assert [settings[key] for key in ("IPAddress", "IPPrefixLen", "Gateway", "MacAddress")] == ["", 0, "", ""]
     assert settings["Networks"] == {}
 
@@ -204,7 +204,7 @@ def test_container_without_endpoint():
 @given(st.floats(min_value=0, max_value=4e9))
 def test_timestamps(seconds):
     """A time is RFC 3339 in UTC, to the microsecond."""
-    text = views.timestamp(seconds)
+    text = docker_json.timestamp(seconds)
     assert text.endswith("Z")
     assert abs(datetime.fromisoformat(text).timestamp() - seconds) < 1e-5
     assert datetime.fromisoformat(text).tzinfo == UTC
@@ -212,7 +212,7 @@ def test_timestamps(seconds):
 
 def test_network_fields():
     """The document of a network has the contract's fields, those of its members included."""
-    document = views.network_document(BLUE, [WEB])
+    document = docker_json.network_document(BLUE, [WEB])
     assert set(document) >= NETWORK_FIELDS
     assert set(document["Containers"][WEB.id]) >= MEMBER_FIELDS
 
@@ -226,7 +226,7 @@ def test_network_document():
         aux_addresses={"router": IPv4Address("10.1.0.9")},
         internal=True,
     )
-    document = views.network_document(net, [])
+    document = docker_json.network_document(net, [])
     (config,) = [item for item in document["IPAM"]["Config"] if "." in item["Subnet"]]
     assert (config["Subnet"], config["Gateway"], config["IPRange"]) == ("10.1.0.0/16", "10.1.0.1", "10.1.7.0/24")
     assert config["AuxiliaryAddresses"] == {"router": "10.1.0.9"}
@@ -237,57 +237,57 @@ def test_network_document():
 
 def test_network_without_range():
     """A network without a range has no IPRange, as with Docker."""
-    assert "IPRange" not in views.network_document(BLUE, [])["IPAM"]["Config"][0]
+    assert "IPRange" not in docker_json.network_document(BLUE, [])["IPAM"]["Config"][0]
 
 
 def test_network_members():
     """A network shows its own endpoints only, each with its address and prefix length."""
-    blue = views.network_document(BLUE, [WEB, ALONE])["Containers"]
-    red = views.network_document(RED, [WEB, ALONE])["Containers"]
+    blue = docker_json.network_document(BLUE, [WEB, ALONE])["Containers"]
+    red = docker_json.network_document(RED, [WEB, ALONE])["Containers"]
     assert [(item["Name"], item["IPv4Address"]) for item in blue.values()] == [("web", "10.1.0.2/16")]
     assert [(item["Name"], item["IPv4Address"]) for item in red.values()] == [("web", "10.2.0.9/24")]
 
 
 def test_segments_count_their_endpoints():
     """A network of one bridge is one segment, with the number of its endpoints."""
-    segments = views.network_document(BLUE, [WEB])["Segments"]
+    segments = docker_json.network_document(BLUE, [WEB])["Segments"]
     assert segments == [{"Device": BLUE.device, "Endpoints": 1}]
 
 
 def test_row_of_ps():
     """A line of `ps` has the contract's eight columns, with the short id and all networks and addresses."""
-    row = views.row(WEB, {})
+    row = docker_json.row(WEB, {})
     assert len(row) == 8
     assert row[:5] == (WEB.id[:12], "web", "blue", "blue, red", "10.1.0.2, 10.2.0.9")
     assert row[6] == "created"
-    assert all(isinstance(cell, str) for cell in views.row(ALONE, {}))
+    assert all(isinstance(cell, str) for cell in docker_json.row(ALONE, {}))
 
 
 def test_row_document():
     """An entry of `ps --json` has whole ids and lists."""
-    entry = views.row_document(WEB, {})
+    entry = docker_json.row_document(WEB, {})
     assert (entry["id"], entry["networks"], entry["ips"]) == (WEB.id, ["blue", "red"], ["10.1.0.2", "10.2.0.9"])
     assert entry["labels"] == {"a": "b"}
 
 
 def test_bulk_document():
     """An entry of `bulk-create --json` has the contract's fields, of the first endpoint."""
-    entry = views.bulk_document(WEB)
+    entry = docker_json.bulk_document(WEB)
     assert set(entry) >= BULK_FIELDS
     assert (entry["ip"], entry["mac"], entry["gateway"]) == ("10.1.0.2", "02:42:0a:01:00:02", "10.1.0.1")
     assert (entry["sandbox"], entry["host_interface"]) == (WEB.sandbox, END.host_interface)
-    assert views.bulk_document(ALONE)["ip"] == ""
+    assert docker_json.bulk_document(ALONE)["ip"] == ""
 
 
 @pytest.mark.parametrize(
     "document",
     [
-        views.container_document(WEB, NETWORKS),
-        views.container_document(ALONE, NETWORKS),
-        views.network_document(BLUE, [WEB]),
-        views.row_document(WEB, {}),
-        views.bulk_document(WEB),
-        views.brief_network(BLUE),
+        docker_json.container_document(WEB, NETWORKS),
+        docker_json.container_document(ALONE, NETWORKS),
+        docker_json.network_document(BLUE, [WEB]),
+        docker_json.row_document(WEB, {}),
+        docker_json.bulk_document(WEB),
+        docker_json.brief_network(BLUE),
     ],
 )
 def test_documents_are_json(document):
@@ -297,10 +297,10 @@ def test_documents_are_json(document):
 
 def test_documented_templates():
     """The templates that the command line's contract names work on a container's document."""
-    document = views.container_document(WEB, NETWORKS)
-    assert views.render("{{ .Name }}", document) == "web"
-    assert views.render("{{ .NetworkSettings.IPAddress }}", document) == "10.1.0.2"
-    assert isinstance(json.loads(views.render("{{ json .NetworkSettings.Ports }}", document)), dict)
+    document = docker_json.container_document(WEB, NETWORKS)
+    assert docker_json.render("{{ .Name }}", document) == "web"
+    assert docker_json.render("{{ .NetworkSettings.IPAddress }}", document) == "10.1.0.2"
+    assert isinstance(json.loads(docker_json.render("{{ json .NetworkSettings.Ports }}", document)), dict)
 
 
 # Modes and links
@@ -315,22 +315,22 @@ CHILD = samples.container(
 
 def test_links_as_shown():
     """`inspect` shows the parent's links as Docker does, `ps` the child's other names."""
-    assert views.container_document(PARENT, NETWORKS)["HostConfig"]["Links"] == [
+    assert docker_json.container_document(PARENT, NETWORKS)["HostConfig"]["Links"] == [
         "/db:/web/database",
         "/cache:/web/cache",
     ]
-    assert views.container_document(CHILD, NETWORKS)["HostConfig"]["Links"] == []
-    assert (views.row(PARENT, {})[7], views.row(CHILD, {})[7]) == ("", "web/database")
-    assert views.row_document(CHILD, {})["links"] == ["web/database"]
+    assert docker_json.container_document(CHILD, NETWORKS)["HostConfig"]["Links"] == []
+    assert (docker_json.row(PARENT, {})[7], docker_json.row(CHILD, {})[7]) == ("", "web/database")
+    assert docker_json.row_document(CHILD, {})["links"] == ["web/database"]
 
 
 def test_link_rows():
     """A line of `link ls` has the child's exposed ports; of one that is not there it says so."""
-    assert views.link_rows([PARENT, CHILD]) == [
+    assert docker_json.link_rows([PARENT, CHILD]) == [
         {"parent": "web", "child": "db", "alias": "database", "ports": ["80/tcp", "53/udp"], "present": True},
         {"parent": "web", "child": "cache", "alias": "cache", "ports": [], "present": False},
     ]
-    assert views.link_rows([CHILD]) == []
+    assert docker_json.link_rows([CHILD]) == []
 
 
 @pytest.mark.parametrize(
@@ -346,5 +346,5 @@ def test_link_rows():
 def test_mode_as_shown(mode, names, shown):
     """`ps` shows whose network a sharer has by its name now, or its id when it is gone; `inspect` always by the id."""
     box = samples.container("side", mode=mode, shares=WEB.id if "container" in mode else "")
-    assert views.row(box, names)[2] == views.row_document(box, names)["mode"] == shown
-    assert views.container_document(box, NETWORKS)["HostConfig"]["NetworkMode"] == mode
+    assert docker_json.row(box, names)[2] == docker_json.row_document(box, names)["mode"] == shown
+    assert docker_json.container_document(box, NETWORKS)["HostConfig"]["NetworkMode"] == mode

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnet.adapters.pipework import Attach, Dhcp, Kind, Static, Tool, Wait, check, host_interface, kind_of, parse
 from dnet.errors import InvalidRequest
-from dnet.pipework import Attach, Dhcp, Kind, Static, Tool, Wait, check, host_interface, kind_of, mac_of, parse
+from dnet.model.attachment_spec import mac_of
 
 NOTHING = Static(None, None, 4)
 

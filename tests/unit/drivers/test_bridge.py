@@ -6,23 +6,13 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IP
 
 import pytest
 
-from dnet import interfaces
-from dnet.drivers import bridge
-from dnet.model import check_mac
-from dnet.objects import (
-    Address,
-    Bridge,
-    Device,
-    Forwarding,
-    HostSandbox,
-    NatElement,
-    Object,
-    Quiet,
-    Route,
-    Sandbox,
-    Up,
-    Veth,
-)
+from dnet.drivers import bridge, sandbox
+from dnet.model.parse import check_mac
+from dnet.objects.host import Forwarding, NatElement
+from dnet.objects.links import Bridge, Quiet, Up, Veth
+from dnet.objects.object import Device, Object
+from dnet.objects.routes import Address, Route
+from dnet.objects.sandbox import HostSandbox, Sandbox
 from tests.support import samples
 
 NET = samples.network("blue", "10.1.0.0/16")
@@ -37,7 +27,7 @@ ALIAS_BYTES_MAX = 255
 DEVICE_NAME_BYTES_MAX = 15
 
 NETWORK = bridge.network(NET)
-SANDBOX = interfaces.sandbox(WEB, NAME_PATH)
+SANDBOX = sandbox.sandbox(WEB, NAME_PATH)
 ENDPOINT = bridge.endpoint(NET, WEB, END)
 WHOLE = (*SANDBOX, *ENDPOINT, *bridge.endpoint(INTERNAL, WEB, SECOND))
 
@@ -152,7 +142,7 @@ OTHERS = ["eth", "eth01", "eth٣", "7", "front0", "eth1000000", "eth999999999999
 @pytest.mark.parametrize(("name", "index"), NUMBERED.items())
 def test_index_of_a_numbered_interface(name, index):
     """The index of ethN inside follows from N."""
-    assert interfaces.inner_index(samples.endpoint(NET, "10.1.0.2", interface=name)) == index
+    assert sandbox.inner_index(samples.endpoint(NET, "10.1.0.2", interface=name)) == index
 
 
 def test_indexes_of_other_interfaces():
@@ -161,7 +151,7 @@ def test_indexes_of_other_interfaces():
         samples.endpoint(NET, "10.1.0.2", interface=name, index=0x5630_0000 + number)
         for number, name in enumerate(OTHERS)
     ]
-    found = [interfaces.inner_index(end) for end in ends]
+    found = [sandbox.inner_index(end) for end in ends]
     assert len(set(found)) == len(found)
     assert [end.interface for end, index in zip(ends, found, strict=True) if not 1 << 20 <= index < 1 << 31] == []
     assert [end.interface for end, index in zip(ends, found, strict=True) if index == end.host_index] == []
@@ -170,7 +160,7 @@ def test_indexes_of_other_interfaces():
 def test_mode_host():
     """In mode host the sandbox is the host's own, pinned and named; nothing is made in it."""
     box = samples.container("web", mode="host")
-    assert interfaces.sandbox(box, NAME_PATH) == (HostSandbox("web", box.sandbox, NAME_PATH),)
+    assert sandbox.sandbox(box, NAME_PATH) == (HostSandbox("web", box.sandbox, NAME_PATH),)
 
 
 def test_veth():
@@ -265,7 +255,7 @@ def test_longest_names_fit():
     box = samples.container("c" * 128, [end])
     objects = (
         *bridge.network(net),
-        *interfaces.sandbox(box, f"/run/netns/{box.name}"),
+        *sandbox.sandbox(box, f"/run/netns/{box.name}"),
         *bridge.endpoint(net, box, end),
     )
     aliases = [item.alias for item in objects if isinstance(item, Quiet) and item.alias]
@@ -283,9 +273,7 @@ def test_sandbox():
     assert (box.sandbox, box.path, box.name_path) == ("web", WEB.sandbox, NAME_PATH)
 
 
-@pytest.mark.parametrize(
-    "objects", [WHOLE, interfaces.sandbox(samples.container("web"), NAME_PATH)], ids=["two", "none"]
-)
+@pytest.mark.parametrize("objects", [WHOLE, sandbox.sandbox(samples.container("web"), NAME_PATH)], ids=["two", "none"])
 def test_loopback(objects):
     """The loopback of a sandbox is raised once, whether it has endpoints or none."""
     assert isinstance(objects[0], Sandbox)
@@ -296,7 +284,7 @@ def test_same_wish_same_objects():
     """The tuples are functions of their arguments: what was created can be described again to delete it."""
     assert bridge.network(NET) == NETWORK
     assert bridge.endpoint(NET, WEB, END) == ENDPOINT
-    assert interfaces.sandbox(WEB, NAME_PATH) == SANDBOX
+    assert sandbox.sandbox(WEB, NAME_PATH) == SANDBOX
 
 
 def test_ports_of_a_linux_bridge():

@@ -7,10 +7,13 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Interface, IPv6Network
 
 import pytest
 
-from dnet import wanted
-from dnet.model import Attachment, KernelRoute, Link
-from dnet.objects import Directory, File, Flows, HostSandbox, NatElement, NftTable, Sandbox, Symlink, Veth
-from dnet.ports import PortMapping
+from dnet.drivers import desired
+from dnet.model.attachment import Attachment, KernelRoute
+from dnet.model.container import Link
+from dnet.model.published_port import PortMapping
+from dnet.objects.host import Directory, File, Flows, NatElement, NftTable, Symlink
+from dnet.objects.links import Veth
+from dnet.objects.sandbox import HostSandbox, Sandbox
 from tests.support import samples
 
 BLUE = samples.network("blue", "10.1.0.0/16")
@@ -22,12 +25,12 @@ WEB = samples.container(
     ports=(PORT,),
 )
 NETWORKS = {net.id: net for net in (BLUE, RED)}
-RESOLVER = wanted.HostFiles("nameserver 192.0.2.53\n", "")
+RESOLVER = desired.HostFiles("nameserver 192.0.2.53\n", "")
 
 
 def test_first_network_brings_the_table():
     """The table is part of the first network, before its elements, and of no other."""
-    first, other = wanted.network(BLUE, is_first=True), wanted.network(BLUE, is_first=False)
+    first, other = desired.network(BLUE, is_first=True), desired.network(BLUE, is_first=False)
     assert isinstance(first[0], NftTable)
     assert first[1:] == other
     assert not [item for item in other if isinstance(item, NftTable)]
@@ -35,7 +38,7 @@ def test_first_network_brings_the_table():
 
 def test_container_is_one_group():
     """A container's group has one sandbox, with a name for `ip netns`, and a veth for each endpoint on its network."""
-    group = wanted.container(WEB, NETWORKS, RESOLVER)
+    group = desired.container(WEB, NETWORKS, RESOLVER)
     (sandbox,) = [item for item in group if isinstance(item, Sandbox)]
     assert (sandbox.path, sandbox.name_path) == (WEB.sandbox, "/run/netns/web")
     assert [item.master for item in group if isinstance(item, Veth)] == [BLUE.device, RED.device]
@@ -48,7 +51,7 @@ def test_ports_lead_to_the_default_route(first, address):
     Flows are those of all endpoints.
     """
     ends = [end if end.interface == first else replace(end, gateway=None) for end in WEB.endpoints]
-    group = wanted.container(replace(WEB, endpoints=tuple(ends)), NETWORKS, RESOLVER)
+    group = desired.container(replace(WEB, endpoints=tuple(ends)), NETWORKS, RESOLVER)
     (element,) = [item for item in group if isinstance(item, NatElement)]
     assert element.value == f"{address} . 80"
     (flows,) = [item for item in group if isinstance(item, Flows)]
@@ -59,13 +62,13 @@ def test_ports_lead_to_the_default_route(first, address):
 
 def test_container_without_endpoint():
     """A container of mode none has nothing in the table."""
-    group = wanted.container(samples.container("alone"), {}, RESOLVER)
+    group = desired.container(samples.container("alone"), {}, RESOLVER)
     assert {item.backend for item in group} == {"files", "kernel"}
 
 
 def test_files_of_a_container():
     """A container has a directory with its three files, and a link by which `ip netns exec` finds them."""
-    group = wanted.container(WEB, NETWORKS, RESOLVER)
+    group = desired.container(WEB, NETWORKS, RESOLVER)
     directory, *files, link = [item for item in group if item.backend == "files"]
     assert directory == Directory(WEB.files)
     assert [item.path for item in files] == [f"{WEB.files}/{name}" for name in ("hostname", "hosts", "resolv.conf")]
@@ -77,14 +80,17 @@ def test_files_of_a_container():
 
 def test_files_come_first():
     """The files of a container are there before anything that could use them."""
-    backends = [item.backend for item in wanted.container(WEB, NETWORKS, RESOLVER)]
+    backends = [item.backend for item in desired.container(WEB, NETWORKS, RESOLVER)]
     assert backends == sorted(backends, key=lambda backend: backend != "files")
 
 
 def test_rules_are_all_that_belongs_in_the_table():
     """All rules are the table and the elements of every network and container, each once, and nothing else."""
-    rules = wanted.rules([BLUE, RED], [WEB, samples.container("alone")])
-    groups = [*(wanted.network(net, is_first=False) for net in (BLUE, RED)), wanted.container(WEB, NETWORKS, RESOLVER)]
+    rules = desired.rules([BLUE, RED], [WEB, samples.container("alone")])
+    groups = [
+        *(desired.network(net, is_first=False) for net in (BLUE, RED)),
+        desired.container(WEB, NETWORKS, RESOLVER),
+    ]
     expected = [item for group in groups for item in group if item.backend == "nft"]
     assert isinstance(rules[0], NftTable)
     assert list(rules[1:]) == expected
@@ -94,7 +100,7 @@ def test_rules_are_all_that_belongs_in_the_table():
 def test_sharer_is_but_links():
     """A container that shares another's sandbox has its name in the two places where one looks, and nothing else."""
     box = samples.container("side", mode=f"container:{WEB.id}", shares=WEB.id, sandbox=WEB.sandbox, files=WEB.files)
-    assert set(wanted.container(box, NETWORKS, RESOLVER)) == {
+    assert set(desired.container(box, NETWORKS, RESOLVER)) == {
         Symlink("/etc/netns/side", WEB.files),
         Symlink("/run/netns/side", WEB.sandbox),
     }
@@ -104,8 +110,8 @@ def test_mode_host():
     """A container of mode host has the host's hosts, with what is added to it, and nothing in the table."""
     settings = replace(WEB.settings, extra_hosts=(("db", "10.0.0.5"), ("self", "host-gateway")))
     box = samples.container("web", mode="host", settings=settings)
-    group = wanted.container(
-        box, {}, wanted.HostFiles("nameserver 127.0.0.53\n", "", "127.0.0.1\tlocalhost\n192.0.2.9 x")
+    group = desired.container(
+        box, {}, desired.HostFiles("nameserver 127.0.0.53\n", "", "127.0.0.1\tlocalhost\n192.0.2.9 x")
     )
     assert [type(item) for item in group if item.backend == "kernel"] == [HostSandbox]
     assert not [item for item in group if item.backend == "nft"]
@@ -140,15 +146,15 @@ def links_of(group) -> set[NatElement]:
 def test_link_is_of_both_ends():
     """What a link opens is among the objects of the parent and of the child: it is there if both are."""
     for box, other in ((FRONT, "db"), (DB, "front")):
-        assert links_of(wanted.container(box, ALL, RESOLVER, PEERS)) == OPENED
-        assert links_of(wanted.container(box, ALL, RESOLVER, {})) == set()
-        assert links_of(wanted.container(box, ALL, RESOLVER, {other: samples.container(other)})) == set()
+        assert links_of(desired.container(box, ALL, RESOLVER, PEERS)) == OPENED
+        assert links_of(desired.container(box, ALL, RESOLVER, {})) == set()
+        assert links_of(desired.container(box, ALL, RESOLVER, {other: samples.container(other)})) == set()
 
 
 def test_link_opens_nothing_where_all_may_talk():
     """Where containers may talk a link is but a line in the parent's hosts."""
     networks = ALL | {APART.id: replace(APART, icc=True)}
-    assert links_of(wanted.container(FRONT, networks, RESOLVER, PEERS)) == set()
+    assert links_of(desired.container(FRONT, networks, RESOLVER, PEERS)) == set()
 
 
 def test_hosts_of_a_parent():
@@ -156,14 +162,14 @@ def test_hosts_of_a_parent():
     renamed = replace(DB, name="store", settings=replace(DB.settings, hostname="db7"))
     for child, line in ((DB, "10.3.0.9\tdatabase db"), (renamed, "10.3.0.9\tdatabase db7 store")):
         parent = replace(FRONT, links=(Link("front", child.name, "database"),))
-        hosts = wanted.hosts(parent, ALL, RESOLVER, {child.name: child})
+        hosts = desired.hosts(parent, ALL, RESOLVER, {child.name: child})
         assert hosts.splitlines()[-1] == line
-    assert "front" not in wanted.hosts(DB, ALL, RESOLVER, PEERS)
+    assert "front" not in desired.hosts(DB, ALL, RESOLVER, PEERS)
 
 
 def test_rules_of_links_are_in_the_table():
     """All that belongs into the table includes what links open, once."""
-    rules = wanted.rules(ALL.values(), [FRONT, DB])
+    rules = desired.rules(ALL.values(), [FRONT, DB])
     assert links_of(rules) == OPENED
     assert len(set(rules)) == len(rules)
 
@@ -219,9 +225,9 @@ def test_unchanged_endpoints(state, is_back):
     """Whether the endpoints that are the same in both states are left out, nothing else is in the one or the other."""
     networks = NETWORKS | {GREEN.id: GREEN, SIX.id: SIX}
     pair = (STATES[state], WEB) if is_back else (WEB, STATES[state])
-    same = wanted.unchanged(*pair)
-    whole = [set(wanted.container(item, networks, RESOLVER)) for item in pair]
-    parts = [set(wanted.container(item, networks, RESOLVER, without=same)) for item in pair]
+    same = desired.unchanged(*pair)
+    whole = [set(desired.container(item, networks, RESOLVER)) for item in pair]
+    parts = [set(desired.container(item, networks, RESOLVER, without=same)) for item in pair]
     assert [one - other for one, other in (whole, whole[::-1])] == [one - other for one, other in (parts, parts[::-1])]
     assert same.has_files == (state in SAME_FILES | {"none"})
     kept = {"one more", "one more in front", "another gateway", "another search domain", "a lease", "the same"}

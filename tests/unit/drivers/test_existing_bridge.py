@@ -7,23 +7,24 @@ from typing import Any
 
 import pytest
 
-from dnet import bridges, messages, nat
-from dnet.drivers import bridge
+from dnet.drivers import bridge, existing_bridge, nat_table
 from dnet.errors import InvalidRequest, NotFound
-from dnet.model import Uplink
-from dnet.objects import Addition, Bridge, LinkMessage, NatElement, Up
-from dnet.reports import Link, Report
-from dnet.specs import NetworkSpec
+from dnet.model.network import Uplink
+from dnet.model.network_spec import NetworkSpec
+from dnet.objects import replay
+from dnet.objects.host import Addition, LinkMessage, NatElement
+from dnet.objects.links import Bridge, Up
+from dnet.objects.observed import Link, Report
 from tests.support import samples
 from tests.support.uplink_reports import address, decoded, route
 
-BR0 = Link(index=70, name="br0", kind="bridge", mac="02:00:00:00:00:70", settings=tuple(0 for _ in messages.SETTINGS))
+BR0 = Link(index=70, name="br0", kind="bridge", mac="02:00:00:00:00:70", settings=tuple(0 for _ in replay.SETTINGS))
 
 
-def taken(*texts: str, link: Link = BR0, **options: Any) -> bridges.Taken:
+def taken(*texts: str, link: Link = BR0, **options: Any) -> existing_bridge.Taken:
     """Return what a network asked for with `options` takes from a bridge with these addresses."""
     found = Report([link], [address(text, index=70) for text in texts], [])
-    return bridges.take(NetworkSpec(name="own", bridge="br0", **options), link, found)
+    return existing_bridge.take(NetworkSpec(name="own", bridge="br0", **options), link, found)
 
 
 def refusal(*texts: str, **options: Any) -> str:
@@ -44,7 +45,7 @@ def test_addresses_of_both_families():
 
 def test_bridge_without_addresses():
     """What the bridge does not have is left to be chosen and added."""
-    assert taken() == bridges.Taken(owns_device=False, mac="02:00:00:00:00:70")
+    assert taken() == existing_bridge.Taken(owns_device=False, mac="02:00:00:00:00:70")
     assert taken("fe80::1/64").gateway6 is None
 
 
@@ -52,7 +53,7 @@ def test_changing_addresses_are_no_gateways():
     """An IPv6 address that a router has made, and will end, is no gateway; a leased IPv4 one is."""
     leased = {"ifa_preferred": 900, "ifa_valid": 1000, "cstamp": 0, "tstamp": 0}
     items = [address(text, index=70, flags=0, cacheinfo=leased) for text in ("192.0.2.10/24", "2001:db8::10/64")]
-    found = bridges.take(NetworkSpec(name="own", bridge="br0"), BR0, Report([BR0], items, []))
+    found = existing_bridge.take(NetworkSpec(name="own", bridge="br0"), BR0, Report([BR0], items, []))
     assert (found.gateway, found.gateway6) == (IPv4Address("192.0.2.10"), None)
 
 
@@ -152,11 +153,11 @@ def test_bridge_of_another_index():
     """A bridge that has been made again is found by its name, with what is on it now; one that is gone is named."""
     link = Link(index=99, name="br0", kind="bridge", mac="02:00:00:00:00:99", settings=BR0.settings)
     report = Report([link], [address("10.1.0.1/24", index=99)], [route("::1/128", index=99, kind=2, table=255)])
-    found = bridges.again(FOREIGN, report)
+    found = existing_bridge.again(FOREIGN, report)
     assert (found.device_index, found.device_mac) == (99, "02:00:00:00:00:99")
     assert found.found == ("gateway", "loopback_route")
     with pytest.raises(NotFound, match="bridge br0 of network own, which is not dnet's, is gone") as caught:
-        bridges.again(FOREIGN, Report([], [], []))
+        existing_bridge.again(FOREIGN, Report([], [], []))
     assert "ip address add 10.1.0.1/24 dev br0" in caught.value.hint
 
 
@@ -165,9 +166,9 @@ def test_bridge_of_another_index():
 
 def elements(network, *members) -> set[str]:
     """Return the elements of a network and of containers on it, as `set key`."""
-    rules = [*nat.network_objects(network)]
+    rules = [*nat_table.network_objects(network)]
     for member in members:
-        rules += nat.container_objects(member, {network.id: network})
+        rules += nat_table.container_objects(member, {network.id: network})
     return {f"{item.set_name} {item.key}" for item in rules if isinstance(item, NatElement)}
 
 

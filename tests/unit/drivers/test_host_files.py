@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dnet import etcfiles
-from dnet.model import Container, Link, Settings
+from dnet.drivers import host_files
+from dnet.model.container import Container, Link, Settings
 from tests.support import samples
 
 BLUE = samples.network("blue", "10.1.0.0/16")
@@ -54,7 +54,7 @@ def servers(text: str) -> list[str]:
 
 def test_hostname():
     """The file has the host name alone on a line, without the domain."""
-    assert etcfiles.hostname(web(hostname="front", domainname="example.org")) == "front\n"
+    assert host_files.hostname(web(hostname="front", domainname="example.org")) == "front\n"
 
 
 # hosts
@@ -62,24 +62,24 @@ def test_hostname():
 
 def test_hosts_begins_as_dockers():
     """The file begins with the lines for localhost that Docker writes, then come the container's own names."""
-    assert etcfiles.hosts(web(), [BLUE]) == f"{LOCAL_HOSTS}10.1.0.2\tweb\n"
+    assert host_files.hosts(web(), [BLUE]) == f"{LOCAL_HOSTS}10.1.0.2\tweb\n"
 
 
 def test_both_addresses_have_the_name():
     """A container with addresses of both families finds itself at both."""
-    assert etcfiles.hosts(web(six=True), [SIX]) == f"{LOCAL_HOSTS}10.2.0.2\tweb\nfd00:2::2\tweb\n"
+    assert host_files.hosts(web(six=True), [SIX]) == f"{LOCAL_HOSTS}10.2.0.2\tweb\nfd00:2::2\tweb\n"
 
 
 def test_every_endpoint_has_the_name():
     """A container on two networks finds itself at its address on either."""
     ends = [samples.endpoint(BLUE, "10.1.0.2"), samples.endpoint(SIX, "10.2.0.2", interface="eth1", index=77)]
-    text = etcfiles.hosts(samples.container("web", ends), [BLUE, SIX])
+    text = host_files.hosts(samples.container("web", ends), [BLUE, SIX])
     assert text == f"{LOCAL_HOSTS}10.1.0.2\tweb\n10.2.0.2\tweb\n"
 
 
 def test_hosts_without_a_network():
     """A container without a network has the lines for localhost."""
-    assert etcfiles.hosts(samples.container("alone"), []) == LOCAL_HOSTS
+    assert host_files.hosts(samples.container("alone"), []) == LOCAL_HOSTS
 
 
 @pytest.mark.parametrize(
@@ -93,28 +93,28 @@ def test_hosts_without_a_network():
 )
 def test_own_names(hostname, domainname, names):
     """A container finds itself by its full name, and by the part before the first dot, as Docker has it."""
-    text = etcfiles.hosts(web(hostname=hostname, domainname=domainname), [BLUE])
+    text = host_files.hosts(web(hostname=hostname, domainname=domainname), [BLUE])
     assert text.splitlines()[-1] == f"10.1.0.2\t{names}"
 
 
 def test_extra_hosts():
     """Hosts that were added come in the order given, one name twice too, before the container's own."""
     extra = (("db", "10.0.0.5"), ("db", "10.0.0.6"), ("cache", "fd00::5"))
-    text = etcfiles.hosts(web(extra_hosts=extra), [BLUE])
+    text = host_files.hosts(web(extra_hosts=extra), [BLUE])
     added = "10.0.0.5\tdb\n10.0.0.6\tdb\nfd00::5\tcache\n"
     assert text == f"{LOCAL_HOSTS}{added}10.1.0.2\tweb\n"
 
 
 def test_host_gateway():
     """`host-gateway` becomes the gateway of the container's first network, where the host is."""
-    text = etcfiles.hosts(web(extra_hosts=(("host", "host-gateway"), ("db", "10.0.0.5"))), [BLUE, SIX])
+    text = host_files.hosts(web(extra_hosts=(("host", "host-gateway"), ("db", "10.0.0.5"))), [BLUE, SIX])
     assert text == f"{LOCAL_HOSTS}10.1.0.1\thost\n10.0.0.5\tdb\n10.1.0.2\tweb\n"
 
 
 def test_host_gateway_without_a_network():
     """Without a network there is no way to the host, and no line that pretends so."""
     alone = samples.container("alone", settings=Settings(hostname="alone", extra_hosts=(("host", "host-gateway"),)))
-    assert etcfiles.hosts(alone, []) == LOCAL_HOSTS
+    assert host_files.hosts(alone, []) == LOCAL_HOSTS
 
 
 # Name servers of resolv.conf
@@ -157,14 +157,14 @@ def test_host_gateway_without_a_network():
 )
 def test_name_servers(host, systemd, four, six):
     """A container has the host's name servers that it can reach, else systemd's, else public ones."""
-    assert servers(etcfiles.resolv_conf(web(), host, systemd)) == four
-    assert servers(etcfiles.resolv_conf(web(six=True), host, systemd)) == six
+    assert servers(host_files.resolv_conf(web(), host, systemd)) == four
+    assert servers(host_files.resolv_conf(web(six=True), host, systemd)) == six
 
 
 def test_own_servers_are_taken_as_they_are():
     """Servers that a container was given replace the host's, whatever they are: loopback and IPv6 too."""
     own = ("127.0.0.1", "2001:db8::1", "192.0.2.1")
-    assert servers(etcfiles.resolv_conf(web(dns=own), HOST, SYSTEMD)) == list(own)
+    assert servers(host_files.resolv_conf(web(dns=own), HOST, SYSTEMD)) == list(own)
 
 
 # Search domains and options of resolv.conf
@@ -184,20 +184,20 @@ def test_own_servers_are_taken_as_they_are():
 )
 def test_search_domains(host, search):
     """Of the host's search and domain lines the last counts (resolv.conf(5)); the root alone is nothing to search."""
-    text = etcfiles.resolv_conf(web(), host + "nameserver 192.0.2.1\n", "")
+    text = host_files.resolv_conf(web(), host + "nameserver 192.0.2.1\n", "")
     assert lines(text, "search") == search
     assert lines(text, "domain") == []
 
 
 def test_options_add_up():
     """All of the host's options lines count, as they do in the C library and with Docker."""
-    text = etcfiles.resolv_conf(web(), "options ndots:2 edns0\nnameserver 192.0.2.1\noptions rotate\n", "")
+    text = host_files.resolv_conf(web(), "options ndots:2 edns0\nnameserver 192.0.2.1\noptions rotate\n", "")
     assert lines(text, "options") == [["ndots:2", "edns0", "rotate"]]
 
 
 def test_systemds_file_brings_its_search():
     """With systemd's servers come the search domains of its file, not those beside the stub."""
-    text = etcfiles.resolv_conf(web(), STUB, SYSTEMD)
+    text = host_files.resolv_conf(web(), STUB, SYSTEMD)
     assert lines(text, "search") == [["lan.example"]]
 
 
@@ -209,7 +209,7 @@ def test_each_override_is_by_itself():
         ({"dns_search": ("own.example", "b.example")}, 1),
         ({"dns_options": ("ndots:4", "rotate")}, 2),
     ):
-        text = etcfiles.resolv_conf(web(**own), HOST, "")
+        text = host_files.resolv_conf(web(**own), HOST, "")
         expected = list(whole)
         (words,) = own.values()
         expected[changed] = list(words) if changed == 0 else [list(words)]
@@ -218,7 +218,7 @@ def test_each_override_is_by_itself():
 
 def test_no_search_at_all():
     """`--dns-search .` means no search domains, although the host has some."""
-    assert "search" not in etcfiles.resolv_conf(web(dns_search=(".",)), HOST, "")
+    assert "search" not in host_files.resolv_conf(web(dns_search=(".",)), HOST, "")
 
 
 # Whether somebody has edited it
@@ -226,8 +226,8 @@ def test_no_search_at_all():
 
 def test_fresh_text_is_untouched():
     """A text as it is made counts as untouched, and the mark of that is a comment."""
-    text = etcfiles.resolv_conf(web(), HOST, "")
-    assert etcfiles.is_untouched(text)
+    text = host_files.resolv_conf(web(), HOST, "")
+    assert host_files.is_untouched(text)
     assert text.splitlines()[-1].startswith("#")
     assert text.endswith("\n")
 
@@ -248,7 +248,7 @@ EDITS = {
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_edit_is_noticed(edit):
     """Whatever somebody changes, a text that was edited does not count as untouched."""
-    assert not etcfiles.is_untouched(edit(etcfiles.resolv_conf(web(), HOST, "")))
+    assert not host_files.is_untouched(edit(host_files.resolv_conf(web(), HOST, "")))
 
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=60)
@@ -265,12 +265,12 @@ CONF = st.lists(
 @example(host="search \x85 \u2028", systemd="options \x1c", six=False)
 def test_any_text_of_the_hosts(host, systemd, six):
     """Whatever is in the host's files, there is a server that can be reached, and the text counts as untouched."""
-    text = etcfiles.resolv_conf(web(six=six), host, systemd)
+    text = host_files.resolv_conf(web(six=six), host, systemd)
     found = servers(text)
     assert found
     assert all(six or ":" not in server for server in found)
-    assert etcfiles.is_untouched(text)
-    assert text == etcfiles.resolv_conf(web(six=six), host, systemd)
+    assert host_files.is_untouched(text)
+    assert text == host_files.resolv_conf(web(six=six), host, systemd)
     assert all(
         line.split()[0] in {"nameserver", "search", "options"} or line[0] == "#" for line in text.split("\n")[:-1]
     )
@@ -285,7 +285,7 @@ def test_link_lines():
     end = samples.endpoint(net, "10.1.0.2", address6=IPv6Interface("fd00:1::2/64"))
     for alias, hostname, names in (("a", "h", "a h db"), ("db", "h", "db h"), ("a", "db", "a db"), ("db", "db", "db")):
         child = samples.container("db", [end], settings=Settings(hostname=hostname))
-        text = etcfiles.link_lines(Link("web", "db", alias), child, (end.address, end.address6))
+        text = host_files.link_lines(Link("web", "db", alias), child, (end.address, end.address6))
         assert text == f"10.1.0.2\t{names}\nfd00:1::2\t{names}\n"
 
 
@@ -304,7 +304,7 @@ def test_link_lines():
 )
 def test_edited(text, before, after, expected):
     """Lines that dnet no longer means go, new ones come at the end, and everybody else's stay where they are."""
-    assert etcfiles.edited(text, before, after) == expected
+    assert host_files.edited(text, before, after) == expected
 
 
 @given(st.lists(st.sampled_from("abcdef"), unique=True), st.lists(st.sampled_from("abcdef"), unique=True), st.data())
@@ -313,9 +313,9 @@ def test_edits_can_be_taken_back(before, after, data):
     mine = data.draw(st.lists(st.sampled_from("uvwxyz"), unique=True))
     one, other = ("".join(f"{line}\n" for line in lines) for lines in (before, after))
     text = "".join(f"{line}\n" for line in data.draw(st.permutations(before + mine)))
-    there = etcfiles.edited(text, one, other)
+    there = host_files.edited(text, one, other)
     assert sorted(there.split()) == sorted(after + mine)
-    back = etcfiles.edited(there, other, one)
+    back = host_files.edited(there, other, one)
     assert sorted(back.split()) == sorted(before + mine)
     assert [line for line in back.split() if line in mine] == [line for line in text.split() if line in mine]
 
@@ -323,10 +323,10 @@ def test_edits_can_be_taken_back(before, after, data):
 def test_lines_are_the_readers():
     """Only a newline ends a line: what somebody has written stays, whatever other separators are in it."""
     text = "127.0.0.1 localhost\r\n# note \f10.0.0.1 evil \x85 x\n10.1.0.2 web\n"
-    edited = etcfiles.edited(text, "10.1.0.2 web\n", "10.1.0.3 web\n")
+    edited = host_files.edited(text, "10.1.0.2 web\n", "10.1.0.3 web\n")
     assert edited == text.replace("10.1.0.2", "10.1.0.3")
 
 
 def test_bytes_of_the_hosts():
     """What is not UTF-8 in a resolv.conf does not keep it from being looked at."""
-    assert not etcfiles.is_untouched("# \udcff\n" + etcfiles.resolv_conf(web(), HOST, ""))
+    assert not host_files.is_untouched("# \udcff\n" + host_files.resolv_conf(web(), HOST, ""))

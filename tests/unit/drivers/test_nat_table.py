@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from dnet import nat
-from dnet.objects import Address, NatElement, NftTable
-from dnet.ports import PortMapping
+from dnet.drivers import nat_table
+from dnet.model.published_port import PortMapping
+from dnet.objects.host import NatElement, NftTable
+from dnet.objects.routes import Address
 from tests.support import samples
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -86,8 +87,8 @@ def word(value: Any) -> str:
 
 def setup(*networks) -> list[str]:
     """Return the commands that make the table and what these networks add to it."""
-    items = [NftTable(), *(item for net in networks for item in nat.network_objects(net))]
-    return nat.commands(items, "add")
+    items = [NftTable(), *(item for net in networks for item in nat_table.network_objects(net))]
+    return nat_table.commands(items, "add")
 
 
 def test_nft_takes_the_table():
@@ -117,8 +118,8 @@ def test_no_policy_but_accept():
 
 def test_network_is_elements():
     """A network adds its device and its subnet to sets, and nothing but elements."""
-    assert {type(item) for item in nat.network_objects(BLUE)} == {NatElement}
-    empty, full = rulesets(setup(), nat.commands(nat.network_objects(BLUE), "add"))
+    assert {type(item) for item in nat_table.network_objects(BLUE)} == {NatElement}
+    empty, full = rulesets(setup(), nat_table.commands(nat_table.network_objects(BLUE), "add"))
     assert elements(empty) == {}
     found = elements(full)
     assert BLUE.device in found["bridges"]
@@ -147,7 +148,7 @@ def test_masquerading_is_what_the_rule_does():
 
 def test_making_the_table_again_changes_nothing():
     """Making the table a second time neither doubles a rule nor loses an element."""
-    once, twice = rulesets(setup(BLUE), nat.commands([NftTable()], "add"))
+    once, twice = rulesets(setup(BLUE), nat_table.commands([NftTable()], "add"))
     assert elements(twice) == elements(once) != {}
     rules = [[rule["expr"] for rule in of_kind(ruleset, "rule")] for ruleset in (once, twice)]
     assert rules[0] == rules[1] != []
@@ -156,13 +157,13 @@ def test_making_the_table_again_changes_nothing():
 
 def test_adding_elements_again_is_harmless():
     """Elements that exist may be added again, as after an interrupted repair."""
-    once, twice = rulesets(setup(BLUE), nat.commands(nat.network_objects(BLUE), "add"))
+    once, twice = rulesets(setup(BLUE), nat_table.commands(nat_table.network_objects(BLUE), "add"))
     assert elements(twice) == elements(once)
 
 
 def test_deleting_a_network_leaves_the_other():
     """The elements of a network go by key, and those of another stay."""
-    both, one = rulesets(setup(BLUE, RED), nat.commands(nat.network_objects(BLUE), "delete"))
+    both, one = rulesets(setup(BLUE, RED), nat_table.commands(nat_table.network_objects(BLUE), "delete"))
     assert elements(both)["masquerade4"] == {"10.1.0.0/16", "10.2.0.0/16"}
     assert elements(one)["masquerade4"] == {"10.2.0.0/16"}
     assert BLUE.device not in elements(one)["bridges"]
@@ -171,18 +172,18 @@ def test_deleting_a_network_leaves_the_other():
 
 def test_deleting_everything_leaves_nothing():
     """Deleting the objects of the last network and the table, in one transaction, leaves no ruleset."""
-    items = [NftTable(), *nat.network_objects(BLUE)]
-    _, after = rulesets(nat.commands(items, "add"), nat.commands(items, "delete"))
+    items = [NftTable(), *nat_table.network_objects(BLUE)]
+    _, after = rulesets(nat_table.commands(items, "add"), nat_table.commands(items, "delete"))
     assert [item for item in after if "metainfo" not in item] == []
 
 
 def test_many_networks_are_one_command_a_set():
     """Elements of one set are gathered into one command, whatever their number."""
     networks = [samples.network(f"n{number}", f"10.{number}.0.0/16") for number in range(200)]
-    items = [item for net in networks for item in nat.network_objects(net)]
-    lines = nat.commands(items, "add")
+    items = [item for net in networks for item in nat_table.network_objects(net)]
+    lines = nat_table.commands(items, "add")
     assert len(lines) == len({item.set_name for item in items})
-    (ruleset,) = rulesets([*nat.commands([NftTable()], "add"), *lines])
+    (ruleset,) = rulesets([*nat_table.commands([NftTable()], "add"), *lines])
     assert elements(ruleset)["masquerade4"] == {str(net.subnet) for net in networks}
     assert len(elements(ruleset)["bridges"]) == 200
 
@@ -204,14 +205,14 @@ def published(*ports: tuple[str, int, int, str], net=SIX, end=SIX_END) -> list[A
     """Return the rules of a container with these ports: host address and port, container port, protocol."""
     mappings = tuple(PortMapping(ip_address(host), *rest) for host, *rest in ports)
     box = samples.container("web", [end], ports=mappings)
-    return [item for item in nat.container_objects(box, {net.id: net}) if item.backend == "nft"]
+    return [item for item in nat_table.container_objects(box, {net.id: net}) if item.backend == "nft"]
 
 
 @pytest.mark.parametrize(("port", "expected"), PUBLISHED.items(), ids=str)
 def test_published_port(port, expected):
     """A published port is one element, in the map of its family and binding, which nft then has; it goes by its key."""
     items = published(port)
-    before, after, again = rulesets(setup(SIX), nat.commands(items, "add"), nat.commands(items, "delete"))
+    before, after, again = rulesets(setup(SIX), nat_table.commands(items, "add"), nat_table.commands(items, "delete"))
     set_name, text = expected
     assert elements(after)[set_name] == {text}
     assert {**elements(after), set_name: None} == {**elements(before), set_name: None}
@@ -227,7 +228,7 @@ def test_routed_network_opens_what_is_published():
     """On a network without masquerading, a published port is also open at the container's own address, once."""
     net = samples.network("six", "10.6.0.0/24", subnet6=SIX.subnet6, gateway6=SIX.gateway6, masquerade=False)
     items = published(("0.0.0.0", 8080, 80, "tcp"), ("127.0.0.1", 8081, 80, "tcp"), ("::", 8080, 80, "tcp"), net=net)
-    (ruleset,) = rulesets([*setup(net), *nat.commands(items, "add")])
+    (ruleset,) = rulesets([*setup(net), *nat_table.commands(items, "add")])
     found = elements(ruleset)
     assert (found["open4"], found["open6"]) == ({"10.6.0.2 . tcp . 80"}, {"fd00:6::2 . tcp . 80"})
     assert found["routed"] == {net.device}
@@ -248,7 +249,7 @@ def test_container_of_several_networks():
     ]
     ports = tuple(PortMapping(ip_address(host), 8080, 80, "tcp") for host in ("0.0.0.0", "::", "127.0.0.1"))
     box = samples.container("web", ends, ports=ports)
-    items = nat.container_objects(box, {net.id: net for net in (routed, SIX, BLUE)})
+    items = nat_table.container_objects(box, {net.id: net for net in (routed, SIX, BLUE)})
     assert [str(item.value) for item in items if isinstance(item, NatElement) and item.value] == [
         "10.1.0.2 . 80",
         "fd00:6::2 . 80",
@@ -256,7 +257,7 @@ def test_container_of_several_networks():
     ]
     assert [item.key for item in items if isinstance(item, NatElement) and not item.value] == ["10.7.0.2 . tcp . 80"]
     alone = samples.container("web", ends[:1], ports=ports)
-    assert [item.value for _, item in nat.published(alone)] == ["10.7.0.2 . 80"] * 2
+    assert [item.value for _, item in nat_table.published(alone)] == ["10.7.0.2 . 80"] * 2
 
 
 # Links
@@ -278,15 +279,15 @@ def member(name: str, number: int, *exposed: tuple[int, str], has_six: bool = Tr
 def test_link_opens_the_exposed_ports():
     """A link is an element for each exposed port of the child and each family that both have, which nft then has."""
     db = member("db", 2, (53, "udp"), (80, "tcp"), (9, "sctp"))
-    items = nat.link_objects(member("web", 3), db, NETWORKS)
-    before, after, again = rulesets(setup(APART), nat.commands(items, "add"), nat.commands(items, "delete"))
+    items = nat_table.link_objects(member("web", 3), db, NETWORKS)
+    before, after, again = rulesets(setup(APART), nat_table.commands(items, "add"), nat_table.commands(items, "delete"))
     for version, web, child in ((4, "10.3.0.3", "10.3.0.2"), (6, "fd00:3::3", "fd00:3::2")):
         # nft writes the protocols that it knows by their names.
         assert elements(after)[f"links{version}"] == {
             f"{web} . {child} . {pair}" for pair in ("udp . 53", "tcp . 80", "sctp . 9")
         }
     assert elements(again) == elements(before)
-    only4 = nat.link_objects(member("web", 3, has_six=False), db, NETWORKS)
+    only4 = nat_table.link_objects(member("web", 3, has_six=False), db, NETWORKS)
     assert {item.set_name for item in only4} == {"links4"}
 
 
@@ -294,12 +295,12 @@ def test_link_that_opens_nothing():
     """A link opens nothing without exposed ports, nothing across networks, and nothing where all may talk."""
     web, db = member("web", 3), member("db", 2, (80, "tcp"))
     stranger = samples.container("x", [samples.endpoint(BLUE, "10.1.0.2")], exposed=((80, "tcp"),))
-    assert nat.link_objects(db, web, NETWORKS) == ()
-    assert nat.link_objects(web, stranger, NETWORKS) == ()
-    assert nat.link_objects(web, samples.container("none"), NETWORKS) == ()
+    assert nat_table.link_objects(db, web, NETWORKS) == ()
+    assert nat_table.link_objects(web, stranger, NETWORKS) == ()
+    assert nat_table.link_objects(web, samples.container("none"), NETWORKS) == ()
     other = samples.container("y", [samples.endpoint(BLUE, "10.1.0.3")])
-    assert nat.link_ends(other, stranger) == (other.endpoints[0], stranger.endpoints[0])
-    assert nat.link_objects(other, stranger, NETWORKS) == ()
+    assert nat_table.link_ends(other, stranger) == (other.endpoints[0], stranger.endpoints[0])
+    assert nat_table.link_objects(other, stranger, NETWORKS) == ()
 
 
 def test_link_goes_by_the_parents_first_network():
@@ -309,7 +310,7 @@ def test_link_goes_by_the_parents_first_network():
         "db", [samples.endpoint(APART, "10.3.0.2"), samples.endpoint(BLUE, "10.1.0.2", interface="eth1")]
     )
     for order, network in ((ends, BLUE), (ends[::-1], APART)):
-        found = nat.link_ends(samples.container("web", order), db)
+        found = nat_table.link_ends(samples.container("web", order), db)
         assert found is not None
         assert {end.network for end in found} == {network.name}
 
@@ -326,7 +327,7 @@ def test_link_goes_by_the_parents_first_network():
 )
 def test_keys_as_nft_lists_them(set_name, listed, key):
     """An element is found again under its key whether nft writes protocols by name or by number."""
-    assert nat.key_of(set_name, listed) == key
+    assert nat_table.key_of(set_name, listed) == key
 
 
 @pytest.mark.parametrize(
@@ -351,24 +352,24 @@ def test_settings_are_elements(wish, set_name, text):
 
 def test_table_comes_first_and_goes_last():
     """The table is made before its elements, and deleted after them, whatever the order of the objects."""
-    items = [*nat.network_objects(BLUE), NftTable()]
-    assert nat.commands(items, "add")[0].lstrip().startswith("add table")
-    assert nat.commands(items, "delete")[-1].startswith("delete table")
+    items = [*nat_table.network_objects(BLUE), NftTable()]
+    assert nat_table.commands(items, "add")[0].lstrip().startswith("add table")
+    assert nat_table.commands(items, "delete")[-1].startswith("delete table")
 
 
 def test_values_are_for_adding():
     """An element of a map is added with its value and deleted by its key alone, protocols by number."""
     item = NatElement("ports", "tcp . 8080", "10.1.0.2 . 80")
-    assert nat.commands([item], "add") == ["add element inet dnet ports { 6 . 8080 : 10.1.0.2 . 80 }"]
-    assert nat.commands([item], "delete") == ["delete element inet dnet ports { 6 . 8080 }"]
+    assert nat_table.commands([item], "add") == ["add element inet dnet ports { 6 . 8080 : 10.1.0.2 . 80 }"]
+    assert nat_table.commands([item], "delete") == ["delete element inet dnet ports { 6 . 8080 }"]
 
 
 def test_nothing_is_no_command():
     """No objects are no commands."""
-    assert nat.commands([], "add") == nat.commands([], "delete") == []
+    assert nat_table.commands([], "add") == nat_table.commands([], "delete") == []
 
 
 def test_foreign_object_is_a_bug():
     """An object of another backend is refused, not overlooked."""
     with pytest.raises(TypeError):
-        nat.commands([Address("eth0", 5, "", interface=samples.endpoint(BLUE, "10.1.0.2").address)], "add")
+        nat_table.commands([Address("eth0", 5, "", interface=samples.endpoint(BLUE, "10.1.0.2").address)], "add")

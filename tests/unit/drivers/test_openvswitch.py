@@ -7,32 +7,23 @@ from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 
-from dnet import ipam, nat
-from dnet.drivers import bridge, ovs
-from dnet.model import Network, PortVlans
-from dnet.objects import (
-    Address,
-    Bridge,
-    BridgePort,
-    Device,
-    Forwarding,
-    LocalRouting,
-    Object,
-    Offloads,
-    OvsBridge,
-    OvsPort,
-    Quiet,
-    Up,
-    Veth,
-)
+from dnet.drivers import bridge, nat_table, openvswitch
+from dnet.model import address
+from dnet.model.network import Network
+from dnet.model.vlan import PortVlans
+from dnet.objects.host import Forwarding
+from dnet.objects.links import Bridge, BridgePort, Offloads, Quiet, Up, Veth
+from dnet.objects.object import Device, Object
+from dnet.objects.openvswitch import OvsBridge, OvsPort
+from dnet.objects.routes import Address, LocalRouting
 from tests.support import samples
 
 NET = samples.network("blue", "10.1.0.0/16", driver="ovs", device="ovs0", options={"datapath_type": "netdev"})
 NET6 = replace(NET, subnet6=IPv6Network("fd00:1::/64"), gateway6=IPv6Address("fd00:1::1"))
 END = samples.endpoint(NET, "10.1.0.2")
 WEB = samples.container("web", [END])
-NETWORK = ovs.network(NET)
-ENDPOINT = ovs.endpoint(NET, WEB, END)
+NETWORK = openvswitch.network(NET)
+ENDPOINT = openvswitch.endpoint(NET, WEB, END)
 
 
 def position(objects: tuple[Object, ...], kind: type[Object], **fields: object) -> int:
@@ -48,22 +39,26 @@ def position(objects: tuple[Object, ...], kind: type[Object], **fields: object) 
 def port(vlans: PortVlans | None, net: Network = NET) -> OvsPort:
     """Return the port of an endpoint that asks for these VLANs."""
     end = replace(END, vlans=vlans)
-    (found,) = [item for item in ovs.endpoint(net, samples.container("web", [end]), end) if isinstance(item, OvsPort)]
+    (found,) = [
+        item for item in openvswitch.endpoint(net, samples.container("web", [end]), end) if isinstance(item, OvsPort)
+    ]
     return found
 
 
 def test_bridge_of_a_network():
     """A network's bridge is marked with its id, and has the MAC that belongs to the gateway's address."""
     made = NETWORK[position(NETWORK, OvsBridge)]
-    assert made == OvsBridge("ovs0", NET.id, "netdev", mac=ipam.mac_of(NET.gateway), mtu=0, tag=0)
-    tagged = ovs.network(replace(NET, mtu=1400, options={"datapath_type": "system"}, vlan=100, vlan_backend="ovs"))
+    assert made == OvsBridge("ovs0", NET.id, "netdev", mac=address.mac_of(NET.gateway), mtu=0, tag=0)
+    tagged = openvswitch.network(
+        replace(NET, mtu=1400, options={"datapath_type": "system"}, vlan=100, vlan_backend="ovs")
+    )
     assert tagged[position(tagged, OvsBridge)] == replace(made, datapath_type="system", mtu=1400, tag=100)
 
 
 @pytest.mark.parametrize("net", [NET, NET6])
 def test_gateway_is_the_bridges_own_device(net):
     """On the bridge's own device, by its name, is what is on a Linux bridge's; it comes after the bridge."""
-    objects = ovs.network(net)
+    objects = openvswitch.network(net)
     on_device = [item for item in objects if isinstance(item, Device)]
     plain = [item for item in bridge.network(net) if isinstance(item, Device) and not isinstance(item, Bridge)]
     assert on_device == [replace(item, index=0) for item in plain]
@@ -74,13 +69,15 @@ def test_gateway_is_the_bridges_own_device(net):
 def test_rules_are_those_of_any_network():
     """NAT, isolation and forwarding are the same as on a Linux bridge."""
     rules = [item for item in NETWORK if item.backend == "nft"]
-    assert rules == [item for item in bridge.network(NET) if item.backend == "nft"] == list(nat.network_objects(NET))
+    assert (
+        rules == [item for item in bridge.network(NET) if item.backend == "nft"] == list(nat_table.network_objects(NET))
+    )
     assert Forwarding(4) in NETWORK
 
 
 def test_foreign_bridge():
     """On somebody's bridge nothing is made or set: it has no owner, and there is nothing about its device."""
-    objects = ovs.network(replace(NET, options={}, owns_device=False, found=("gateway",)))
+    objects = openvswitch.network(replace(NET, options={}, owns_device=False, found=("gateway",)))
     assert objects[position(objects, OvsBridge)] == OvsBridge("ovs0", "", "", mac="", mtu=0, tag=0)
     assert not [item for item in objects if isinstance(item, Device)]
 

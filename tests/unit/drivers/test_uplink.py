@@ -8,18 +8,14 @@ from ipaddress import IPv4Address
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from dnet import messages, reports, snapshots
+from dnet.drivers import uplink_snapshot
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
-from dnet.model import EVERY_VLAN, PortVlans
-from dnet.objects import (
-    AdvertisedRoute,
-    NoOvsPort,
-    OvsMac,
-    OvsPort,
-    VlanEntry,
-    VlanFilter,
-)
-from dnet.reports import Link, Report, Route
+from dnet.model.vlan import EVERY_VLAN, PortVlans
+from dnet.objects import observed, replay
+from dnet.objects.observed import Link, Report, Route
+from dnet.objects.openvswitch import NoOvsPort, OvsMac, OvsPort
+from dnet.objects.routes import AdvertisedRoute
+from dnet.objects.vlans import VlanEntry, VlanFilter
 from tests.support.uplink_reports import (
     BRIDGE,
     ETH1,
@@ -133,7 +129,7 @@ def test_addresses_are_sent_as_they_were_reported():
 def test_labels(label, bridge, expected):
     """A label that begins with the interface's name begins with the bridge's, if there is room for it."""
     item = address("192.0.2.10/24", label=label)
-    moved = messages.address(item, "eth1", replace(BRIDGE, name=bridge), item.flags)
+    moved = replay.address(item, "eth1", replace(BRIDGE, name=bridge), item.flags)
     assert decoded(moved).get_attr("IFA_LABEL") == expected
 
 
@@ -182,7 +178,7 @@ def test_expiry():
     """What is left of a route's life goes along: reported in hundredths of a second, sent in seconds."""
     original = route("2001:db8:7::/48", gateway="2001:db8::2", cacheinfo={"rta_expires": 59900})
     found = sent(taken(report([], [original])), "route 2001:db8:7::/48")
-    attributes = dict(reports.pairs(bytes(found.data), 28))
+    attributes = dict(observed.pairs(bytes(found.data), 28))
     assert attributes[23] == (599).to_bytes(4, "little")  # RTA_EXPIRES
     assert 12 not in attributes  # RTA_CACHEINFO
 
@@ -243,7 +239,7 @@ def refusal(link: Link, found: Report | None = None, *, is_wireless: bool = Fals
     """Return the error that `check` raises for a device."""
     whole = found or report([], [], link)
     with pytest.raises((Conflict, InvalidRequest, NotFound, Unsupported)) as caught:
-        snapshots.check(whole, link.name, BRIDGE, is_wireless=is_wireless)
+        uplink_snapshot.check(whole, link.name, BRIDGE, is_wireless=is_wireless)
     return caught.value
 
 
@@ -281,12 +277,12 @@ def test_address_on_two_interfaces():
     twice = [address("192.0.2.10/24"), address("192.0.2.10/24", index=4)]
     assert "address 192.0.2.10 of eth1 is on eth2 too" in str(refusal(ETH1, report(twice)))
     local = [address("fe80::1/64"), address("fe80::1/64", index=4)]
-    assert snapshots.check(report(local), "eth1", BRIDGE, is_wireless=False) == ETH1
+    assert uplink_snapshot.check(report(local), "eth1", BRIDGE, is_wireless=False) == ETH1
 
 
 def test_nexthop_objects():
     """A route by one of the kernel's nexthop objects names its device there, where it cannot be replaced."""
-    by_object = Route(route("10.0.0.0/8").body + reports.packed([(30, (7).to_bytes(4, "little"))]))  # RTA_NH_ID
+    by_object = Route(route("10.0.0.0/8").body + observed.packed([(30, (7).to_bytes(4, "little"))]))  # RTA_NH_ID
     assert "nexthop object 7" in str(refusal(ETH1, report([], [by_object])))
 
 
@@ -301,7 +297,7 @@ def test_link():
         ("IFLA_MASTER", 5),
         ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", {"attrs": data})]}),
     ]
-    found = reports.link(encoded(ifinfmsg, 16, {"index": 9, "flags": 1, "ifi_type": 1}, attributes))
+    found = observed.link(encoded(ifinfmsg, 16, {"index": 9, "flags": 1, "ifi_type": 1}, attributes))
     assert (found.index, found.name, found.kind, found.mac) == (9, "br9", "bridge", "02:00:00:00:00:09")
     assert (found.mtu, found.parent, found.master, found.is_up) == (1400, 4, 5, True)
     assert found.forward_delay_s == 30.0

@@ -7,12 +7,10 @@ from ipaddress import ip_interface
 
 import pytest
 
-from dnet import messages, reports, snapshots
-from dnet.objects import (
-    RouteMessage,
-    Sysctl,
-)
-from dnet.reports import Report
+from dnet.drivers import uplink_snapshot
+from dnet.objects import observed, replay
+from dnet.objects.host import RouteMessage, Sysctl
+from dnet.objects.observed import Report
 from tests.support.uplink_reports import (
     ADDRESSES,
     BRIDGE,
@@ -71,13 +69,13 @@ def test_subnet_route_that_somebody_has_removed():
 def test_addresses_without_a_route(text):
     """A host's address alone, and a secondary one, bring no route."""
     flags = PERMANENT | (SECONDARY if text.endswith("24") else 0)
-    assert reports.subnet_routes(address(text, flags=flags)) == set()
+    assert observed.subnet_routes(address(text, flags=flags)) == set()
 
 
 def test_peer():
     """A point-to-point address brings a route to the other end."""
     item = address("10.66.0.1/32", address="10.66.0.2")
-    assert [(str(key[0]), str(key[2])) for key in reports.subnet_routes(item)] == [("10.66.0.2/32", "10.66.0.1")]
+    assert [(str(key[0]), str(key[2])) for key in observed.subnet_routes(item)] == [("10.66.0.2/32", "10.66.0.1")]
     assert str(item) == "10.66.0.1/32 peer 10.66.0.2"
 
 
@@ -133,7 +131,7 @@ def test_unproved_addresses():
 
 def test_settings_go_along():
     """The bridge gets the interface's net.ipv4.conf, forwarding for containers apart, and later its own back."""
-    values = dict.fromkeys(messages.SETTINGS, 0) | {"rp_filter": 2, "route_localnet": 1, "forwarding": 1}
+    values = dict.fromkeys(replay.SETTINGS, 0) | {"rp_filter": 2, "route_localnet": 1, "forwarding": 1}
     own = replace(ETH1, settings=tuple(values.values()))
     snapshot = replace(taken(report()), interface=own)
     assert "rp_filter=2, arp_notify=1 on br0" in phrases(adopting(snapshot))
@@ -196,19 +194,19 @@ def test_displaced_address():
 def test_memory():
     """What is remembered as text is what it was."""
     full = replace(SNAPSHOT, behind=(1,), ahead=(0,), names={4: "eth2"}, displaced=(ADDRESSES[2],), switch_mac="")
-    assert snapshots.read(snapshots.text(full)) == full
+    assert uplink_snapshot.read(uplink_snapshot.text(full)) == full
 
 
 def test_devices_with_other_indexes():
     """Giving back goes by the indexes that devices have by then; a device that is gone is left out."""
     now = Report([replace(ETH1, index=9), replace(BRIDGE, index=71)], [], [])
-    found = snapshots.now(SNAPSHOT, now)
+    found = uplink_snapshot.now(SNAPSHOT, now)
     assert {item.index for item in releasing(found)} == {9, 71}
     [item] = [item for item in releasing(found) if str(item).startswith("route default via 192.0.2.2")]
     assert decoded(item).get_attr("RTA_OIF") == 9
-    without = snapshots.now(SNAPSHOT, Report([replace(BRIDGE, index=71)], [], []))
+    without = uplink_snapshot.now(SNAPSHOT, Report([replace(BRIDGE, index=71)], [], []))
     assert not [item for item in phrases(releasing(without)) if "eth1" in item]
-    alone = snapshots.now(SNAPSHOT, Report([ETH1], [], []))
+    alone = uplink_snapshot.now(SNAPSHOT, Report([ETH1], [], []))
     assert not [item for item in phrases(releasing(alone)) if "br0" in item]
 
 
@@ -225,7 +223,7 @@ def test_lifetimes_that_went_on():
             [route("10.9.0.0/16", gateway="192.0.2.2", prefsrc="192.0.2.20")],
         )
     )
-    found = snapshots.now(snapshot, report([address("192.0.2.10/24", index=70, flags=0, cacheinfo=left)]))
+    found = uplink_snapshot.now(snapshot, report([address("192.0.2.10/24", index=70, flags=0, cacheinfo=left)]))
     assert [(str(item), item.lifetime_s) for item in found.addresses] == [("192.0.2.10/24", 500)]
     assert found.routes == ()
 
@@ -236,7 +234,7 @@ def test_what_was_learned_on_the_bridge():
     before = taken(report([old]))
     new = address("2001:db8:6::1/64", index=70, flags=0, proto=2)
     router = route("default6", index=70, gateway="fe80::1", protocol=9, priority=1024)
-    found = snapshots.now(before, report([new, old], [router]))
+    found = uplink_snapshot.now(before, report([new, old], [router]))
     assert phrases(found.addresses) == ["2001:db8:6::1/64"]
     assert [item.indexes() for item in found.routes] == [{3}]
 
@@ -245,6 +243,6 @@ def test_bridge_that_took_everything_along():
     """Of one that somebody has deleted, what an older snapshot of the same boot had besides is added."""
     older = taken(report(ADDRESSES, ROUTES))
     now = taken(report([address("192.0.2.10/24")], []))
-    found = snapshots.merged(now, older)
+    found = uplink_snapshot.merged(now, older)
     assert set(phrases(found.addresses)) == set(phrases(older.addresses))
     assert {item.key for item in found.routes} == {item.key for item in older.routes}

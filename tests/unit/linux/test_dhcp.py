@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from dnet import dhcp, namespaces
 from dnet.errors import InvalidRequest, NotFound
-from dnet.leases import Lease
+from dnet.linux import dhcp, namespaces
+from dnet.model.lease import Lease
 from tests.support.docker import require_programs
 from tests.support.hosts import FakeHost, Neighbour, wait_until
 

@@ -8,9 +8,9 @@ import pytest
 
 from dnet._core import ffi
 from dnet.errors import KernelRefused
-from dnet.kernel import Kernel
-from dnet.netlink import new_batch
-from dnet.objects import Up
+from dnet.linux.kernel import Kernel
+from dnet.linux.netlink import new_batch
+from dnet.objects.links import Up
 
 
 def index_of(item: Up) -> int:

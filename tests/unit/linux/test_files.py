@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from dnet import files, texts
 from dnet.errors import Conflict, KernelRefused
-from dnet.objects import Directory, File, NftTable, Symlink
+from dnet.linux import files
+from dnet.objects.host import Directory, File, NftTable, Symlink
 
 MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
 
@@ -155,9 +155,9 @@ def test_bytes_are_kept(tmp_path):
     """What was no UTF-8 where a text came from is the same bytes in a file that is made, or rewritten, with it."""
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     theirs.write_bytes(b"192.0.2.1 caf\xe9\n")
-    files.create([File(str(ours), texts.read(str(theirs)))])
+    files.create([File(str(ours), files.read(str(theirs)))])
     assert ours.read_bytes() == theirs.read_bytes()
-    assert edit(str(ours), texts.read(str(ours)) + "more\n")
+    assert edit(str(ours), files.read(str(ours)) + "more\n")
     assert ours.read_bytes() == b"192.0.2.1 caf\xe9\nmore\n"
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnet import hostports
-from dnet.kernel import Kernel
+from dnet.linux import listeners as hostports
+from dnet.linux.kernel import Kernel
 
 LOCAL, ANY = IPv4Address("127.0.0.1"), IPv4Address(0)
 LOCAL6, ANY6 = IPv6Address("::1"), IPv6Address(0)

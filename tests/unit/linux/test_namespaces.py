@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from dnet import namespaces
 from dnet.errors import InvalidRequest, NotFound
+from dnet.linux import namespaces
 from tests.support.hosts import Raised, wait_until
 
 

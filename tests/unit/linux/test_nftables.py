@@ -21,7 +21,7 @@ TABLE += "; add element inet t m { tcp . 80 : 10.0.0.2 . 8080 }; add element ine
 SCRIPT = """
 import json, sys
 from dnet.errors import DnetError
-from dnet.nft import Nft
+from dnet.linux.nftables import Nft
 nft, answers = Nft(), []
 for name, *arguments in json.loads(sys.argv[1]):
     try:

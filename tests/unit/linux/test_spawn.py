@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from dnet import processes
 from dnet.errors import Unsupported
+from dnet.linux import spawn
 from tests.support.hosts import wait_until
 
 
 def shell(script: str, **options) -> int:
     """Start a shell and return its pid."""
-    return processes.spawn(["/bin/sh", "-c", script], **options)
+    return spawn.spawn(["/bin/sh", "-c", script], **options)
 
 
 def test_find_programs(tmp_path, monkeypatch):
@@ -29,22 +29,22 @@ def test_find_programs(tmp_path, monkeypatch):
     (tmp_path / "plain").touch()
     (tmp_path / "directory").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert processes.find("tool") == str(tmp_path / "tool")
-    assert processes.find("sh") in {"/usr/bin/sh", "/bin/sh"}
-    assert [processes.find(name) for name in ("plain", "directory", "nosuchprogram")] == ["", "", ""]
+    assert spawn.find("tool") == str(tmp_path / "tool")
+    assert spawn.find("sh") in {"/usr/bin/sh", "/bin/sh"}
+    assert [spawn.find(name) for name in ("plain", "directory", "nosuchprogram")] == ["", "", ""]
 
 
 def test_missing_program():
     """A program that is missing is Unsupported, with the package in the hint."""
     with pytest.raises(Unsupported, match="nosuchprogram") as caught:
-        processes.require("nosuchprogram", "some-package")
+        spawn.require("nosuchprogram", "some-package")
     assert "some-package" in caught.value.hint
 
 
 def test_exit_status():
     """An exit status is the program's own, negative after a signal."""
-    assert processes.wait(shell("exit 7")) == 7
-    assert processes.wait(shell("kill -9 $$")) == -9
+    assert spawn.wait(shell("exit 7")) == 7
+    assert spawn.wait(shell("kill -9 $$")) == -9
 
 
 def test_files(tmp_path):
@@ -53,7 +53,7 @@ def test_files(tmp_path):
     out.write_text("before\n")
     inside.write_text("hello\n")
     reader, writer = os.pipe()
-    assert processes.wait(shell("cat; echo oops >&2", files=(str(inside), str(out), writer))) == 0
+    assert spawn.wait(shell("cat; echo oops >&2", files=(str(inside), str(out), writer))) == 0
     os.close(writer)
     with open(reader) as errors:
         assert errors.read() == "oops\n"
@@ -64,7 +64,7 @@ def test_environment(tmp_path):
     """A program gets the variables that it is given and no others."""
     out = tmp_path / "out"
     environment = {"ONE": "1"}
-    processes.wait(processes.spawn(["/usr/bin/env"], files=(0, str(out)), environment=environment))
+    spawn.wait(spawn.spawn(["/usr/bin/env"], files=(0, str(out)), environment=environment))
     assert out.read_text() == "ONE=1\n"
 
 
@@ -79,7 +79,7 @@ def test_signals_are_as_usual():
     """A program ignores and blocks nothing on the interpreter's account."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        pid = processes.spawn(["/bin/sleep", "60"])
+        pid = spawn.spawn(["/bin/sleep", "60"])
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n", "sleep has begun")
@@ -87,13 +87,13 @@ def test_signals_are_as_usual():
     assert not {signal.SIGPIPE, signal.SIGXFSZ} & signals(pid, "SigIgn")
     assert signals(pid, "SigBlk") == set()
     os.kill(pid, signal.SIGTERM)
-    assert processes.wait(pid) == -signal.SIGTERM
+    assert spawn.wait(pid) == -signal.SIGTERM
 
 
 # Runs a shell script as attend does; what its own handlers hear goes to stderr.
 ATTENDING = """
 import signal, sys
-from dnet import processes
+from dnet.linux import spawn as processes
 signal.signal(signal.SIGINT, lambda *_: print("handled", file=sys.stderr))
 resizes = []
 code = processes.attend(lambda: processes.spawn(["/bin/sh", "-c", sys.argv[1]]), lambda: print("resized", flush=True))
@@ -149,17 +149,17 @@ def test_signals_of_a_terminal_arrive_once():
 def test_handlers_are_back_afterwards():
     """After attending, signals go to the caller's own handlers again."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    assert processes.attend(lambda: shell("exit 3")) == 3
+    assert spawn.attend(lambda: shell("exit 3")) == 3
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
     with pytest.raises(FileNotFoundError):
-        processes.attend(lambda: processes.spawn(["/nosuchprogram"]))
+        spawn.attend(lambda: spawn.spawn(["/nosuchprogram"]))
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_attending_on_a_thread():
     """On a thread that signals do not reach, the end of a program is noticed all the same."""
     codes = []
-    thread = threading.Thread(target=lambda: codes.append(processes.attend(lambda: shell("exit 3"))), daemon=True)
+    thread = threading.Thread(target=lambda: codes.append(spawn.attend(lambda: shell("exit 3"))), daemon=True)
     thread.start()
     thread.join(10)
     assert codes == [3]
@@ -167,35 +167,35 @@ def test_attending_on_a_thread():
 
 def test_ends_are_noticed():
     """An open process tells its end, and a timeout that it has not come."""
-    pid = processes.spawn(["/bin/sleep", "60"])
-    opened = processes.open_process(pid)
-    assert not processes.has_ended(opened, 0)
+    pid = spawn.spawn(["/bin/sleep", "60"])
+    opened = spawn.open_process(pid)
+    assert not spawn.has_ended(opened, 0)
     threading.Timer(0.05, os.kill, (pid, signal.SIGKILL)).start()
     started = time.monotonic()
-    assert processes.has_ended(opened, 30)
+    assert spawn.has_ended(opened, 30)
     assert time.monotonic() - started < 30
     os.close(opened)
-    assert processes.wait(pid) == -signal.SIGKILL
-    assert processes.open_process(pid) is None
-    assert processes.open_process(0) is None
+    assert spawn.wait(pid) == -signal.SIGKILL
+    assert spawn.open_process(pid) is None
+    assert spawn.open_process(0) is None
 
 
 def test_lock_outlives_its_maker(tmp_path):
     """A lock is held as long as any process has it, also after whoever made it has let go."""
     path = str(tmp_path / "lock")
-    assert not processes.is_held(path)
+    assert not spawn.is_held(path)
     reader, writer = os.pipe()
-    lock = processes.hold(path)
-    pid = processes.spawn(["/bin/cat"], files=(reader, os.devnull))
-    assert processes.is_held(path)
+    lock = spawn.hold(path)
+    pid = spawn.spawn(["/bin/cat"], files=(reader, os.devnull))
+    assert spawn.is_held(path)
     os.close(lock)
-    assert processes.is_held(path)
-    assert processes.hold(path) is None
+    assert spawn.is_held(path)
+    assert spawn.hold(path) is None
     os.close(writer)
     os.close(reader)
-    assert processes.wait(pid) == 0
-    assert not processes.is_held(path)
-    again = processes.hold(path)
+    assert spawn.wait(pid) == 0
+    assert not spawn.is_held(path)
+    again = spawn.hold(path)
     assert again is not None
     os.close(again)
 
@@ -203,18 +203,18 @@ def test_lock_outlives_its_maker(tmp_path):
 def test_looking_takes_no_lock(tmp_path):
     """Whoever only looks whether a lock is held is never in the way of somebody who wants it."""
     path = str(tmp_path / "lock")
-    os.close(processes.hold(path))
+    os.close(spawn.hold(path))
     is_over = threading.Event()
 
     def look() -> None:
         while not is_over.is_set():
-            processes.is_held(path)
+            spawn.is_held(path)
 
     looking = threading.Thread(target=look)
     looking.start()
     try:
         for _ in range(300):
-            lock = processes.hold(path)
+            lock = spawn.hold(path)
             assert lock is not None
             os.close(lock)
     finally:
@@ -225,11 +225,11 @@ def test_looking_takes_no_lock(tmp_path):
 @pytest.mark.parametrize("is_interactive", [False, True])
 def test_silent_terminal(is_interactive):
     """With a terminal but no input of the caller's, a program gets a terminal on which nothing is ever typed."""
-    with processes.standard_input(is_interactive=is_interactive, has_terminal=True) as file:
+    with spawn.standard_input(is_interactive=is_interactive, has_terminal=True) as file:
         assert file == 0 if is_interactive else os.isatty(file)
 
 
 def test_no_input():
     """Without either, it gets nothing to read."""
-    with processes.standard_input(is_interactive=False, has_terminal=False) as file:
-        assert processes.wait(shell('test -z "$(cat)"', files=(file,))) == 0
+    with spawn.standard_input(is_interactive=False, has_terminal=False) as file:
+        assert spawn.wait(shell('test -z "$(cat)"', files=(file,))) == 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dnet import texts
+from dnet.linux import files
 
 
 @pytest.mark.parametrize(
@@ -12,15 +12,15 @@ def test_bytes_are_kept(tmp_path, data):
     """Whatever bytes a file has, its text made bytes again is those."""
     path = tmp_path / "file"
     path.write_bytes(data)
-    assert texts.read(str(path)).encode(errors="surrogateescape") == data
+    assert files.read(str(path)).encode(errors="surrogateescape") == data
 
 
 def test_nothing_to_read(tmp_path):
     """What is no file, or cannot be read, has no text and no number."""
     (tmp_path / "loop").symlink_to("loop")
     for path in (tmp_path, tmp_path / "missing", tmp_path / "missing" / "file", tmp_path / "loop"):
-        assert texts.read(str(path)) == ""
-        assert texts.read_number(str(path)) is None
+        assert files.read(str(path)) == ""
+        assert files.read_number(str(path)) is None
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_numbers(tmp_path, text, number):
     """A file that holds one decimal number, and nothing else but space, is that number."""
     path = tmp_path / "file"
     path.write_text(text)
-    assert texts.read_number(str(path)) == number
+    assert files.read_number(str(path)) == number

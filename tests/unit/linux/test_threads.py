@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from dnet.background import Background
+from dnet.linux.threads import Background
 
 
 class Announcing(threading.Event):

@@ -9,15 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnet import wiring
-from dnet.drivers import attachment as driver
+from dnet.drivers import attachment
 from dnet.errors import Conflict, InvalidRequest, Unsupported
-from dnet.model import MODE_FOREIGN, Attachment, KernelRoute, PortVlans, StaticRoute
-from dnet.objects import Address, DisplacedRoute, Macvlan, MovedDevice, Route, Settled, Up, Veth
-from dnet.reports import INFINIBAND, Link
-from dnet.rows import attachment as from_row
-from dnet.rows import attachment_details, with_defaults
-from dnet.wiring import AttachmentSpec
+from dnet.model import attachment_spec
+from dnet.model.attachment import Attachment, KernelRoute, StaticRoute
+from dnet.model.attachment_spec import AttachmentSpec
+from dnet.model.container import MODE_FOREIGN
+from dnet.model.default_route import with_defaults
+from dnet.model.vlan import PortVlans
+from dnet.objects.links import Macvlan, MovedDevice, Settled, Up, Veth
+from dnet.objects.observed import INFINIBAND, Link
+from dnet.objects.routes import Address, DisplacedRoute, Route
+from dnet.operations import attachment_checks
+from dnet.state.rows import attachment as from_row
+from dnet.state.rows import attachment_details
 from tests.support import samples
 
 BRIDGE = Link(name="br0", index=9, kind="bridge", mac="02:00:00:00:00:09", mtu=1400)
@@ -110,7 +115,11 @@ def test_vlan_of_a_device():
 @given(st.text(st.characters(codec="ascii"), max_size=30))
 def test_any_text_is_read_or_refused(text):
     """No text leads to any other error than InvalidRequest."""
-    for read in (wiring.parse_address, wiring.parse_mac, lambda words: wiring.parse_route(words.split())):
+    for read in (
+        attachment_spec.parse_address,
+        attachment_spec.parse_mac,
+        lambda words: attachment_spec.parse_route(words.split()),
+    ):
         try:
             read(text)
         except InvalidRequest:
@@ -119,13 +128,13 @@ def test_any_text_is_read_or_refused(text):
 
 def test_routes_are_read():
     """The words of ip-route; what is missing is told."""
-    assert wiring.parse_route(["10.2.0.0/16", "via", "10.1.0.9", "metric", "5"]) == StaticRoute(
+    assert attachment_spec.parse_route(["10.2.0.0/16", "via", "10.1.0.9", "metric", "5"]) == StaticRoute(
         IPv4Network("10.2.0.0/16"), IPv4Address("10.1.0.9"), "", 5
     )
-    assert wiring.parse_route(["default", "via", "fd00::1"]).destination == IPv6Network("::/0")
-    assert wiring.parse_route(["10.9.0.7", "dev", "eth1"]).destination == IPv4Network("10.9.0.7/32")
+    assert attachment_spec.parse_route(["default", "via", "fd00::1"]).destination == IPv6Network("::/0")
+    assert attachment_spec.parse_route(["10.9.0.7", "dev", "eth1"]).destination == IPv4Network("10.9.0.7/32")
     words = ["default", "via", "10.1.0.9", "dev", "eth0", "metric", "7"]
-    assert str(wiring.parse_route(words)) == " ".join(words)
+    assert str(attachment_spec.parse_route(words)) == " ".join(words)
 
 
 # The host's device
@@ -146,13 +155,13 @@ def test_routes_are_read():
 def test_devices(fields, link, more, kind, words):
     """A device that cannot be attached to is refused, each with its reason."""
     with pytest.raises(kind, match=words):
-        wiring.check_device(AttachmentSpec(**fields), link, **({"is_wireless": False, "master": ""} | more))
+        attachment_checks.check_device(AttachmentSpec(**fields), link, **({"is_wireless": False, "master": ""} | more))
 
 
 def test_mac_addresses():
     """The one asked for, the device's own where it has to be, that of the IPv4 address, or one of its id."""
     identity = "abcdef0123" + "0" * 54
-    mac = lambda link, **fields: wiring.choose_mac(AttachmentSpec(**fields), identity, link)  # noqa: E731
+    mac = lambda link, **fields: attachment_checks.choose_mac(AttachmentSpec(**fields), identity, link)  # noqa: E731
     assert mac(BRIDGE, bridge="br0", mac="02:00:00:00:00:01") == "02:00:00:00:00:01"
     assert mac(BRIDGE, bridge="br0", addresses=["fd00::5/64", "192.168.1.5/24"]) == "02:42:c0:a8:01:05"
     assert mac(BRIDGE, bridge="br0") == "02:ab:cd:ef:01:23"
@@ -164,11 +173,13 @@ def test_the_same():
     """An attachment is what is asked for if all that was said agrees; what was left open does not matter."""
     there = wire()
     for fields in ({}, {"interface": "eth1"}, {"mac": there.mac}):
-        assert wiring.is_made(AttachmentSpec(bridge="br0", addresses=["192.168.1.5/24"], **fields), there)
+        assert attachment_checks.is_made(AttachmentSpec(bridge="br0", addresses=["192.168.1.5/24"], **fields), there)
     for fields in ({"interface": "eth2"}, {"mac": "02:00:00:00:00:01"}, {"gateways": ["192.168.1.1"]}, {"mtu": 1400}):
-        assert not wiring.is_made(AttachmentSpec(bridge="br0", addresses=["192.168.1.5/24"], **fields), there)
-    assert not wiring.is_made(AttachmentSpec(bridge="br1", addresses=["192.168.1.5/24"]), there)
-    assert not wiring.is_made(AttachmentSpec(bridge="br0"), there)
+        assert not attachment_checks.is_made(
+            AttachmentSpec(bridge="br0", addresses=["192.168.1.5/24"], **fields), there
+        )
+    assert not attachment_checks.is_made(AttachmentSpec(bridge="br1", addresses=["192.168.1.5/24"]), there)
+    assert not attachment_checks.is_made(AttachmentSpec(bridge="br0"), there)
 
 
 # What it comes to
@@ -210,7 +221,7 @@ def test_objects_of_an_attachment():
     """Born inside, addresses before up, others' default route away just before its own; the host's end comes last."""
     item = wire(gateways=(IPv4Address("172.16.0.1"),), defaults=(4,))
     old = KernelRoute(version=4, device="eth0", index=3, text="route default via 10.0.0.1", message="00" * 28)
-    made = list(driver.attachment(foreign(attachments=(item,), displaced=(old,)), item))
+    made = list(attachment.attachment(foreign(attachments=(item,), displaced=(old,)), item))
     kinds = [type(one) for one in made]
     assert kinds[0] is Veth
     assert kinds.index(Address) < kinds.index(Up)
@@ -227,8 +238,8 @@ def test_kinds_of_attachments():
     box = foreign()
     for kind, expected in (("macvlan", Macvlan), ("direct", MovedDevice)):
         item = wire(kind=kind, device="eth1", macvlan_mode="bridge", host_interface="")
-        assert isinstance(next(driver.attachment(box, item)), expected)
-        assert list(driver.attachment(box, replace(item, device_index=0))) == []
+        assert isinstance(next(attachment.attachment(box, item)), expected)
+        assert list(attachment.attachment(box, replace(item, device_index=0))) == []
 
 
 def test_lease_brings_address_and_routes():
@@ -238,7 +249,7 @@ def test_lease_brings_address_and_routes():
     other = lease | {"classless_routes": [["0.0.0.0/0", "10.7.0.2"], ["10.8.0.0/16", "10.7.0.3"]]}
     item = wire(addresses=(), lease=other, defaults=(4,))
     assert item.ways == (IPv4Address("10.7.0.2"),)
-    made = list(driver.attachment(foreign(attachments=(item,)), item))
+    made = list(attachment.attachment(foreign(attachments=(item,)), item))
     assert [one.interface for one in made if isinstance(one, Address)] == [ip_interface("10.7.0.9/24")]
     ways = [(str(one.destination), str(one.gateway)) for one in made if isinstance(one, Route)]
     assert ways == [("10.8.0.0/16", "10.7.0.3"), ("0.0.0.0/0", "10.7.0.2")]

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from dnet.model import Link, PortVlans, Settings
+from dnet.model.container import Link, Settings
+from dnet.model.vlan import PortVlans
 from tests.support import samples
 
 VALUES = [

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from dnet.rows import order, with_gateways
+from dnet.model.default_route import order, with_gateways
 from tests.support import samples
 
 SIX = {"subnet6": IPv6Network("fd00:6::/64"), "gateway6": IPv6Address("fd00:6::1")}

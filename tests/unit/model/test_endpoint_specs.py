@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnet.errors import InvalidRequest
-from dnet.specs import ContainerSpec, EndpointSpec, parse_endpoint, parse_link
+from dnet.model.container_spec import ContainerSpec, EndpointSpec, parse_endpoint, parse_link
 from tests.support.spec_refusals import by_label, refused
 
 # Modes

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.dhcp.dhcp4msg import dhcp4msg
 
-from dnet.leases import Lease, from_document, read, read_classless_routes, read_names
+from dnet.model.lease import Lease, from_document, read_classless_routes, read_lease, read_names
 
 OPTIONS = {
     "server_id": "10.7.0.1",
@@ -25,7 +25,7 @@ ABOUT = {"server_mac": "02:00:00:00:00:01", "mac": "02:00:00:00:00:02", "hostnam
 def lease(address: str = "10.7.0.50", **options: object) -> Lease | None:
     """Read an acknowledgement with some options changed; None leaves one out."""
     changed = {name.lower(): value for name, value in (OPTIONS | options).items() if value is not None}
-    return read(address, changed, **ABOUT)
+    return read_lease(address, changed, **ABOUT)
 
 
 def test_read():
@@ -214,7 +214,7 @@ def test_any_options(data):
     # What the library stumbles over, dnet.dhcp does not take for an answer.
     with contextlib.suppress(ValueError, IndexError):
         message.decode()
-    found = read(message["yiaddr"], message["options"], **ABOUT)
+    found = read_lease(message["yiaddr"], message["options"], **ABOUT)
     assert found is None or from_document(json.loads(json.dumps(found.document()))) == found
 
 

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from dnet.errors import InvalidRequest
-from dnet.model import Process, Status
-from dnet.specs import check_process
+from dnet.model.container import Process, Status
+from dnet.model.container_spec import check_process
 
 
 def test_everything_is_kept():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnet.errors import InvalidRequest
-from dnet.ports import PROTOCOLS, PortMapping, Publish, parse_expose, parse_publish
+from dnet.model.published_port import PROTOCOLS, PortMapping, Publish, parse_expose, parse_publish
 
 CHOSEN = range(0)
 

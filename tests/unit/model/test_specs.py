@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnet.errors import InvalidRequest
-from dnet.specs import ContainerSpec, EndpointSpec, NetworkSpec
+from dnet.model.container_spec import ContainerSpec, EndpointSpec
+from dnet.model.network_spec import NetworkSpec
 from tests.support.spec_refusals import by_label, refused
 
 # The command line's contract.

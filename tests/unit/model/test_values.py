@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dnet.values import Value, frozen, replace
+from dnet.model.values import Value, frozen, replace
 
 
 def defined(decorator, base):

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnet.errors import InvalidRequest
-from dnet.model import PortVlans
-from dnet.specs import parse_trunk, read_vlans
+from dnet.model.vlan import PortVlans, parse_trunk, read_vlans
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dnet import kinds
-from dnet.model import PortVlans
-from dnet.objects import Directory, File, NatElement, NoVlanEntry, Up, VlanEntry
+from dnet.model.vlan import PortVlans
+from dnet.objects import grouping
+from dnet.objects.host import Directory, File, NatElement
+from dnet.objects.links import Up
+from dnet.objects.vlans import NoVlanEntry, VlanEntry
 
 ENTRY = VlanEntry("veth1", 1, PortVlans(access=5))
 NO_ENTRY = NoVlanEntry("veth2", 2, PortVlans(access=6))
@@ -14,19 +16,19 @@ GROUPS = [(BOX, HOSTS, ENTRY), (), (NO_ENTRY, Up("veth1", 1, ""), ENTRY)]
 
 def test_of_kind():
     """Those of a kind come in the order of the groups, more special ones included."""
-    found = kinds.by_kind(GROUPS)
-    assert kinds.of_kind(VlanEntry, found) == [ENTRY, ENTRY, NO_ENTRY]
-    assert kinds.of_kind(NoVlanEntry, found) == [NO_ENTRY]
-    assert kinds.of_kind(NatElement, found) == []
+    found = grouping.by_kind(GROUPS)
+    assert grouping.of_kind(VlanEntry, found) == [ENTRY, ENTRY, NO_ENTRY]
+    assert grouping.of_kind(NoVlanEntry, found) == [NO_ENTRY]
+    assert grouping.of_kind(NatElement, found) == []
 
 
 def test_of_backend():
     """Those of a backend come together."""
-    found = kinds.by_kind(GROUPS)
-    assert kinds.of_backend("files", found) == [BOX, HOSTS]
-    assert kinds.of_backend("nft", found) == []
+    found = grouping.by_kind(GROUPS)
+    assert grouping.of_backend("files", found) == [BOX, HOSTS]
+    assert grouping.of_backend("nft", found) == []
 
 
 def test_runs():
     """What follows each other and is of one backend is one run."""
-    assert kinds.runs([BOX, HOSTS, ENTRY, BOX]) == [("files", [BOX, HOSTS]), ("bpf", [ENTRY]), ("files", [BOX])]
+    assert grouping.runs([BOX, HOSTS, ENTRY, BOX]) == [("files", [BOX, HOSTS]), ("bpf", [ENTRY]), ("files", [BOX])]

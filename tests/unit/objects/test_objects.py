@@ -8,30 +8,17 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
 
-from dnet import objects
-from dnet.model import PortVlans
-from dnet.netlink import ENCODERS
-from dnet.objects import (
-    Address,
-    Bridge,
-    Device,
-    MacEntry,
-    NatElement,
-    NoMacEntry,
-    Object,
-    Offloads,
-    OvsBridge,
-    OvsPort,
-    Quiet,
-    Route,
-    Sandbox,
-    Up,
-    Veth,
-    VlanEntry,
-    VlanFilter,
-    VlanProgram,
-)
-from dnet.values import Value
+from dnet.linux.encode import ENCODERS
+from dnet.model.values import Value
+from dnet.model.vlan import PortVlans
+from dnet.objects import links
+from dnet.objects.host import NatElement
+from dnet.objects.links import Bridge, Offloads, Quiet, Up, Veth
+from dnet.objects.object import Device, Object
+from dnet.objects.openvswitch import OvsBridge, OvsPort
+from dnet.objects.routes import Address, Route
+from dnet.objects.sandbox import Sandbox
+from dnet.objects.vlans import MacEntry, NoMacEntry, VlanEntry, VlanFilter, VlanProgram
 
 VETH = Veth(
     "veth1",
@@ -81,7 +68,7 @@ PHRASES = {
 }
 KINDS = [
     kind
-    for kind in vars(objects).values()
+    for kind in vars(links).values()
     if inspect.isclass(kind) and issubclass(kind, Object) and kind not in {Object, Device}
 ]
 

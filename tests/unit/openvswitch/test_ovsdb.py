@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from dnet import ovsdb
 from dnet.errors import InvalidRequest, OvsError, Unsupported
-from dnet.ovsdb import ConnectionLost, Ovsdb, Refusal, Remote, SwitchAbsent, remote
+from dnet.openvswitch import ovsdb
+from dnet.openvswitch.ovsdb import ConnectionLost, Ovsdb, Refusal, Remote, SwitchAbsent, remote
 
 UPDATE = {"Open_vSwitch": {"u": {"new": {"cur_cfg": 5}}}}
 

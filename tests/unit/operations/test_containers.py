@@ -7,8 +7,10 @@ import errno
 import pytest
 
 from dnet.errors import Conflict, Exhausted, InvalidRequest, KernelRefused, NotFound, StateError
-from dnet.objects import Object, Sandbox, Veth
-from dnet.specs import ContainerSpec
+from dnet.model.container_spec import ContainerSpec
+from dnet.objects.links import Veth
+from dnet.objects.object import Object
+from dnet.objects.sandbox import Sandbox
 from tests.support.engine_on_fakes import EMPTY, Machine, specs
 from tests.support.fakes import refusal
 from tests.support.faults import faulty_files

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import dnet
-from dnet import wanted
+from dnet.drivers import desired
 from dnet.errors import Conflict, NotFound
-from dnet.objects import Veth
-from dnet.specs import ContainerSpec, NetworkSpec
+from dnet.model.container_spec import ContainerSpec
+from dnet.model.network_spec import NetworkSpec
+from dnet.objects.links import Veth
 from tests.support.engine_on_fakes import EMPTY, specs
 
 # Somebody else's nft flush ruleset
@@ -66,7 +67,7 @@ def test_plan_touches_nothing(machine):
 
 def test_plan_removes_no_file(machine):
     """Planning leaves the stale name of a sandbox that is gone where it is; creating takes it over."""
-    path = Path(wanted.NAME_DIRECTORY) / "web"
+    path = Path(desired.NAME_DIRECTORY) / "web"
     path.symlink_to(machine.directory / "run" / "netns" / "0123456789ab")
     machine.engine.plan([ContainerSpec(name="web", network="none")])
     assert path.is_symlink()
@@ -77,7 +78,7 @@ def test_plan_removes_no_file(machine):
 @pytest.mark.parametrize("kind", ["file", "link to something that exists", "link to nowhere"])
 def test_foreign_name_is_left_alone(machine, kind):
     """A name in `ip netns` that is somebody else's is a Conflict, and stays."""
-    path = Path(wanted.NAME_DIRECTORY) / "web"
+    path = Path(desired.NAME_DIRECTORY) / "web"
     if kind == "file":
         path.touch()
     else:

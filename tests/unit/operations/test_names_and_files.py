@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dnet import etcfiles, wanted, writer
+from dnet.drivers import desired, host_files
 from dnet.errors import Conflict, InvalidRequest, KernelRefused, NotFound
-from dnet.objects import Quiet
+from dnet.objects.links import Quiet
+from dnet.transaction import context
 from tests.support.engine_on_fakes import Machine, remembered, specs
 
 
@@ -90,7 +91,7 @@ def occupy(path: Path, kind: str) -> None:
 @pytest.mark.parametrize("verb", ["create", "rename"])
 def test_foreign_name(furnished, kind, place, verb):
     """What somebody else has under a new name, for `ip netns` or its files, is a Conflict and stays."""
-    path = Path(getattr(wanted, place)) / "front"
+    path = Path(getattr(desired, place)) / "front"
     occupy(path, kind)
     before = furnished.everything()
     with pytest.raises(Conflict, match="front"):
@@ -102,7 +103,7 @@ def test_foreign_name(furnished, kind, place, verb):
 @pytest.mark.parametrize("verb", ["create", "rename"])
 def test_stale_link_is_taken_over(furnished, verb):
     """A link to files of this engine's that are gone, as a database that was thrown away leaves, is no obstacle."""
-    path = Path(wanted.ETC_DIRECTORY) / "front"
+    path = Path(desired.ETC_DIRECTORY) / "front"
     path.symlink_to(furnished.directory / "run" / "etc" / "0123456789ab")
     made = furnished.engine.create("front") if verb == "create" else furnished.engine.rename("web", "front")
     assert str(path.readlink()) == made.files
@@ -110,7 +111,7 @@ def test_stale_link_is_taken_over(furnished, verb):
 
 def test_foreign_name_with_keep_going(machine):
     """A foreign name fails the whole of a bulk before anything is made, as every name that is taken."""
-    occupy(Path(wanted.ETC_DIRECTORY) / "c-2", "directory")
+    occupy(Path(desired.ETC_DIRECTORY) / "c-2", "directory")
     before = machine.everything()
     with pytest.raises(Conflict, match="c-2"):
         machine.engine.create_many(specs(3), keep_going=True)
@@ -151,7 +152,7 @@ def resolver(machine: Machine, name: str) -> Path:
 def test_changed_resolver_reaches_the_containers(furnished):
     """When the host's resolver has changed, every container has it, in the same file as before; then all is done."""
     inodes = [resolver(furnished, name).stat().st_ino for name in ("web", "db")]
-    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
+    Path(host_files.RESOLV_CONF).write_text(NEW_RESOLVER)
     assert furnished.engine.refresh_resolvers() == 2
     for name, inode in zip(("web", "db"), inodes, strict=True):
         assert set(NEW_RESOLVER.splitlines()) <= set(resolver(furnished, name).read_text().splitlines())
@@ -161,10 +162,10 @@ def test_changed_resolver_reaches_the_containers(furnished):
 
 def test_shorter_resolver_leaves_nothing_of_the_longer(furnished):
     """A file that becomes shorter holds nothing of what it was."""
-    Path(etcfiles.RESOLV_CONF).write_text("search a.example b.example c.example\nnameserver 198.51.100.54\n")
+    Path(host_files.RESOLV_CONF).write_text("search a.example b.example c.example\nnameserver 198.51.100.54\n")
     furnished.engine.refresh_resolvers()
     before = resolver(furnished, "web").read_text()
-    Path(etcfiles.RESOLV_CONF).write_text("nameserver 198.51.100.1\n")
+    Path(host_files.RESOLV_CONF).write_text("nameserver 198.51.100.1\n")
     furnished.engine.refresh_resolvers()
     after = resolver(furnished, "web").read_text()
     assert len(after) < len(before)
@@ -175,7 +176,7 @@ def test_edited_resolver_is_left_alone(furnished):
     """A file that somebody has edited, and one that somebody has removed, stay so."""
     resolver(furnished, "web").write_text("nameserver 192.0.2.1\n")
     resolver(furnished, "db").unlink()
-    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
+    Path(host_files.RESOLV_CONF).write_text(NEW_RESOLVER)
     assert furnished.engine.refresh_resolvers() == 0
     assert resolver(furnished, "web").read_text() == "nameserver 192.0.2.1\n"
     assert not resolver(furnished, "db").exists()
@@ -185,7 +186,7 @@ def test_own_resolver_is_left_alone(machine):
     """A container that was given servers and search domains of its own keeps its file as it is."""
     machine.engine.create("own", dns=["192.0.2.1"], dns_search=["own.example"], dns_options=["ndots:2"])
     before = resolver(machine, "own").stat()
-    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
+    Path(host_files.RESOLV_CONF).write_text(NEW_RESOLVER)
     assert machine.engine.refresh_resolvers() == 0
     assert resolver(machine, "own").stat() == before
 
@@ -195,9 +196,9 @@ def test_empty_resolver_changes_nothing(furnished, text):
     """While the host's file is empty or missing, since somebody is about to write it, nothing is rewritten."""
     before = furnished.everything()
     if text is None:
-        Path(etcfiles.RESOLV_CONF).unlink()
+        Path(host_files.RESOLV_CONF).unlink()
     else:
-        Path(etcfiles.RESOLV_CONF).write_text(text)
+        Path(host_files.RESOLV_CONF).write_text(text)
     assert furnished.engine.refresh_resolvers() == 0
     assert furnished.everything() == before
 
@@ -210,8 +211,8 @@ def test_container_removed_meanwhile_is_no_obstacle(furnished, monkeypatch):
         doomed.unlink(missing_ok=True)
         return True
 
-    monkeypatch.setattr(etcfiles, "is_untouched", is_untouched)
-    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
+    monkeypatch.setattr(host_files, "is_untouched", is_untouched)
+    Path(host_files.RESOLV_CONF).write_text(NEW_RESOLVER)
     furnished.engine.refresh_resolvers()
     assert "nameserver 198.51.100.54" in resolver(furnished, "db").read_text()
     assert not doomed.exists()
@@ -220,12 +221,12 @@ def test_container_removed_meanwhile_is_no_obstacle(furnished, monkeypatch):
 def test_watch(furnished):
     """Watching catches up at the start, then tells after every change how many files were rewritten."""
     furnished.kernel.resolver_changes = 2
-    Path(etcfiles.RESOLV_CONF).write_text(NEW_RESOLVER)
+    Path(host_files.RESOLV_CONF).write_text(NEW_RESOLVER)
     watching = furnished.engine.watch()
     assert next(watching) == 2
     assert next(watching) == 0
-    Path(etcfiles.RESOLV_CONF).write_text("nameserver 198.51.100.55\n")
+    Path(host_files.RESOLV_CONF).write_text("nameserver 198.51.100.55\n")
     furnished.engine.create("late")
     assert list(watching) == [2]
     [watched] = [paths for name, paths in furnished.kernel.log if name == "watch"]
-    assert set(watched) >= {etcfiles.RESOLV_CONF, writer.SYSTEMD_RESOLV_CONF}
+    assert set(watched) >= {host_files.RESOLV_CONF, context.SYSTEMD_RESOLV_CONF}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dnet import etcfiles
+from dnet.drivers import host_files
 from dnet.engine import Engine
 from dnet.errors import Conflict, InvalidRequest, KernelRefused, NotFound, Unsupported
-from dnet.specs import NetworkSpec
+from dnet.model.network_spec import NetworkSpec
 from tests.support.engine_on_fakes import EMPTY
 from tests.support.fakes import snapshot
 
@@ -30,7 +30,7 @@ def test_first_container_makes_the_network(machine):
 def test_automatic_subnet_avoids_the_host(machine):
     """An automatic subnet overlaps neither a route nor a nameserver of the host, nor another network."""
     machine.kernel.routes = [IPv4Network("172.17.4.0/24")]
-    Path(etcfiles.RESOLV_CONF).write_text("search x\nnameserver 172.18.0.53\nnameserver fd00::1\nnameserver\n")
+    Path(host_files.RESOLV_CONF).write_text("search x\nnameserver 172.18.0.53\nnameserver fd00::1\nnameserver\n")
     subnets = [str(machine.engine.create_network(name).subnet) for name in ("one", "two")]
     assert subnets == ["172.19.0.0/16", "172.20.0.0/16"]
 

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from dnet.errors import Conflict, InvalidRequest, KernelRefused, NotFound
-from dnet.objects import HostSandbox, Object, Route, Sandbox, Veth
-from dnet.specs import ContainerSpec, EndpointSpec
+from dnet.model.container_spec import ContainerSpec, EndpointSpec
+from dnet.objects.links import Veth
+from dnet.objects.object import Object
+from dnet.objects.routes import Route
+from dnet.objects.sandbox import HostSandbox, Sandbox
 from tests.support.engine_on_fakes import Machine, remembered
 from tests.support.fakes import refusal
 

@@ -8,7 +8,7 @@ from ipaddress import IPv6Network
 import pytest
 
 from dnet.errors import Conflict, Exhausted, InvalidRequest, KernelRefused
-from dnet.specs import ContainerSpec
+from dnet.model.container_spec import ContainerSpec
 from tests.support.engine_on_fakes import specs
 from tests.support.fakes import refusal
 

@@ -10,8 +10,8 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from dnet.wiring import ToNetwork
-from dnet.writer import Writer
+from dnet.model.attachment_spec import ToNetwork
+from dnet.transaction.context import Writer
 from tests.support.engine_on_fakes import Machine, remembered, specs
 
 NAMES = ["c-1", "c-2", "c-3"]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from dnet import bundle
-from dnet.bundle import Layer, User, find_user
 from dnet.errors import InvalidRequest
-from dnet.model import Process, Settings
-from dnet.specs import check_process
+from dnet.model.container import Process, Settings
+from dnet.model.container_spec import check_process
+from dnet.runtime import bundle
+from dnet.runtime.bundle import Layer, User, find_user
 from tests.support import samples
 
 ROOT = User(0, 0, (), "/root")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from dnet import docker
-from dnet.docker import Absent, Event, Events, Found, Runtime, inspect, runtimes
 from dnet.errors import InvalidRequest, NeedsRoot, Unsupported
+from dnet.runtime import docker
+from dnet.runtime.docker import Absent, Event, Events, Found, Runtime, inspect, runtimes
 
 FULL_ID = "4f2a9c0e1b7d" + "0" * 52
 DOCUMENT = {

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from dnet import logs
 from dnet.errors import KernelRefused, StateError
+from dnet.linux import watch_files
+from dnet.runtime import logs
 
 TIME = "2026-03-04T05:06:07.123456789+00:00"
 
@@ -96,4 +97,4 @@ def test_following_what_has_ended(tmp_path):
 def test_watching_what_is_not_there(tmp_path):
     """A directory that is missing cannot be watched, and the error names it."""
     with pytest.raises(KernelRefused, match="absent"):
-        logs.Watch(str(tmp_path / "absent"))
+        watch_files.Watch(str(tmp_path / "absent"))

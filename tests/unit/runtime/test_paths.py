@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from dnet import places
 from dnet.errors import KernelRefused
+from dnet.linux import files
 
 
 def test_all_goes(tmp_path):
@@ -16,7 +16,7 @@ def test_all_goes(tmp_path):
     (gone / "a/b").mkdir(parents=True)
     (gone / "a/file").touch()
     (gone / "a/b/link").symlink_to(kept)
-    places.remove(str(gone), str(tmp_path / "missing"))
+    files.remove(str(gone), str(tmp_path / "missing"))
     assert [path.name for path in tmp_path.rglob("*")] == ["kept", "file"]
 
 
@@ -29,7 +29,7 @@ def test_deeper_than_a_path(tmp_path, monkeypatch, name, count):
         os.mkdir(name)
         os.chdir(name)
     monkeypatch.undo()
-    places.remove(str(tmp_path / "gone"))
+    files.remove(str(tmp_path / "gone"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -37,4 +37,4 @@ def test_not_a_directory(tmp_path):
     """What is none is left, and named."""
     (tmp_path / "file").touch()
     with pytest.raises(KernelRefused, match=f"cannot remove {tmp_path}/file"):
-        places.remove(str(tmp_path / "file"))
+        files.remove(str(tmp_path / "file"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dnet import rootfs
-from dnet.bundle import User
 from dnet.errors import InvalidRequest, RuntimeFailed, Unsupported
+from dnet.runtime import rootfs
+from dnet.runtime.bundle import User
 
 PATH = "/usr/bin:/bin"
 
@@ -161,7 +161,7 @@ def test_root_that_is_the_hosts(tmp_path, path):
 def test_state_where_overlayfs_cannot_write(tmp_path, monkeypatch):
     """With the state directory on a file system that cannot hold layers, only --rootfs is possible."""
     mountinfo = f"1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / {tmp_path} rw - overlay overlay rw\n"
-    monkeypatch.setattr(rootfs.texts, "read", lambda _: mountinfo)
+    monkeypatch.setattr(rootfs.files, "read", lambda _: mountinfo)
     with pytest.raises(Unsupported, match=f"{tmp_path}.*overlay") as caught:
         rootfs.check_root("", str(tmp_path))
     assert "--rootfs" in caught.value.hint

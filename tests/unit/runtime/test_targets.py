@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnet import targets
 from dnet.errors import InvalidRequest
-from dnet.targets import split
+from dnet.runtime import targets
+from dnet.runtime.targets import split
 from tests.support.hosts import FakeHost, Raised, wait_until
 from tests.support.target_resolution import find, resolve
 

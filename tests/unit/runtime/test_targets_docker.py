@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from dnet import docker, targets
-from dnet.targets import Target
+from dnet.runtime import docker, targets
+from dnet.runtime.targets import Target
 from tests.support.docker import Dockerd, running_dockerd
 from tests.support.hosts import Namespace, Raised, wait_until
 from tests.support.target_resolution import find, resolve
@@ -198,7 +198,7 @@ def test_opened_is_never_another(daemon):
 
 def test_sandbox_where_pids_mean_nothing(daemon):
     """From another pid namespace Docker's pids mean nothing; its own handle of the namespace is used then."""
-    code = "import json, dataclasses, dnet.targets as t; print(json.dumps(dataclasses.asdict(t.find('web'))))"
+    code = "import json, dataclasses, dnet.runtime.targets as t; print(json.dumps(dataclasses.asdict(t.find('web'))))"
     script = 'mount -t proc proc /proc && exec "$0" -c "$1"'
     words = ("unshare", "--pid", "--fork", "--mount", "sh", "-c", script, sys.executable, code)
     seen = Target(**daemon.host.run(*words).json)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from dnet.rows import Adoption
-from dnet.store import Store
+from dnet.model.record import Adoption
+from dnet.state.store import Store
 from tests.support.stores import BLUE, insert
 
 # Adopted interfaces

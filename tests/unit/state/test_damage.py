@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dnet.errors import StateError
-from dnet.store import Store
+from dnet.state.store import Store
 from tests.support.stores import BLUE, RUN, change, insert, web
 
 # Damage

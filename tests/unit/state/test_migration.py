@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from dnet import wanted
-from dnet.apply import Applier
+from dnet.drivers import desired
 from dnet.errors import StateError
-from dnet.rows import MadeBridge
-from dnet.schema import SCHEMA_VERSION, SCHEMAS
-from dnet.store import Store
+from dnet.model.record import MadeBridge
+from dnet.state.schema import SCHEMA_VERSION, SCHEMAS
+from dnet.state.store import Store
+from dnet.transaction.apply import Applier
 from tests.support import old_databases, samples
 from tests.support.engine_on_fakes import Machine, remembered
 
@@ -65,10 +65,10 @@ def machine(tmp_path, monkeypatch) -> Iterator[Machine]:
     make(tmp_path)
     with remembered(tmp_path, monkeypatch) as made:
         (net,), containers = made.engine.networks(), made.engine.containers()
-        groups = [wanted.container(item, {net.id: net}, wanted.HostFiles("")) for item in containers]
+        groups = [desired.container(item, {net.id: net}, desired.HostFiles("")) for item in containers]
         for place in ("etc", "netns"):
             (tmp_path / "run" / place).mkdir(parents=True)
-        Applier(made.kernel, made.nft, tuple).create([wanted.network(net, is_first=True), *groups])  # type: ignore[arg-type]
+        Applier(made.kernel, made.nft, tuple).create([desired.network(net, is_first=True), *groups])  # type: ignore[arg-type]
         yield made
 
 
@@ -199,7 +199,7 @@ def test_failure_leaves_version_1(tmp_path):
 
 OPENER = """
 import contextlib, sys
-from dnet.store import Store
+from dnet.state.store import Store
 print("ready", flush=True)
 for line in sys.stdin:
     with contextlib.closing(Store(line.strip(), "/run/x")) as store:

@@ -9,9 +9,8 @@ import sys
 
 import pytest
 
-import dnet.database
-import dnet.store
-from dnet.store import Store
+from dnet.state import database
+from dnet.state.store import Store
 from tests.support.stores import BLUE, RED, RUN, another_process, fail_after_inserting, insert, rows, web
 
 # Owners
@@ -19,7 +18,7 @@ from tests.support.stores import BLUE, RED, RUN, another_process, fail_after_ins
 
 OWNER_SCRIPT = """
 import sys
-from dnet.store import Store
+from dnet.state.store import Store
 from tests.support import samples
 from tests.support.stores import ROOT, RUN, BLUE, RED, rows, change, insert, fail_after_inserting, web, another_process
 from tests.support.stores import BLUE, RUN, web
@@ -137,7 +136,7 @@ def test_two_finders_of_one_dead_owner(store, directory, monkeypatch):
         flock(file, flags)
         (directory / "operations" / "dead").unlink()
 
-    monkeypatch.setattr(dnet.database.fcntl, "flock", flock_while_another_cleans_up)
+    monkeypatch.setattr(database.fcntl, "flock", flock_while_another_cleans_up)
     assert [item.name for item in store.abandoned()[0]] == ["web"]
 
 

@@ -16,7 +16,7 @@ from tests.support.stores import BLUE, another_process, insert, rows
 RACE_SCRIPT = """
 import sys
 from dnet.errors import Conflict
-from dnet.store import Store
+from dnet.state.store import Store
 from tests.support.stores import RUN, web
 number, kind = int(sys.argv[2]), sys.argv[3]
 store = Store(sys.argv[1], RUN)
@@ -64,7 +64,7 @@ def test_race(store, directory, kind):
 FIRST_SCRIPT = """
 import sys
 from dnet.errors import DnetError
-from dnet.store import Store
+from dnet.state.store import Store
 print("ready", flush=True)
 for line in sys.stdin:
     try:

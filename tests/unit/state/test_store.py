@@ -8,12 +8,11 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-import dnet.database
-import dnet.store
 from dnet.errors import Conflict, DnetError, NotFound
-from dnet.model import Link
-from dnet.rows import veth_name
-from dnet.store import Store
+from dnet.model.container import Link
+from dnet.model.network import veth_name
+from dnet.state.schema import INDEX_BITS
+from dnet.state.store import Store
 from tests.support import samples
 from tests.support.stores import BLUE, RED, RUN, change, fail_after_inserting, insert, rows, web
 
@@ -227,7 +226,7 @@ def test_indexes_are_unused_and_unique(store):
         second = store.take_indexes(500)
     taken = first + second
     assert len(set(taken)) == 1000
-    assert min(taken) >= 1 << dnet.store.INDEX_BITS
+    assert min(taken) >= 1 << INDEX_BITS
     assert max(taken) < 1 << 31
     assert len({veth_name(index) for index in taken}) == 1000
     assert max(len(veth_name(index)) for index in [*taken, (1 << 31) - 1]) <= 15
@@ -235,12 +234,12 @@ def test_indexes_are_unused_and_unique(store):
 
 def test_indexes_wrap_around_what_is_used(store, directory):
     """At the end of the range the numbers begin anew, and skip those of endpoints and bridges that exist."""
-    change(directory, f"UPDATE setting SET value = {(1 << dnet.store.INDEX_BITS) - 1} WHERE key = 'next_index'")
+    change(directory, f"UPDATE setting SET value = {(1 << INDEX_BITS) - 1} WHERE key = 'next_index'")
     ((base,),) = rows(directory, "SELECT value FROM setting WHERE key = 'index_base'")
     insert(store, samples.network("blue", "10.1.0.0/16", device_index=base + 1), web(index=base))
     with store.write():
         found = store.take_indexes(3)
-    assert found == [base + (1 << dnet.store.INDEX_BITS) - 1, base + 2, base + 3]
+    assert found == [base + (1 << INDEX_BITS) - 1, base + 2, base + 3]
 
 
 def test_two_databases_number_differently(tmp_path):

@@ -7,33 +7,25 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dnet import interfaces
-from dnet.apply import Applier
-from dnet.drivers import bridge
+from dnet.drivers import bridge, sandbox
 from dnet.errors import Conflict, KernelRefused, Unsupported
-from dnet.model import PortVlans
-from dnet.objects import (
-    Bridge,
+from dnet.model.vlan import PortVlans
+from dnet.objects.host import Directory, File, Flows, Forwarding, NatElement, NftTable, Symlink
+from dnet.objects.links import Bridge, Veth
+from dnet.objects.object import Object
+from dnet.objects.vlans import (
     BridgeFiltering,
     BridgeVlans,
-    Directory,
-    File,
-    Flows,
-    Forwarding,
     MacEntry,
-    NatElement,
-    NftTable,
     NoBridgeFiltering,
     NoBridgeVlans,
     NoMacEntry,
     NoVlanFilter,
-    Object,
-    Symlink,
-    Veth,
     VlanEntry,
     VlanFilter,
     VlanProgram,
 )
+from dnet.transaction.apply import Applier
 from tests.support import samples
 from tests.support.fakes import FakeBpf, FakeKernel, FakeNft, refusal, snapshot
 
@@ -47,7 +39,7 @@ def group(number: int) -> tuple[Object, ...]:
     box = samples.container(f"c-{number}", [end])
     element = NatElement("publish4", f"tcp . {8000 + number}", f"{end.address.ip} . 80")
     flows = Flows((end.address.ip,), ((IPv4Address("0.0.0.0"), 5300 + number),))
-    return (flows, element, *interfaces.sandbox(box, f"/run/netns/{box.name}"), *bridge.endpoint(NET, box, end))
+    return (flows, element, *sandbox.sandbox(box, f"/run/netns/{box.name}"), *bridge.endpoint(NET, box, end))
 
 
 GROUPS = [group(1), group(2), group(3)]

@@ -6,18 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from dnet import interfaces
-from dnet.apply import Applier
-from dnet.drivers import bridge, ovs
+from dnet.drivers import bridge, openvswitch
+from dnet.drivers import sandbox as interfaces
 from dnet.errors import DnetError, KernelRefused, OvsError
-from dnet.model import PortVlans
-from dnet.objects import JoinedSandbox, Object, OvsBridge, OvsPort, Sandbox, Veth
+from dnet.model.vlan import PortVlans
+from dnet.objects.links import Veth
+from dnet.objects.object import Object
+from dnet.objects.openvswitch import OvsBridge, OvsPort
+from dnet.objects.sandbox import JoinedSandbox, Sandbox
+from dnet.transaction.apply import Applier
 from tests.support import samples
 from tests.support.fakes import FakeKernel, FakeNft, FakeSwitch, snapshot
 
 NET = samples.network("blue", "10.1.0.0/16", driver="ovs", device="ovs0", icc=True)
 PLAIN = samples.network("red", "10.2.0.0/16")
-NETWORK = ovs.network(NET)
+NETWORK = openvswitch.network(NET)
 
 
 def group(number: int) -> tuple[Object, ...]:
@@ -25,7 +28,7 @@ def group(number: int) -> tuple[Object, ...]:
     first = samples.endpoint(NET, f"10.1.0.{number + 1}", index=0x5630_0000 + number)
     second = samples.endpoint(PLAIN, f"10.2.0.{number + 1}", interface="eth1", index=0x5640_0000 + number, gateway=None)
     box = samples.container(f"c-{number}", [first, second])
-    ends = (*ovs.endpoint(NET, box, first), *bridge.endpoint(PLAIN, box, second))
+    ends = (*openvswitch.endpoint(NET, box, first), *bridge.endpoint(PLAIN, box, second))
     return (*interfaces.sandbox(box, f"/run/netns/{box.name}"), *ends)
 
 
@@ -158,7 +161,7 @@ def test_absent_switch_touches_nothing(made):
     made.switch.is_absent = True
     made.switch.refuses_deletion = OvsError("cannot delete 3 ports: gone")
     other = samples.network("green", "10.3.0.0/16", driver="ovs", device="ovs1")
-    for groups in (GROUPS, [ovs.network(other)]):
+    for groups in (GROUPS, [openvswitch.network(other)]):
         made.kernel.log.clear()
         with pytest.raises(OvsError, match="not running") as caught:
             made.applier.create(groups)
@@ -190,7 +193,7 @@ def vlan_group(vlan: int | None, *, is_aware: bool = True) -> tuple[Object, ...]
     net = replace(NET, vlan=1, vlan_backend="ovs") if is_aware else NET
     end = samples.endpoint(net, "10.1.0.9", vlans=PortVlans(access=vlan) if vlan else None)
     box = samples.container("v-1", [end])
-    return (*interfaces.sandbox(box, "/run/netns/v-1"), *ovs.endpoint(net, box, end))
+    return (*interfaces.sandbox(box, "/run/netns/v-1"), *openvswitch.endpoint(net, box, end))
 
 
 def events(made: Host, since: int) -> list[str]:
@@ -221,7 +224,7 @@ def test_port_that_somebody_removed_is_made(made):
 
 def test_network_that_begins_to_keep_vlans_apart(made):
     """The bridge gets its tag before its ports get theirs, and stays."""
-    aware = ovs.network(replace(NET, vlan=1, vlan_backend="ovs"))
+    aware = openvswitch.network(replace(NET, vlan=1, vlan_backend="ovs"))
     made.applier.create([vlan_group(None, is_aware=False)])
     start = len(made.kernel.log)
     made.applier.change([NETWORK, vlan_group(None, is_aware=False)], [aware, vlan_group(None)])
@@ -238,7 +241,7 @@ def joined_and_left() -> tuple[tuple[Object, ...], tuple[Object, ...]]:
     alone, both = (samples.container("c-1", ends) for ends in ([first], [first, second]))
     sandbox = interfaces.sandbox(alone, "/run/netns/c-1")
     before = (*sandbox, *bridge.endpoint(PLAIN, alone, first))
-    return before, (*sandbox, *bridge.endpoint(PLAIN, both, first), *ovs.endpoint(NET, both, second))
+    return before, (*sandbox, *bridge.endpoint(PLAIN, both, first), *openvswitch.endpoint(NET, both, second))
 
 
 def test_joining_and_leaving(made):

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dnet import ipam
 from dnet.errors import Conflict, Exhausted, InvalidRequest
-from dnet.specs import NetworkSpec
+from dnet.model import address
+from dnet.model.network_spec import NetworkSpec
+from dnet.transaction import ipam
 from tests.support import samples
 
 # moby's defaults: 172.17/16, 172.18/16, 172.19/16, 172.20/14, 172.24/14 and 172.28/14 cut to /16, 192.168/16 to /20.
@@ -275,13 +276,13 @@ def test_families_do_not_overlap():
 
 def test_mac_of_dockers_example():
     """The MAC of 172.17.0.2 is the one that Docker gave it up to release 27."""
-    assert ipam.mac_of(IPv4Address("172.17.0.2")) == "02:42:ac:11:00:02"
+    assert address.mac_of(IPv4Address("172.17.0.2")) == "02:42:ac:11:00:02"
 
 
 @given(st.ip_addresses(v=4), st.ip_addresses(v=4))
 def test_macs_are_unique_and_local(one, other):
     """Different addresses have different MACs, all unicast and locally administered."""
-    first = int(ipam.mac_of(one)[:2], 16)
+    first = int(address.mac_of(one)[:2], 16)
     assert first & 0b11 == 0b10
     assume(one != other)
-    assert ipam.mac_of(one) != ipam.mac_of(other)
+    assert address.mac_of(one) != address.mac_of(other)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnet.errors import Conflict, Exhausted, InvalidRequest
-from dnet.ipam import ANY, HostPorts
-from dnet.ports import PortMapping, Publish
+from dnet.model.published_port import PortMapping, Publish
+from dnet.transaction.ipam import ANY, HostPorts
 
 ANY4, ANY6 = ANY[4], ANY[6]
 LAN, LAN6 = IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")

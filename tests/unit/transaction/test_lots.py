@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from dnet.members import FIRST_LOT, LOT, Members
-from dnet.rows import Head
-from dnet.store import Store
+from dnet.model.record import Head
+from dnet.state.store import Store
+from dnet.transaction.lots import FIRST_LOT, LOT, Members
 from tests.support import samples
 
 COUNT = FIRST_LOT + 2 * FIRST_LOT + LOT + 10

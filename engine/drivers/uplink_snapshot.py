@@ -1,0 +1,289 @@
+"""An interface and a bridge as they were: looked at, judged, remembered.
+
+What has to be known to let a bridge take an interface's place, and to give it back; `uplink` says what is sent then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, field
+from typing import Any
+
+from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
+from dnet.model.address import IPInterface
+from dnet.model.values import Value, frozen, replace
+from dnet.objects.observed import ETHERNET, IFF_LOOPBACK, SECONDARY, Address, Link, Report, Route
+
+# What of net.ipv6.conf says how the host learns from routers, and sends.
+LEARNING = ("accept_ra_defrtr", "accept_ra_pinfo", "accept_ra_rtr_pref", "accept_ra_rt_info_max_plen", "autoconf")
+SYSCTLS = ("disable_ipv6", "accept_ra", *LEARNING, "accept_redirects", "use_tempaddr", "ndisc_notify", "forwarding")
+# Devices that take all that comes in by the device that they are made on, as a bridge does.
+RIVALS = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
+
+
+@frozen(kw_only=True)
+class Snapshot(Value):
+    """An interface, and the bridge that is to take its place, both as they were before.
+
+    `addresses` and `routes` are the interface's, as the kernel listed them. Routes of the numbers in `behind` have
+    others of the same kind before them, through other devices; those in `ahead` have some behind them only. `displaced`
+    are addresses of the bridge that the interface's replace. An index 0 is that of a device which is gone. `sysctls`
+    are net.ipv6.conf's, `bridge_subnets` the primary IPv4 addresses', `bridge_learned` what routers had taught the
+    host on the bridge already. `boot` is the id of the running system. `switch_mac` is the MAC address that the
+    bridge had in Open vSwitch's database, empty for none, and None where it is a Linux bridge. `merging` is
+    objects.Merging's, where that has to end.
+    """
+
+    interface: Link
+    bridge: Link
+    addresses: tuple[Address, ...] = ()
+    routes: tuple[Route, ...] = ()
+    behind: tuple[int, ...] = ()
+    ahead: tuple[int, ...] = ()
+    displaced: tuple[Address, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    bridge_sysctls: Mapping[str, str] = field(default_factory=dict)
+    bridge_subnets: tuple[str, ...] = ()
+    bridge_learned: tuple[str, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
+    takes_mac: bool = True
+    boot: str = ""
+    switch_mac: str | None = None
+    merging: int = 0
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether the host is reached by the interface from further than its own wire."""
+        return any(not item.interface.ip.is_link_local for item in self.addresses)
+
+    @property
+    def carries_default(self) -> bool:
+        """Whether a default route goes through the interface."""
+        return any(item.is_default for item in self.routes)
+
+
+# Looking
+
+
+def check(report: Report, interface: str, bridge: Link, *, is_wireless: bool) -> Link:
+    """Return the interface if it can become a port of the bridge; raise otherwise."""
+    link = report.link(interface)
+    if link is None:
+        raise NotFound(f"there is no interface {interface}", object=interface, hint="`ip link` lists them")
+    why, hint = _unfit(report, link, bridge, is_wireless=is_wireless)
+    if why:
+        raise InvalidRequest(f"{interface} cannot be adopted: {why}", object=interface, hint=hint)
+    if link.master:
+        holder = report.name_of(link.master)
+        hint = f"take it out first: ip link set {interface} nomaster"
+        raise Conflict(f"{interface} is in use by {holder}, as a port of it", object=interface, hint=hint)
+    for item in report.links:
+        if item.parent == link.index and item.kind in RIVALS:
+            hint = f"remove it first: ip link delete {item.name}"
+            raise Conflict(f"{interface} is in use by {item.kind} {item.name}", object=interface, hint=hint)
+    _check_addresses(report, link)
+    for route in report.routes_of(link):
+        if route.nexthop_object:
+            raise Unsupported(
+                f"{interface} cannot be adopted: the route to {route.destination} goes by nexthop object "
+                f"{route.nexthop_object}",
+                object=interface,
+                hint="write the route with its gateway and device instead",
+            )
+    return link
+
+
+def _unfit(report: Report, link: Link, bridge: Link, *, is_wireless: bool) -> tuple[str, str]:
+    """Return why a device cannot be a port of a bridge, and what to do about it; nothing if it can."""
+    reasons = (
+        (link.index == bridge.index, "it is the network's bridge itself", ""),
+        (link.flags & IFF_LOOPBACK, "it is the loopback", ""),
+        (link.kind == "bridge", "it is a bridge, which cannot be a port of another", "join the two by a veth pair"),
+        (is_wireless, "it is wireless, and takes no frames for others than itself", "let the host route instead"),
+        (link.type != ETHERNET, "it is no Ethernet device", ""),
+        (
+            link.master == bridge.index,
+            f"it is a port of {report.name_of(bridge.index)} already",
+            "containers of the network are on its LAN as it is",
+        ),
+    )
+    return next(((why, hint) for is_so, why, hint in reasons if is_so), ("", ""))
+
+
+def _check_addresses(report: Report, link: Link) -> None:
+    """Raise when an address of the interface is on another one too: only one of them could go on working."""
+    own = {item.interface.ip for item in report.addresses_of(link) if not item.interface.ip.is_link_local}
+    for item in report.addresses:
+        if item.index != link.index and item.interface.ip in own:
+            holder = report.name_of(item.index)
+            hint = f"remove it from one of them: ip address delete {item.interface} dev {holder}"
+            sentence = f"address {item.interface.ip} of {link.name} is on {holder} too"
+            raise Conflict(sentence, object=link.name, hint=hint)
+
+
+def take(
+    report: Report,
+    interface: Link,
+    bridge: Link,
+    *,
+    sysctls: Mapping[str, str],
+    bridge_sysctls: Mapping[str, str],
+    spare: IPInterface | None,
+    takes_mac: bool,
+    boot: str,
+    switch_mac: str | None = None,
+    merging: int = 0,
+) -> Snapshot:
+    """Return a snapshot of two devices.
+
+    `spare` is the link-local address that dnet gave the bridge for want of another; it may be a router's on the LAN.
+    """
+    routes = report.routes_of(interface)
+    others = [item for item in report.routes if interface.index not in item.indexes() and not item.is_kernels]
+    order = {id(item): number for number, item in enumerate(report.routes)}
+    behind, ahead = [], []
+    for number, item in enumerate(routes):
+        alike = [order[id(other)] for other in others if item.version == 4 and other.key == item.key]  # noqa: PLR2004
+        if any(place < order[id(item)] for place in alike):
+            behind.append(number)
+        elif alike:
+            ahead.append(number)
+    used = {index for item in routes for index in item.indexes()}
+    addresses = report.addresses_of(interface)
+    has_link_local = any(item.interface.version == 6 and item.interface.is_link_local for item in addresses)  # noqa: PLR2004
+    return Snapshot(
+        interface=interface,
+        bridge=bridge,
+        addresses=addresses,
+        routes=routes,
+        behind=tuple(behind),
+        ahead=tuple(ahead),
+        displaced=tuple(item for item in report.addresses_of(bridge) if item.interface == spare and has_link_local),
+        sysctls={name: sysctls[name] for name in SYSCTLS if name in sysctls},
+        bridge_sysctls={name: bridge_sysctls[name] for name in SYSCTLS if name in bridge_sysctls},
+        bridge_subnets=tuple(
+            str(item.interface.network)
+            for item in report.addresses_of(bridge)
+            if item.interface.version == 4 and not item.flags & SECONDARY  # noqa: PLR2004
+        ),
+        bridge_learned=_learned(report, bridge),
+        names={item.index: item.name for item in report.links if item.index in used},
+        takes_mac=takes_mac,
+        boot=boot,
+        switch_mac=switch_mac,
+        merging=merging,
+    )
+
+
+def _learned(report: Report, bridge: Link) -> tuple[str, ...]:
+    found = [str(item) for item in report.addresses_of(bridge) if item.is_advertised]
+    return (*found, *(item.text({}) for item in report.routes_of(bridge) if item.is_learned))
+
+
+def now(snapshot: Snapshot, report: Report) -> Snapshot:
+    """Return the snapshot as it has to be for giving back now.
+
+    Devices have the indexes that they have now. What has a lifetime goes back with what is left of it, or not at all;
+    and what routers have taught the host on the bridge goes along, since it was by the interface that they did.
+    """
+    interface, bridge = (report.link(item.name) for item in (snapshot.interface, snapshot.bridge))
+    place = replace(snapshot.interface, index=interface.index if interface else 0)
+    if bridge is None:
+        return replace(snapshot, interface=place, bridge=replace(snapshot.bridge, index=0))
+    names = (bridge.name, place.name)
+    present = {item.interface: item for item in report.addresses_of(bridge)}
+    gone = [item for item in snapshot.addresses if item.lifetime_s is not None and item.interface not in present]
+    kept = [
+        item.aged(present[item.interface]) if item.interface in present else item
+        for item in snapshot.addresses
+        if item not in gone
+    ]
+    own = {item.interface for item in kept}
+    learned = [
+        Address(item.on(place.index, names, item.flags))
+        for item in present.values()
+        if item.is_advertised and item.interface not in own and str(item) not in snapshot.bridge_learned
+    ]
+    through = report.routes_of(bridge)
+    numbers = [number for number, item in enumerate(snapshot.routes) if not item.is_learned]
+    if gone:  # what needed them went with them
+        there = {item.text({}) for item in through}
+        numbers = [number for number in numbers if snapshot.routes[number].text({}) in there]
+    taught = [
+        Route(item.through(bridge.index, place.index))
+        for item in through
+        if item.is_learned and item.text({}) not in snapshot.bridge_learned
+    ]
+    old = snapshot.interface.index
+    return replace(
+        snapshot,
+        interface=place,
+        bridge=replace(snapshot.bridge, index=bridge.index),
+        addresses=(*learned, *kept),
+        routes=(*(Route(snapshot.routes[number].through(old, place.index)) for number in numbers), *taught),
+        behind=tuple(numbers.index(number) for number in snapshot.behind if number in numbers),
+        ahead=tuple(numbers.index(number) for number in snapshot.ahead if number in numbers),
+    )
+
+
+def merged(snapshot: Snapshot, older: Snapshot) -> Snapshot:
+    """Return the snapshot with what an older one of the same boot has besides and had no end.
+
+    A bridge that somebody has deleted took the addresses along that were moved to it.
+    """
+    present = {item.interface for item in snapshot.addresses}
+    index, old_index = snapshot.interface.index, older.interface.index
+    names = (older.interface.name, snapshot.interface.name)
+    addresses = [
+        Address(item.on(index, names, item.flags))
+        for item in older.addresses
+        if item.lifetime_s is None and item.interface not in present
+    ]
+    known = {item.key for item in snapshot.routes}
+    routes = [item for item in older.routes if not item.is_learned and item.key not in known]
+    return replace(
+        snapshot,
+        addresses=(*snapshot.addresses, *addresses),
+        routes=(*snapshot.routes, *(Route(item.through(old_index, index)) for item in routes)),
+        names={**older.names, **snapshot.names},
+    )
+
+
+# Remembering
+
+
+def text(snapshot: Snapshot) -> str:
+    """Return a snapshot as JSON."""
+    fields = asdict(replace(snapshot, addresses=(), routes=(), displaced=()))
+    fields["addresses"] = [item.body.hex() for item in snapshot.addresses]
+    fields["displaced"] = [item.body.hex() for item in snapshot.displaced]
+    fields["routes"] = [item.body.hex() for item in snapshot.routes]
+    return json.dumps(fields)
+
+
+def read(stored: str) -> Snapshot:
+    """Read what `text` wrote."""
+    fields = json.loads(stored)
+    return Snapshot(
+        interface=_read_link(fields["interface"]),
+        bridge=_read_link(fields["bridge"]),
+        addresses=tuple(Address(bytes.fromhex(item)) for item in fields["addresses"]),
+        routes=tuple(Route(bytes.fromhex(item)) for item in fields["routes"]),
+        behind=tuple(fields["behind"]),
+        ahead=tuple(fields["ahead"]),
+        displaced=tuple(Address(bytes.fromhex(item)) for item in fields["displaced"]),
+        sysctls=fields["sysctls"],
+        bridge_sysctls=fields["bridge_sysctls"],
+        bridge_subnets=tuple(fields["bridge_subnets"]),
+        bridge_learned=tuple(fields["bridge_learned"]),
+        names={int(index): name for index, name in fields["names"].items()},
+        takes_mac=fields["takes_mac"],
+        boot=fields["boot"],
+        switch_mac=fields.get("switch_mac"),
+        merging=fields.get("merging", 0),
+    )
+
+
+def _read_link(fields: dict[str, Any]) -> Link:
+    return Link(**{**fields, "settings": tuple(fields["settings"])})

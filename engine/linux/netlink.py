@@ -1,0 +1,189 @@
+"""Netlink dumps as values, and refusals of the kernel as errors."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dnet._core import ffi, lib
+from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, NotFound, Unsupported
+from dnet.linux import files
+from dnet.objects import observed
+from dnet.objects.host import Message
+from dnet.objects.links import Bridge, Veth
+from dnet.objects.object import Object
+from dnet.objects.sandbox import JoinedSandbox, Sandbox
+from dnet.objects.vlans import VlanFilter, VlanProgram
+
+
+def c_text(buffer: Any) -> str:
+    """Return the text in a C buffer."""
+    return bytes(ffi.string(buffer)).decode(errors="replace")
+
+
+AF_UNSPEC = 0
+FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE = 18, 22, 26
+# Flags of linux/route.h and linux/ipv6_route.h: up, by a gateway; as a default router, or a route, that is advertised.
+RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
+RTF_PREFERENCE_SHIFT = 27
+# linux/netfilter/nfnetlink.h and nf_tables.h. A message begins with its header, and family, version and resource.
+NFNL_HEADER = struct.Struct("=IHHIIBBH")
+NLM_F_REQUEST = 1
+NFT_MSG_NEWGEN, NFT_MSG_GETGEN = 0x0A0F, 0x0A10
+NFTA_GEN_ID = 1
+ANSWER_BYTES = 4096
+LEGACY_TABLES_PATH = "/proc/net/ip_tables_names"
+# Longest message: SETLINK with an alias of 255 bytes, or with 16 ranges of VLANs.
+MESSAGE_BYTES_MAX = 448
+DUMP_BYTES = 1 << 15
+FORWARDING_PATHS = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
+
+
+def new_batch(messages: int, further_bytes: int = 0) -> tuple[Any, Any]:
+    """Return a batch with room for so many messages of dnet's own, and the memory it writes to."""
+    capacity = messages * MESSAGE_BYTES_MAX + further_bytes
+    data = ffi.new("uint8_t[]", capacity)
+    batch = ffi.new("struct dnet_batch *", {"data": data, "capacity": capacity})
+    return batch, data
+
+
+# Dumps
+
+
+def dump(fd: int, kind: int, family: int) -> Iterator[bytes]:
+    """Yield the messages of an rtnetlink dump, headers included."""
+    batch, data = new_batch(1)
+    lib.dnet_put_dump(batch, kind, family)
+    yield from dump_raw(fd, bytes(ffi.buffer(data, batch.length)))
+
+
+def dump_raw(fd: int, request: bytes) -> Iterator[bytes]:
+    """Yield the messages of the answer to a request for a dump, headers included."""
+    data, length = ffi.new("uint8_t[]", request), ffi.new("size_t *")
+    capacity = DUMP_BYTES
+    while True:
+        buffer = ffi.new("uint8_t[]", capacity)
+        code = lib.dnet_dump(fd, data, len(request), buffer, capacity, length)
+        if code == -errno.ENOBUFS:
+            capacity *= 4
+        elif code != -errno.EAGAIN:
+            break
+    if code:
+        raise refusal("read the kernel's tables", -code, "")
+    view = bytes(ffi.buffer(buffer, length[0]))
+    offset = 0
+    while offset < len(view):
+        (size,) = struct.unpack_from("=I", view, offset)
+        yield view[offset : offset + size]
+        offset += (size + 3) & ~3
+
+
+@contextmanager
+def entered(sandbox: Sandbox) -> Iterator[tuple[int, int]]:
+    """Yield a sandbox's namespace and a netlink socket in it."""
+    inode, cookie = identity(sandbox)
+    namespace, fd = ffi.new("int *"), ffi.new("int *")
+    code = lib.dnet_enter(os.fsencode(sandbox.path), inode, cookie, namespace, fd)
+    if code:
+        raise refused(sandbox, -code, "")
+    try:
+        yield int(namespace[0]), int(fd[0])
+    finally:
+        os.close(namespace[0])
+        os.close(fd[0])
+
+
+def identity(sandbox: Sandbox) -> tuple[int, int]:
+    """Return the inode and cookie that a namespace has to have, 0 for any."""
+    return (sandbox.inode, sandbox.cookie) if isinstance(sandbox, JoinedSandbox) else (0, 0)
+
+
+def generation(fd: int) -> int:
+    """Return the number of nftables' rules, one more after every change, by a NETLINK_NETFILTER socket; 0 for unknown.
+
+    iptables-legacy's rules change without it: where there are any, it is 0.
+    """
+    if "filter" in files.read(LEGACY_TABLES_PATH).split():
+        return 0
+    os.write(fd, NFNL_HEADER.pack(NFNL_HEADER.size, NFT_MSG_GETGEN, NLM_F_REQUEST, 0, 0, AF_UNSPEC, 0, 0))
+    answer = os.read(fd, ANSWER_BYTES)
+    is_known = NFNL_HEADER.unpack_from(answer)[1] == NFT_MSG_NEWGEN
+    return int.from_bytes(dict(observed.pairs(answer, NFNL_HEADER.size))[NFTA_GEN_ID], "big") if is_known else 0
+
+
+class Sight:
+    """What one network namespace has, asked over a socket in it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def links(self) -> list[observed.Link]:
+        """Return the devices."""
+        return [observed.link(message) for message in dump(self._fd, RTM_GETLINK, AF_UNSPEC)]
+
+    def addresses(self) -> list[observed.Address]:
+        """Return the addresses, of both families."""
+        found = [observed.address(message) for message in dump(self._fd, RTM_GETADDR, AF_UNSPEC)]
+        return [item for item in found if item.version]
+
+    def routes(self) -> list[observed.Route]:
+        """Return the routes of all tables, of both families."""
+        found = [observed.route(message) for message in dump(self._fd, RTM_GETROUTE, AF_UNSPEC)]
+        return [item for item in found if item.version]
+
+    def report(self) -> observed.Report:
+        """Return all of that."""
+        return observed.Report(self.links(), self.addresses(), self.routes())
+
+
+# Refusals
+
+
+def refused(item: Object, code: int, text: str) -> DnetError:
+    """Build the error of an object that the kernel refused."""
+    what = f"create {item}"
+    if isinstance(item, Message):
+        what = f"remove {item.text.removeprefix('no ')}" if item.text.startswith("no ") else f"set {item}"
+    if isinstance(item, JoinedSandbox) and code in {errno.ENOENT, errno.ESTALE}:
+        now = "has another network namespace by now" if code == errno.ESTALE else "has no network namespace any more"
+        return NotFound(f"{item.sandbox} {now}", object=item.sandbox, hint="`dnet reconcile` attaches to it again")
+    if code == errno.EEXIST and isinstance(item, (Bridge, Veth, Sandbox)):
+        return Conflict(
+            f"cannot {what}: it exists already, and is not dnet's",
+            object=str(item),
+            hint="remove or rename it",
+        )
+    if code == errno.EEXIST and isinstance(item, VlanFilter):
+        return Conflict(
+            f"cannot {what}: somebody else's tc hooks are there (a clsact or ingress qdisc)",
+            object=str(item),
+            hint=f"remove them: tc qdisc del dev {item.device} clsact",
+        )
+    if code == errno.ENOENT and isinstance(item, (VlanFilter, VlanProgram)):
+        return Unsupported(
+            f"cannot {what}: {text or os.strerror(code)}",
+            object=str(item),
+            hint="this kernel lacks tc's hooks or BPF classifier (CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF)",
+        )
+    if code == errno.EXFULL:
+        return Exhausted(f"cannot {what}: the bridge has no port left (the kernel's limit is 1,023)", object=str(item))
+    return refusal(what, code, text)
+
+
+def refusal(what: str, code: int, text: str) -> DnetError:
+    """Build the error of something that the kernel refused; `text` are its words, if any."""
+    if code == errno.EOPNOTSUPP:
+        reason = text or os.strerror(code)
+        return Unsupported(
+            f"cannot {what}: {reason}",
+            object=what,
+            hint="this kernel lacks the feature; `dnet doctor` lists them",
+        )
+    if code == errno.EPERM:
+        return NeedsRoot(f"cannot {what}: {os.strerror(code)}", object=what, hint="run it as root, with sudo say")
+    return KernelRefused(what, code, f"{os.strerror(code)} ({text})" if text else os.strerror(code))

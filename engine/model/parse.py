@@ -1,0 +1,189 @@
+"""Text into values: names, addresses, subnets, MAC addresses, numbers; each is read in one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TypeVar
+
+from dnet.errors import InvalidRequest
+from dnet.model.address import IPAddress
+
+N = TypeVar("N", IPv4Network, IPv6Network)
+
+NAME_PATTERN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+NAME_CHARACTERS_MAX = 128
+MAC_PATTERN = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest, and the largest an IPv4 packet can fill
+HOSTNAME_PATTERN = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?\Z")
+DOMAIN_CHARACTERS_MAX = 253  # RFC 1035, without the root's dot
+HOSTNAME_CHARACTERS_MAX = 64
+INTERFACE_PATTERN = re.compile(r"[!-$&-.0-9;-~]{1,15}\Z")  # dev_valid_name() and IFNAMSIZ; a % it would fill in
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if containers and networks may be called so; `what` names the thing in the error."""
+    if not isinstance(name, str) or not NAME_PATTERN.match(name) or len(name) > NAME_CHARACTERS_MAX:
+        raise InvalidRequest(
+            f"invalid {what} name {name!r}",
+            object=name,
+            hint=f"use letters, digits, '_', '.', '-', first a letter or digit, at most {NAME_CHARACTERS_MAX} in all",
+        )
+    return name
+
+
+def check_interface(name: str) -> str:
+    """Return the name of a network interface if the kernel allows it, and it is not the loopback's."""
+    if not INTERFACE_PATTERN.match(name) or name in {".", "..", "lo", "all", "default"}:
+        hint = "use at most 15 ASCII characters, without '/', ':', '%' and spaces"
+        raise InvalidRequest(f"invalid interface name {name!r}", object=name, hint=hint)
+    return name
+
+
+def check_mac(text: str) -> str:
+    """Return a unicast MAC address in lower case, colons between the bytes."""
+    mac = text.lower().replace("-", ":")
+    if not MAC_PATTERN.match(mac):
+        raise InvalidRequest(
+            f"invalid MAC address {text!r}", object=text, hint="write six bytes, as in 02:42:ac:12:00:05"
+        )
+    if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise InvalidRequest(
+            f"MAC address {text} cannot belong to an interface (multicast or all zero)",
+            object=text,
+            hint="choose one whose first byte is even, such as 02:...",
+        )
+    return mac
+
+
+def check_mtu(mtu: int) -> int:
+    """Return `mtu` (bytes), 0 meaning the kernel's default of 1500."""
+    if mtu and not MTU_MIN <= mtu <= MTU_MAX:
+        raise InvalidRequest(f"MTU {mtu} is outside {MTU_MIN}-{MTU_MAX} bytes", object=str(mtu))
+    return mtu
+
+
+def parse_address(text: str, what: str) -> IPv4Address:
+    """Read an IPv4 address; `what` names it in the error."""
+    try:
+        return IPv4Address(text)
+    except ValueError as error:
+        hint = "write an IPv4 address, as in 10.1.0.5"
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
+
+
+def parse_address6(text: str, what: str) -> IPv6Address:
+    """Read an IPv6 address, without a zone; `what` names it in the error."""
+    try:
+        address = IPv6Address(text)
+        if address.scope_id:
+            raise ValueError(text)
+    except ValueError as error:
+        hint = "write an IPv6 address, as in fd00:1::5"
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
+    return address
+
+
+def parse_any_address(text: str, what: str) -> IPAddress:
+    """Read an address of either family."""
+    try:
+        if "%" in text:
+            raise ValueError(text)
+        return ip_address(text)
+    except ValueError as error:
+        hint = "write an IP address, without a zone"
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
+
+
+def parse_subnet(text: str, what: str = "subnet") -> IPv4Network:
+    """Read an IPv4 CIDR; host bits must be zero."""
+    return _read_subnet(text, what, IPv4Network, "10.1.0.0/16")
+
+
+def parse_subnet6(text: str, what: str = "subnet") -> IPv6Network:
+    """Read an IPv6 CIDR; host bits must be zero."""
+    return _read_subnet(text, what, IPv6Network, "fd00:1::/64")
+
+
+def _read_subnet(text: str, what: str, kind: type[N], example: str) -> N:
+    try:
+        network = kind(text)
+    except ValueError as error:
+        hint = f"write address/prefix-length with the host bits zero, as in {example}"
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
+    if not text.partition("/")[2].isdecimal():
+        raise InvalidRequest(f"{what} {text!r} has no prefix length", object=text, hint=f"write it as in {example}")
+    return network
+
+
+def check_hostname(text: str) -> str:
+    """Return a host's name: RFC 1123 labels, 64 characters at most (the kernel's HOST_NAME_MAX)."""
+    return _check_labels(text, "hostname", HOSTNAME_CHARACTERS_MAX)
+
+
+def check_domain(text: str) -> str:
+    """Return a domain's name: labels as of a host's name, 253 characters at most."""
+    return _check_labels(text, "domain", DOMAIN_CHARACTERS_MAX)
+
+
+def _check_labels(text: str, what: str, characters_max: int) -> str:
+    if len(text) > characters_max or not HOSTNAME_PATTERN.match(text) or ".." in text:
+        hint = f"use letters, digits, '-' and '.', at most {characters_max} characters"
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint)
+    return text
+
+
+def check_word(text: str, what: str) -> str:
+    """Return text that may stand in a line of a file: one word."""
+    if not text or text.split() != [text]:
+        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint="write one word, without spaces")
+    return text
+
+
+def parse_extra_host(text: str) -> tuple[str, str]:
+    """Read one `--add-host`: NAME:ADDRESS or NAME=ADDRESS, the address perhaps in brackets or `host-gateway`."""
+    separator = "=" if "=" in text else ":"
+    name, found, address = text.partition(separator)
+    if not found or not name or not address:
+        hint = "write NAME:ADDRESS, as in db:10.0.0.5 or host:host-gateway"
+        raise InvalidRequest(f"invalid --add-host {text!r}", object=text, hint=hint)
+    if address == "host-gateway":
+        return check_domain(name), address
+    return check_domain(name), str(parse_any_address(address.strip("[]"), f"address of --add-host {name}"))
+
+
+Item = TypeVar("Item")
+
+NUMBER_DIGITS_MAX = 9
+
+
+def read_number(text: str, what: str) -> int:
+    """Read a number of at most nine digits; `what` names it in the error."""
+    if not (text.isascii() and text.isdecimal()) or len(text) > NUMBER_DIGITS_MAX:
+        raise InvalidRequest(f"{what} is not a number that could be meant: {text!r}", object=text)
+    return int(text)
+
+
+def read_integer(text: str, what: str) -> int:
+    """Read a number that may be negative; `what` names it in the error."""
+    sign = -1 if text.startswith("-") else 1
+    return sign * read_number(text.removeprefix("-"), what)
+
+
+def read_boolean(text: str, what: str) -> bool:
+    """Read true, false, 1 or 0; `what` names it in the error."""
+    if text.lower() not in {"true", "false", "1", "0"}:
+        raise InvalidRequest(f"{what} is neither true nor false: {text!r}", object=text)
+    return text.lower() in {"true", "1"}
+
+
+def listed(items: Iterable[Item] | str) -> Iterable[Item | str]:
+    """Return the items; a text alone is one item, not its letters."""
+    return [items] if isinstance(items, str) else items
+
+
+def fill(target: object, **fields: object) -> None:
+    """Fill a frozen value from its own __init__."""
+    for key, value in fields.items():
+        object.__setattr__(target, key, value)

@@ -1,0 +1,66 @@
+"""What undoes objects inside a sandbox: objects, too, that are made in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dnet.objects.host import Dumped
+from dnet.objects.links import Dummy, Macvlan, MovedDevice, NoDevice, ReturnedDevice, Veth
+from dnet.objects.object import Object
+from dnet.objects.routes import DisplacedRoute, NoRoute, Route
+from dnet.objects.sandbox import JoinedSandbox, Sandbox
+
+
+def inner_index(item: Object) -> int:
+    """Return the index of the device that an object brings into a sandbox, 0 when it brings none."""
+    match item:
+        case Veth() | Macvlan() | MovedDevice():
+            return item.peer_index
+        case Dummy():
+            return item.index
+        case _:
+            return 0
+
+
+def absence(item: Object) -> Object | None:
+    """Return what to make inside a sandbox so that an object is not there; None when nothing can be made for that."""
+    found: Object | None = None
+    match item:
+        case Route():
+            found = None if isinstance(item, NoRoute) else NoRoute.of(item)
+        case Macvlan():
+            found = NoDevice(item.peer, item.peer_index, item.peer_sandbox)
+        case Dummy():
+            found = NoDevice(item.device, item.index, item.sandbox)
+        case MovedDevice():
+            found = ReturnedDevice(item.peer, item.peer_index, item.peer_sandbox, item.device, item.index)
+        case DisplacedRoute():
+            found = Dumped(item.device, item.index, item.sandbox, item.text, item.message)
+    return found
+
+
+def of_group(group: Iterable[Object]) -> tuple[Object, ...]:
+    """Return the sandbox of a group, to be entered, and what to make in it when the group is deleted."""
+    items = list(group)
+    sandboxes = [JoinedSandbox.of(item) for item in items if isinstance(item, Sandbox)]
+    return (
+        (*sandboxes, *filter(None, (absence(item) for item in reversed(items) if not item.owned))) if sandboxes else ()
+    )
+
+
+def of_change(sandbox: Sequence[Object], gone: Sequence[Object]) -> tuple[Object, ...]:
+    """Return the sandbox, and what has to be made in it so that nothing of `gone` is left.
+
+    Routes that go with their device are left to that; but where another route is put back in its place, a default
+    route goes first, so that there is one at every moment.
+    """
+    devices = {index for item in gone for index in (inner_index(item),) if index}
+    is_put_back = any(isinstance(item, DisplacedRoute) for item in gone)
+
+    def is_wanted(item: Object) -> bool:
+        if not isinstance(item, Route):
+            return not item.owned
+        is_default = item.destination.prefixlen == 0
+        return item.index not in devices or (is_default and is_put_back)
+
+    return (*sandbox, *filter(None, (absence(item) for item in reversed(gone) if is_wanted(item))))

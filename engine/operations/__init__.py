@@ -1,0 +1,4 @@
+"""What a caller can do, one module per noun.
+
+All modules are doors, for `dnet.engine`.
+"""

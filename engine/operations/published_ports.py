@@ -1,0 +1,190 @@
+"""Publishing ports of containers that exist, and what the table counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from dnet.drivers import desired, nat_table
+from dnet.drivers.nat_table import TABLE
+from dnet.errors import InvalidRequest, KernelRefused, NotFound
+from dnet.model.container import Container
+from dnet.model.network import Network
+from dnet.model.published_port import PortMapping, parse_publish
+from dnet.model.values import replace
+from dnet.objects.host import Flows, NatElement
+from dnet.objects.object import Object
+from dnet.transaction import reserve_containers
+from dnet.transaction.context import Writer
+
+
+class NatRow(NamedTuple):
+    """One line of `nat show`: a published port, what a link opens, or a subnet whose source address is replaced."""
+
+    kind: str
+    network: str
+    container: str
+    source: str
+    target: str
+    packets: int
+    bytes: int
+
+
+class Publishing:
+    """Changes of published ports."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = writer.store
+
+    def publish(self, reference: str, texts: Sequence[str]) -> Container:
+        """Publish further ports of a container; all of them, or none."""
+        writer = self._writer
+        writer.prepare()
+        items = [parse_publish(text) for text in texts]
+        with self._store.write(is_intent=True):
+            container = self._store.container(reference)
+            self._store.check_settled([container])
+            if not container.endpoints:
+                raise InvalidRequest(f"container {container.name} is on no network", object=container.name)
+            networks = self._store.networks_by_id()
+            ports = reserve_containers.publish(container, networks, items, writer.reservation().host_ports())
+            exposed = {(port, item.protocol) for item in items for port in item.container_ports}
+            updated = replace(
+                container,
+                ports=tuple(sorted((*container.ports, *ports), key=PortMapping.order)),
+                exposed=tuple(sorted({*container.exposed, *exposed})),
+            )
+            self._store.insert_ports(container.id, ports)
+            self._store.set_exposed(container.id, updated.exposed)
+            self._store.set_changing([container.id], self._store.new_owner())
+        made = self._rules(replace(updated, ports=ports), networks)
+        rules = [rule for rule in made if rule.backend == "nft"]
+        try:
+            writer.applier.create_rules(rules)
+            writer.kernel.drop_flows([rule for rule in made if isinstance(rule, Flows)], is_new=True)
+            with self._store.write():
+                self._store.set_ready("container", [container.id])
+        except BaseException as error:
+            before = set(self._rules(container, networks))
+            doomed = [rule for rule in rules if rule not in before]
+            writer.applier.undo(error, [doomed], lambda: self._forget_ports(container, ports))
+            raise
+        return updated
+
+    def _rules(self, container: Container, networks: Mapping[str, Network]) -> tuple[Object, ...]:
+        return desired.container_rules(container, networks, self._writer.peers([container]))
+
+    def _forget_ports(self, container: Container, ports: Sequence[PortMapping]) -> None:
+        with self._store.write():
+            self._store.delete_ports(ports)
+            self._store.set_exposed(container.id, container.exposed)
+            self._store.set_ready("container", [container.id])
+
+    def unpublish(self, reference: str, ports: Sequence[PortMapping]) -> Container:
+        """Take back published ports of a container; connections that are open through them stay."""
+        self._writer.prepare()
+        doomed = set(ports)
+        with self._store.write(is_intent=True):
+            container = self._store.container(reference)
+            self._store.check_settled([container])
+            for item in doomed - set(container.ports):
+                raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
+            if not doomed:
+                return container
+            self._store.set_changing([container.id], self._store.new_owner())
+            networks = self._store.networks_by_id()
+        updated = replace(container, ports=tuple(item for item in container.ports if item not in doomed))
+        is_routed = any(not networks[end.network_id].masquerade for end in container.endpoints)
+        kept = set(nat_table.container_objects(updated, networks)) if is_routed else set()
+        rules = [
+            rule
+            for rule in nat_table.container_objects(replace(container, ports=tuple(ports)), networks)
+            if rule.backend == "nft" and rule not in kept
+        ]
+        try:
+            self._writer.applier.delete_rules(rules)
+            with self._store.write():
+                self._store.delete_ports(ports)
+                self._store.set_ready("container", [container.id])
+        except BaseException:
+            self._writer.applier.create_rules(rules)
+            with self._store.write():
+                self._store.set_ready("container", [container.id])
+            raise
+        return updated
+
+    # Looking
+
+    def rows(self, reference: str) -> list[NatRow]:
+        """Return the table's translations with their counters; see Engine.nat."""
+        store = self._store
+        networks = [store.network(reference)] if reference else store.networks()
+        counters = self._counters()
+        found: list[NatRow] = []
+        containers = store.containers()
+        peers = {item.name: item for item in containers}
+        for network in networks:
+            found += _source_rows(nat_table.network_objects(network), network, "", counters)
+            for item in containers:
+                for end in item.endpoints:
+                    if end.network_id == network.id:
+                        found += _source_rows(nat_table.guest_objects(network, end), network, item.name, counters)
+                outlet = nat_table.outlet(item, 4)
+                if outlet and outlet.network_id == network.id:
+                    found += _published_rows(item, network, counters)
+                found += _link_rows(item, network, peers, counters)
+        return found
+
+    def _counters(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return packets and bytes of the table's elements, by set and key; none when there is no table."""
+        if not self._writer.nft.has_table(TABLE):
+            return {}
+        kinds = [("map", name) for name in nat_table.MAPS] + [("set", name) for name in nat_table.COUNTED_SETS]
+        found = {}
+        for kind, name in kinds:
+            # A table of an earlier version, until something is created, does not have all of them.
+            with suppress(KernelRefused):
+                for element in self._writer.nft.elements(TABLE, kind, name):
+                    found[name, nat_table.key_of(name, element.key)] = (element.packets, element.bytes)
+        return found
+
+
+def _source_rows(
+    rules: Iterable[Object], network: Network, container: str, counters: Mapping[tuple[str, str], tuple[int, int]]
+) -> Iterator[NatRow]:
+    for rule in rules:
+        if isinstance(rule, NatElement) and rule.set_name.startswith(("masquerade", "snat")):
+            counted = counters.get((rule.set_name, rule.key), (0, 0))
+            target = rule.value or "(interface)"
+            yield NatRow(rule.set_name[:-1], network.name, container, rule.key, target, *counted)
+
+
+def _published_rows(
+    container: Container, network: Network, counters: Mapping[tuple[str, str], tuple[int, int]]
+) -> Iterator[NatRow]:
+    for mapping, item in nat_table.published(container):
+        counted = counters.get((item.set_name, item.key), (0, 0))
+        address, _, port = item.value.partition(" . ")
+        source = f"{mapping.host}/{mapping.protocol}"
+        target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        yield NatRow("publish", network.name, container.name, source, target, *counted)
+
+
+def _link_rows(
+    parent: Container,
+    network: Network,
+    peers: Mapping[str, Container],
+    counters: Mapping[tuple[str, str], tuple[int, int]],
+) -> Iterator[NatRow]:
+    for link in parent.links:
+        ends = nat_table.link_ends(parent, peers[link.child]) if link.child in peers else None
+        if ends is None or ends[0].network_id != network.id:
+            continue
+        for item in nat_table.link_objects(parent, peers[link.child], {network.id: network}):
+            if isinstance(item, NatElement):
+                _, address, protocol, port = item.key.split(" . ")
+                target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+                counted = counters.get((item.set_name, item.key), (0, 0))
+                yield NatRow("link", network.name, str(link), parent.name, f"{target}/{protocol}", *counted)

@@ -1,0 +1,168 @@
+"""Routes of containers that the user asks for: added, taken away, shown."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dnet.drivers import desired
+from dnet.errors import Conflict, InvalidRequest, NotFound
+from dnet.model.attachment import StaticRoute
+from dnet.model.attachment_spec import check_metric
+from dnet.model.container import Container
+from dnet.model.values import replace
+from dnet.objects.observed import METRIC6, Report, Route
+from dnet.operations.attachment_bridges import Wires
+from dnet.operations.attachment_checks import label
+from dnet.operations.targets import Foreign
+from dnet.transaction.context import Writer
+
+
+class ShownRoute(NamedTuple):
+    """A route in a container. `origin` is `dnet` for those that `route add` added, `missing` if it is not there."""
+
+    destination: str
+    gateway: str
+    interface: str
+    metric: int
+    origin: str
+
+
+class Routing:
+    """Changes of containers' routes."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = writer.store
+        self._wires = Wires(writer)
+        self._foreign = Foreign(writer)
+
+    def add(self, target: str, way: StaticRoute) -> Container:
+        """Add a route, and remember it."""
+        check_metric(way.metric)
+        self._writer.prepare()
+        container = self._foreign.find(target)
+        inside = self._wires.look_into(container)
+        way = _placed(container, _leading(container, way, inside), inside)
+        _check_free(container, way, inside)
+        with self._store.write(is_intent=True):
+            self._wires.begin([container], self._store.new_owner())
+            self._store.insert_routes(container.id, [way], "creating")
+        after = replace(container, routes=(*container.routes, way))
+        self._writer.turn([container], [after])
+        return after
+
+    def delete(self, target: str, way: StaticRoute) -> Container:
+        """Take a route away again; what is left open of it does not matter."""
+        self._writer.prepare()
+        container = self._foreign.remembered(target)
+        found = [item for item in container.routes if is_meant(item, way)]
+        if not found:
+            self._raise_missing(container, way)
+        if len(found) > 1:
+            several = "; ".join(map(str, found))
+            raise InvalidRequest(f"{label(container)} has several: {several}", object=str(way), hint="add its metric")
+        with self._store.write(is_intent=True):
+            self._store.check_current([container])
+            self._store.insert_routes(container.id, found, "deleting")
+            self._store.set_changing([container.id], self._store.new_owner())
+        after = replace(container, routes=tuple(item for item in container.routes if item not in found))
+        self._writer.turn([container], [after])
+        return after
+
+    def has(self, target: str, way: StaticRoute) -> bool:
+        """Whether there is a route of dnet's that is meant."""
+        return any(is_meant(item, way) for item in self._foreign.remembered(target).routes)
+
+    def _raise_missing(self, container: Container, way: StaticRoute) -> None:
+        inside = self._wires.look_into(container)
+        for held in inside.routes:
+            if held.destination == way.destination:
+                sentence = f"the route {_words(held, inside)} of {label(container)} was not added by `dnet route`"
+                hint = "remove it where it comes from: a network, an attachment, or the container itself"
+                raise InvalidRequest(sentence, object=str(way), hint=hint)
+        raise NotFound(f"{label(container)} has no route {way}", object=str(way), hint="`dnet route ls` lists them")
+
+    def listed(self, target: str) -> list[ShownRoute]:
+        """Return the routes that are in a container, and those that should be."""
+        self._writer.kernel.require_privilege()
+        container = self._foreign.remembered(target)
+        inside = self._wires.look_into(container)
+        shown, there = [], set()
+        for held in inside.routes:
+            own = [item for item in container.routes if is_same(item, held)]
+            there.update(own)
+            gateway, device = str(held.gateway or ""), inside.name_of(held.index) if held.index else ""
+            destination = _destination(held.destination.prefixlen, str(held.destination))
+            shown.append(ShownRoute(destination, gateway, device, held.metric, "dnet" if own else ""))
+        for item in container.routes:
+            if item not in there:
+                destination = _destination(item.destination.prefixlen, str(item.destination))
+                shown.append(ShownRoute(destination, str(item.gateway or ""), item.interface, item.metric, "missing"))
+        return shown
+
+
+def is_meant(item: StaticRoute, way: StaticRoute) -> bool:
+    """Whether a route is the one that `way` describes, what is left open apart."""
+    return (
+        item.destination == way.destination
+        and way.gateway in {None, item.gateway}
+        and way.interface in {"", item.interface}
+        and way.metric in {0, item.metric}
+    )
+
+
+def is_same(item: StaticRoute, held: Route) -> bool:
+    """Whether the kernel's route is one that was asked for."""
+    return (item.destination, item.gateway, _metric(item)) == (held.destination, held.gateway, held.metric)
+
+
+def _metric(way: StaticRoute) -> int:
+    return way.metric or (METRIC6 if way.destination.version == 6 else 0)  # noqa: PLR2004
+
+
+def _placed(container: Container, way: StaticRoute, inside: Report) -> StaticRoute:
+    """Return a route with the index of its interface, if that is not dnet's."""
+    if not way.interface or way.interface in desired.inner_indexes(container):
+        return way
+    index = next((link.index for link in inside.links if link.name == way.interface), 0)
+    if not index:
+        names = ", ".join(link.name for link in inside.links)
+        raise NotFound(
+            f"{label(container)} has no interface {way.interface}", object=way.interface, hint=f"it has {names}"
+        )
+    return replace(way, index=index)
+
+
+def _check_free(container: Container, way: StaticRoute, inside: Report) -> None:
+    for held in inside.routes:
+        if (held.destination, held.metric) == (way.destination, _metric(way)):
+            sentence = f"{label(container)} has a route {_words(held, inside)} already"
+            hint = "take that away first, or give this one another metric"
+            raise Conflict(sentence, object=str(way), hint=hint)
+
+
+def _leading(container: Container, way: StaticRoute, inside: Report) -> StaticRoute:
+    """Return a route with the interface that its gateway is behind; raise when there is none, as the kernel would."""
+    if way.gateway is None or way.gateway.is_link_local:
+        return way
+    near = [held for held in inside.routes if held.gateway is None and held.index and way.gateway in held.destination]
+    if way.interface:
+        near = [held for held in near if inside.name_of(held.index) == way.interface]
+    if not near:
+        where = f"behind {way.interface} of" if way.interface else "on a network of"
+        hint = "add a route to the gateway first: `dnet route add TARGET GATEWAY dev INTERFACE`"
+        sentence = f"gateway {way.gateway} is not {where} {label(container)}"
+        raise InvalidRequest(sentence, object=str(way.gateway), hint=hint)
+    nearest = max(near, key=lambda held: (held.destination.prefixlen, -held.metric))
+    return replace(way, interface=inside.name_of(nearest.index))
+
+
+def _words(held: Route, inside: Report) -> str:
+    words = [_destination(held.destination.prefixlen, str(held.destination))]
+    words += [f"via {held.gateway}"] if held.gateway else []
+    words += [f"dev {inside.name_of(held.index)}"] if held.index else []
+    return " ".join(words)
+
+
+def _destination(length: int, text: str) -> str:
+    return text if length else "default"

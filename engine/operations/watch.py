@@ -1,0 +1,116 @@
+"""Keeping things in step as they change: the host's resolver, others' containers, leases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from dnet.drivers import host_files
+from dnet.errors import DnetError
+from dnet.model import lease
+from dnet.model.attachment import Attachment
+from dnet.model.container import Container
+from dnet.operations import leases
+from dnet.operations.attachment_checks import label
+from dnet.operations.containers import Containers
+from dnet.operations.targets import Foreign
+from dnet.runtime import docker
+from dnet.runtime.docker import Events
+from dnet.transaction import context
+from dnet.transaction.context import Writer
+
+RENEWAL_TIMEOUT_S = 5.0  # others wait meanwhile
+
+
+class Watching:
+    """What `dnet watch` does, for as long as it is let."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._containers = Containers(writer)
+        self._foreign = Foreign(writer)
+        self._leasing = leases.Leasing(writer)
+        self._events: dict[str, Events] = {}
+        # When to try again what could not be renewed, by the attachments' ids.
+        self._tries: dict[str, float] = {}
+
+    def run(self) -> Iterator[int]:
+        """Yield how many files each change of the host's resolver rewrote; see Engine.watch."""
+        self._writer.prepare()
+        sockets = [runtime.socket for runtime in docker.runtimes() if runtime.socket]
+        # What other processes change may be the first lease that is to be renewed.
+        paths = (host_files.RESOLV_CONF, context.SYSTEMD_RESOLV_CONF, *sockets, f"{self._writer.store.operations}/any")
+        try:
+            self._listen()
+            self._refresh()
+            for _ in self._writer.kernel.changes_of(paths, self._descriptors, self._pause_s):
+                if self._listen() or self._has_news():
+                    self._refresh()
+                self._renew()
+                yield self._containers.refresh_resolvers()
+        finally:
+            for events in self._events.values():
+                events.close()
+
+    def _descriptors(self) -> Sequence[int]:
+        return [events.fileno() for events in self._events.values()]
+
+    def _listen(self) -> bool:
+        """Listen to the runtimes that are there; return whether one is new: who knows what it has done before."""
+        is_new = False
+        for runtime in docker.runtimes():
+            if runtime.socket and runtime.kind not in self._events:
+                with suppress(DnetError):
+                    self._events[runtime.kind] = Events(runtime)
+                    is_new = True
+        return is_new
+
+    def _has_news(self) -> bool:
+        """Whether something has happened to a container that something is attached to."""
+        known = {item.target["reference"] for item in self._writer.store.foreign_containers()}
+        happened: set[str] = set()
+        for kind, events in list(self._events.items()):
+            with suppress(DnetError):
+                happened.update(event.id for event in events.read())
+            if not events.is_open:
+                # It is listened to again when its socket is there again.
+                events.close()
+                del self._events[kind]
+        return not known.isdisjoint(happened)
+
+    # Leases
+
+    def _leased(self) -> list[tuple[float, Container, Attachment]]:
+        """Return what has a lease that does not last for ever, with the time when it is to be renewed."""
+        found = []
+        for container in self._writer.store.containers():
+            for item in container.attachments:
+                due = leases.due_at(lease.from_document(item.lease)) if item.lease else None
+                if due is not None:
+                    found.append((self._tries.get(item.id, due), container, item))
+        return found
+
+    def _pause_s(self) -> float | None:
+        first = min((due for due, _, _ in self._leased()), default=None)
+        return None if first is None else first - time.time()
+
+    def _renew(self) -> None:
+        for due, container, item in self._leased():
+            if due > time.time():
+                continue
+            try:
+                self._leasing.renew(container, item, RENEWAL_TIMEOUT_S)
+                self._tries.pop(item.id, None)
+            except DnetError as error:
+                self._tries[item.id] = leases.next_try_at(lease.from_document(item.lease))
+                self._writer.notice(f"the lease of {item.interface} of {label(container)} was not renewed: {error}")
+
+    def _refresh(self) -> None:
+        try:
+            done = self._foreign.refresh()
+        except DnetError as error:
+            self._writer.notice(str(error))
+            return
+        for item in done:
+            self._writer.notice(f"{item.what}: {item.error}" if item.error else f"seen to: {item.what}")

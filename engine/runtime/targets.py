@@ -1,0 +1,273 @@
+"""From what a user calls a target to a network namespace, and back to it after a restart.
+
+    /run/netns/blue, path:/run/netns/blue     a namespace by its path
+    pid:4711                                  that of a process
+    docker:web, podman:web                    that of a container, by name, id or the unique beginning of an id
+    web                                       the same, asked of Docker and then of Podman
+
+dnet's own containers are looked for before all that, by the engine. What is remembered of a target finds it again:
+of a container its full id, not its name, so that another one of the same name is another one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+from dnet.errors import DnetError, InvalidRequest, NotFound, Unsupported
+from dnet.linux import namespaces
+from dnet.model.values import Value, frozen
+from dnet.runtime import docker
+from dnet.runtime.docker import Absent, Found, Runtime
+
+PATH, PID = "path", "pid"
+PREFIXES = (PATH, PID, *docker.TITLES)
+PID_DIGITS_MAX = 10
+START_FIELD = 22  # of /proc/PID/stat, in clock ticks since boot: proc(5)
+
+
+@frozen(kw_only=True)
+class Target(Value):
+    """A network namespace of somebody else's. All fields are text and numbers, to be stored.
+
+    `kind` and `reference` find it again: a path, a pid, a container's full id, asked for at `socket`. `name` is for
+    people. `path` is where it can be opened, `pid` the process by which (0 for a path) and `started` when that was;
+    `inode` and `cookie` are the namespace's identity (namespaces.Identity).
+    """
+
+    kind: str
+    reference: str
+    socket: str
+    name: str
+    path: str
+    pid: int
+    started: int
+    inode: int
+    cookie: int
+
+    def __str__(self) -> str:
+        return _describe(self.kind, self.name)
+
+
+class Standing(StrEnum):
+    """What has become of a target."""
+
+    SAME = "same"
+    CHANGED = "changed"  # there, with another namespace: what was in the old one is gone
+    STOPPED = "stopped"  # there, with no namespace: a container that can be started again
+    GONE = "gone"
+
+
+@frozen
+class Resolution(Value):
+    """A target looked at again; `target` is what it is now, None when there is no namespace."""
+
+    standing: Standing
+    target: Target | None
+
+
+def split(text: str) -> tuple[str, str]:
+    """Return the kind that a text says outright, empty for a bare name, and the rest.
+
+    InvalidRequest when there is no rest, or it cannot be one of that kind.
+    """
+    if text.startswith("/"):
+        return PATH, text
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in PREFIXES:
+        kind, rest = "", text
+    if not rest:
+        raise _unreadable(text, "it names nothing")
+    if kind == PATH and not rest.startswith("/"):
+        raise _unreadable(text, "the path is not absolute")
+    if kind == PID and not (rest.isascii() and rest.isdecimal() and len(rest) <= PID_DIGITS_MAX and int(rest)):
+        raise _unreadable(text, f"{rest!r} is not the number of a process")
+    if kind not in {PATH, PID} and not docker.REFERENCE_PATTERN.match(rest):
+        raise _unreadable(text, f"{rest!r} is not a container's name or id")
+    return kind, rest
+
+
+def find(text: str) -> Target:
+    """Return the namespace that a text means.
+
+    NotFound when there is none, or its container does not run; InvalidRequest when the text is not one, several match
+    or it is the host's own; Unsupported when a runtime does not answer; NeedsRoot.
+    """
+    kind, rest = split(text)
+    match kind:
+        case "path":
+            return _of_path(rest)
+        case "pid":
+            return _of_process(str(int(rest)))
+        case _:
+            return _of_container(*_ask(rest, [one for one in docker.runtimes() if kind in {"", one.kind}]))
+
+
+def resolve(target: Target) -> Resolution:
+    """Look at a target again. Unsupported when its runtime does not answer: then nothing is known of it.
+
+    A container is asked for only when its process is no longer what it was.
+    """
+    if _is_same(target):
+        return Resolution(Standing.SAME, target)
+    try:
+        match target.kind:
+            case "path":
+                now = _of_path(target.reference)
+            case "pid":
+                if _started(target.pid) != target.started:
+                    return Resolution(Standing.GONE, None)
+                now = _of_process(target.reference)
+            case _:
+                runtime = docker.runtime_at(target.kind, target.socket)
+                found = docker.inspect(runtime, target.reference)
+                if not found:
+                    return Resolution(Standing.GONE, None)
+                if not found.is_running or not found.pid:
+                    return Resolution(Standing.STOPPED, None)
+                now = _of_container(runtime, found)
+    except (NotFound, InvalidRequest):
+        return Resolution(Standing.GONE if target.kind in {PATH, PID} else Standing.STOPPED, None)
+    is_same = (now.inode, now.cookie) == (target.inode, target.cookie)
+    return Resolution(Standing.SAME if is_same else Standing.CHANGED, now)
+
+
+@contextmanager
+def opened(target: Target) -> Iterator[int]:
+    """Open a target's namespace for a while. NotFound when it is another one by now: no race can mistake it."""
+    descriptor = namespaces.open_namespace(target.path)
+    try:
+        if namespaces.identify(descriptor) != namespaces.Identity(target.inode, target.cookie):
+            hint = "run it again; `dnet reconcile` attaches to what has been restarted"
+            raise NotFound(f"{target} has another network namespace by now", object=target.name, hint=hint)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+# Finding
+
+
+def _of_path(path: str) -> Target:
+    return _target(PATH, path, path, path)
+
+
+def _of_process(number: str) -> Target:
+    try:
+        return _target(PID, number, number, f"/proc/{number}/ns/net", int(number))
+    except NotFound as error:
+        raise NotFound(f"there is no process {number}", object=number) from error
+
+
+def _of_container(runtime: Runtime, found: Found) -> Target:
+    label = _describe(runtime.kind, found.name)
+    if not found.is_running or not found.pid:
+        hint = "start it; what `dnet reconcile` remembers of it is then attached again"
+        raise NotFound(f"{label} is not running, so it has no network", object=found.name, hint=hint)
+    path, pid = f"/proc/{found.pid}/ns/net", found.pid
+    if found.sandbox and _is_elsewhere(path, found.sandbox):
+        # The runtime counts processes in another pid namespace: its number means nothing here.
+        path, pid = found.sandbox, 0
+    try:
+        return _target(runtime.kind, found.id, found.name, path, pid, runtime.socket)
+    except NotFound as error:
+        hint = "it has just ended, or its runtime is in another pid namespace"
+        raise NotFound(f"the network of {label} is not to be seen at {path}", object=found.name, hint=hint) from error
+
+
+def _ask(reference: str, asked: list[Runtime]) -> tuple[Runtime, Found]:
+    """Return the first runtime that knows a container, and what it knows."""
+    outcomes: list[str] = []
+    trouble: DnetError | None = None
+    for runtime in asked:
+        try:
+            found = docker.inspect(runtime, reference)
+        except Absent as error:
+            outcomes.append(str(error))
+        except Unsupported as error:
+            outcomes.append(str(error))
+            trouble = trouble or error
+        else:
+            if found:
+                return runtime, found
+            outcomes.append(f"{runtime.title} has none of that name or id")
+    sentence = f"no container {reference} was found: {'; '.join(outcomes)}"
+    if trouble:
+        raise Unsupported(sentence, object=reference, hint=trouble.hint) from trouble
+    raise NotFound(sentence, object=reference, hint="`pid:N` and a namespace's path are targets, too")
+
+
+def _target(kind: str, reference: str, name: str, path: str, pid: int = 0, socket: str = "") -> Target:
+    """Look at a namespace; InvalidRequest when it is the host's own."""
+    started = _started(pid) if pid else 0
+    descriptor = namespaces.open_namespace(path)
+    try:
+        identity = namespaces.identify(descriptor)
+    finally:
+        os.close(descriptor)
+    if pid and _started(pid) != started:
+        raise NotFound(f"process {pid} has just ended", object=name)
+    if namespaces.is_own(identity.inode):
+        hint = "attach is for containers; for the host's own interfaces there is `dnet network adopt`"
+        raise InvalidRequest(f"{_describe(kind, name)} is in the host's own network", object=name, hint=hint)
+    return Target(
+        kind=kind,
+        reference=reference,
+        socket=socket,
+        name=name,
+        path=path,
+        pid=pid,
+        started=started,
+        inode=identity.inode,
+        cookie=identity.cookie,
+    )
+
+
+# Looking
+
+
+def _is_same(target: Target) -> bool:
+    """Whether the same process is still in the same namespace; of a path, whether the same one is there."""
+    if target.kind != PATH and (not target.pid or _started(target.pid) != target.started):
+        return False
+    try:
+        with opened(target):
+            return True
+    except (NotFound, InvalidRequest):
+        return False
+
+
+def _started(pid: int) -> int:
+    """Return when a process was started, 0 when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field is a name in parentheses, which may hold anything.
+            return int(file.read().rpartition(b")")[2].split()[START_FIELD - 3])
+    except OSError:
+        return 0
+
+
+def _is_elsewhere(path: str, sandbox: str) -> bool:
+    """Whether `sandbox` is to be seen, and `path` does not lead to the same namespace."""
+    inodes = []
+    for place in (sandbox, path):
+        try:
+            descriptor = namespaces.open_namespace(place)
+        except (NotFound, InvalidRequest):
+            inodes.append(0)
+        else:
+            inodes.append(os.fstat(descriptor).st_ino)
+            os.close(descriptor)
+    return bool(inodes[0]) and inodes[0] != inodes[1]
+
+
+def _describe(kind: str, name: str) -> str:
+    titles = {PATH: "namespace", PID: "process"} | {key: f"{title} container" for key, title in docker.TITLES.items()}
+    return f"{titles[kind]} {name}"
+
+
+def _unreadable(text: str, why: str) -> InvalidRequest:
+    hint = "write a container's name or id (docker: or podman: may go first), pid:N, or a namespace's absolute path"
+    return InvalidRequest(f"invalid target {text!r}: {why}", object=text, hint=hint)

@@ -1,0 +1,57 @@
+"""Lots of a bulk, and containers that are read lot by lot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar, overload
+
+from dnet.model.container import Container
+from dnet.model.record import Head
+from dnet.state.store import Store
+
+T = TypeVar("T")
+FIRST_LOT = 32  # few, so that the kernel begins early; each has twice as many as the one before, up to
+LOT = 128  # some 100 ms of the kernel's work
+
+
+def lots(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield items in lots, so that Python and the kernel can work side by side."""
+    rest = iter(items)
+    size = FIRST_LOT
+    while lot := list(islice(rest, size)):
+        yield lot
+        size = min(2 * size, LOT)
+
+
+class Members(Sequence[Container]):
+    """Containers of which some, as Heads, are read with their lots, when the first of a lot is asked for.
+
+    Once they are marked as changing, that is the same as reading all of them at once: nobody else changes interfaces or
+    routes of theirs, or removes them.
+    """
+
+    def __init__(self, store: Store, heads: Iterable[Head | Container]) -> None:
+        self.heads = list({item.id: item for item in heads}.values())
+        self._store = store
+        self._read: list[Container] = []
+        self._unread = lots(self.heads)
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+    @overload
+    def __getitem__(self, key: int) -> Container: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Container]: ...
+    def __getitem__(self, key: int | slice) -> Container | list[Container]:
+        asked = range(len(self.heads))[key]
+        places = [asked] if isinstance(asked, int) else asked
+        while len(self._read) <= max(places, default=-1):
+            self._read_lot()
+        return self._read[asked] if isinstance(asked, int) else [self._read[place] for place in places]
+
+    def _read_lot(self) -> None:
+        lot = next(self._unread)
+        found = iter(self._store.ready([item.id for item in lot if isinstance(item, Head)]))
+        self._read += [next(found) if isinstance(item, Head) else item for item in lot]

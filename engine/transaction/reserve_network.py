@@ -1,0 +1,187 @@
+"""Chooses what a new network gets, subnets, device and index, and reserves it in the store.
+
+As with `reserve`, inside a transaction of the caller's; nothing of the kernel is touched, only looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from ipaddress import IPv4Network, ip_interface
+from typing import Any
+
+from dnet.drivers import existing_bridge, host_files
+from dnet.drivers.existing_bridge import Taken
+from dnet.errors import Conflict, InvalidRequest, Unsupported
+from dnet.linux import files
+from dnet.linux.kernel import Kernel
+from dnet.model.address import IPNetwork
+from dnet.model.network import DEFAULT_DEVICE, DEFAULT_NETWORK, Network
+from dnet.model.network_spec import DRIVERS, NetworkSpec
+from dnet.state.store import Store
+from dnet.transaction import ipam
+from dnet.transaction.identity import new_id
+
+DEFAULT_VLAN = 1  # as on every switch
+
+
+def busy_subnets(kernel: Kernel) -> list[IPNetwork]:
+    """Return what an automatic subnet must not overlap: the host's routes and its nameservers."""
+    return kernel.routed_subnets() + _nameservers()
+
+
+def _nameservers() -> list[IPNetwork]:
+    """Return the host's IPv4 nameservers, as networks of one address."""
+    found: list[IPNetwork] = []
+    for words in map(str.split, files.read(host_files.RESOLV_CONF).splitlines()):
+        if len(words) > 1 and words[0] == "nameserver":
+            try:
+                found.append(IPv4Network(words[1]))
+            except ValueError:
+                continue
+    return found
+
+
+def check_driver(spec: NetworkSpec) -> None:
+    """Raise unless there is such a driver."""
+    if spec.driver not in DRIVERS:
+        hint = f"use {' or '.join(DRIVERS)}"
+        raise Unsupported(f"there is no network driver {spec.driver!r}", object=spec.driver, hint=hint)
+
+
+def network(
+    store: Store, kernel: Kernel, spec: NetworkSpec, busy: Sequence[IPNetwork], owner: str, taken: Taken | None = None
+) -> Network:
+    """Insert the network that `spec` describes, in phase `creating`; inside a transaction.
+
+    `taken` is what it has because of what there is; without, a Linux bridge is looked for.
+    """
+    if store.network_phase(spec.name):
+        hint = "remove it first, or choose another name"
+        raise Conflict(f"network {spec.name} exists already", object=spec.name, hint=hint)
+    identity = new_id()
+    device = spec.bridge or (DEFAULT_DEVICE if spec.name == DEFAULT_NETWORK else f"br-{identity[:12]}")
+    if taken is None:
+        index, taken = _device(store, kernel, spec, device)
+    else:
+        index = 0  # the kernel's own choice, which nothing goes by
+        _check_device(store, kernel, device, taken)
+    others = store.reserved_subnets()
+    subnet = taken.subnet or spec.subnet or ipam.free_subnet([*busy, *(other for _, other in others)])
+    subnet6 = taken.subnet6 or spec.subnet6 or (ipam.unique_local_subnet(identity) if spec.ipv6 else None)
+    own = {other for _, other in others} | {net for net in (taken.subnet, taken.subnet6) if net}
+    routes = [route for route in busy if route not in own and route.prefixlen < route.max_prefixlen]
+    for net, is_chosen in ((subnet, spec.subnet or taken.subnet), (subnet6, spec.subnet6 or taken.subnet6)):
+        if net and is_chosen:
+            ipam.check_subnet(net, others, routes)
+    ipam.check_gateways(spec, subnet, subnet6, (taken.gateway, taken.gateway6))
+    _check_host_addresses(kernel, spec)
+    vlan = taken.vlan or spec.vlan or (DEFAULT_VLAN if spec.vlan_backend else 0)
+    made = Network(
+        id=identity,
+        name=spec.name,
+        driver=spec.driver,
+        subnet=subnet,
+        gateway=taken.gateway or spec.gateway or subnet[1],
+        ip_range=spec.ip_range,
+        subnet6=subnet6,
+        gateway6=(taken.gateway6 or spec.gateway6 or subnet6[1]) if subnet6 else None,
+        aux_addresses=spec.aux_addresses,
+        internal=spec.internal,
+        icc=spec.icc,
+        masquerade=spec.masquerade,
+        host_binding=spec.host_binding,
+        snat=spec.snat,
+        snat6=spec.snat6,
+        mtu=spec.mtu or taken.mtu,
+        device=device,
+        device_index=index or store.take_indexes(1)[0],
+        labels=spec.labels,
+        options=taken.options,
+        created=time.time(),
+        vlan=vlan,
+        vlan_backend=vlan_backend(kernel, spec.driver, spec.vlan_backend) if vlan else "",
+        owns_device=taken.owns_device,
+        device_mac=taken.mac,
+        found=taken.found,
+    )
+    store.insert_network(made, owner)
+    return made
+
+
+def _device(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tuple[int, Taken]:
+    """Return the index of the bridge if it is the user's own, else 0, and what the network takes from what there is."""
+    index = kernel.device_index(device)
+    if index and not spec.bridge:
+        hint = f"remove it with `ip link delete {device}` if nothing needs it"
+        raise Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
+    _check_unheld(store, device)
+    if index:
+        return index, _observed(kernel, spec, index)
+    spec.check_subnets()
+    return 0, _of_host(kernel, spec)
+
+
+def _observed(kernel: Kernel, spec: NetworkSpec, index: int) -> Taken:
+    report = kernel.report()
+    return existing_bridge.take(spec, next(item for item in report.links if item.index == index), report)
+
+
+def _of_host(kernel: Kernel, spec: NetworkSpec) -> Taken:
+    """Return the subnets of which the host has the gateway's address already, on an interface to be adopted."""
+    taken: dict[str, Any] = {}
+    found = []
+    hosts = {item.interface for item in kernel.report().addresses} if spec.gateway or spec.gateway6 else set()
+    for suffix, subnet, gateway in (("", spec.subnet, spec.gateway), ("6", spec.subnet6, spec.gateway6)):
+        if subnet and gateway and ip_interface((gateway, subnet.prefixlen)) in hosts:
+            taken |= {f"subnet{suffix}": subnet, f"gateway{suffix}": gateway}
+            found.append(f"gateway{suffix}")
+    return Taken(**taken, found=tuple(found), options=spec.options)
+
+
+def _check_device(store: Store, kernel: Kernel, device: str, taken: Taken) -> None:
+    """Raise when another network has the device, or it is somebody's and shall be made."""
+    _check_unheld(store, device)
+    if taken.owns_device and kernel.device_index(device):
+        hint = f"remove it with `ip link delete {device}` if nothing needs it"
+        raise Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
+
+
+def _check_unheld(store: Store, device: str) -> None:
+    holder = store.network_on(device)
+    if holder:
+        hint = f"put containers on that network, or remove it with `dnet network rm {holder}`"
+        raise Conflict(f"bridge {device} is that of network {holder} already", object=device, hint=hint)
+
+
+def vlan_backend(kernel: Kernel, driver: str, wanted: str) -> str:
+    """Return what keeps a network's VLANs apart: the bridge itself where the kernel can, else programs at its ports."""
+    able = {"ovs"} if driver == "ovs" else {"bpf", "bridge"}
+    if wanted and wanted not in able:
+        raise InvalidRequest(
+            f"networks of driver {driver} cannot keep VLANs apart by {wanted}",
+            object=wanted,
+            hint=f"leave vlan_backend out, or choose {' or '.join(sorted(able))}",
+        )
+    if driver == "ovs":
+        return "ovs"
+    if wanted == "bpf":
+        return wanted
+    if kernel.has_bridge_vlans():
+        return "bridge"
+    if wanted:
+        raise Unsupported(
+            "this kernel's bridges do not filter VLANs",
+            object=wanted,
+            hint="it lacks CONFIG_BRIDGE_VLAN_FILTERING; use vlan_backend=bpf, or leave it out",
+        )
+    return "bpf"
+
+
+def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:
+    """Raise unless the addresses that published ports and outgoing traffic shall use are the host's own."""
+    wanted = [address for address in (spec.host_binding, spec.snat, spec.snat6) if address]
+    local = kernel.local_addresses() if wanted else set()
+    for address in wanted:
+        if not address.is_unspecified and not address.is_loopback and address not in local:
+            raise InvalidRequest(f"no interface of the host has address {address}", object=str(address))
