@@ -1,7 +1,7 @@
 /*
  * The kernel's floor: only the kernel work that N bridge-mode container networks need, as fast as it can be done.
  *
- * Contestant of the benchmark runner (built by programs.py); shares no code with dnet, so that it stays an
+ * Contestant of the benchmark runner (built by build_programs.py); shares no code with dnet, so that it stays an
  * independent yardstick. It knows nothing of names, state or policy. Start it in network and mount namespaces of its
  * own (`unshare -nm`): it leaves everything in place, and all of it vanishes with those namespaces.
  *

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import machine, report
-from benchmarks.process import ContestantFailedError
 from benchmarks.report import Finding, Key, Results
+from benchmarks.timed_process import ContestantFailedError
 from dnet import vlan
 
 TASK = "frames"

@@ -31,6 +31,7 @@ def describe(dnet: Path) -> dict[str, str | int]:
             _output(name, "--version").partition("\n")[0] for name in _RUNTIMES if shutil.which(name)
         ),
         "docker": _output("dockerd", "--version") if has_docker() else "not installed",
+        "openvswitch": _first_line("ovs-vswitchd", "--version") if shutil.which("ovs-vswitchd") else "not installed",
         "pyroute2": importlib.metadata.version("pyroute2"),
         "compiler": _first_line(os.environ.get("CC", "gcc"), "--version"),
     }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.iptables import OTHER_CONTAINERS
+from benchmarks.peer_iptables import OTHER_CONTAINERS
 
 TARGET_SIZE = 500  # the size that the targets are for
 SCALE_SIZES = (100, 1000)

@@ -1,7 +1,7 @@
 /*
  * Traffic to one TCP port: the server in a container and the load from the LAN.
  *
- * Measures for the benchmark's topic "publish" (lan.py runs it) what the rules between the two cost.
+ * Measures for the benchmark's topic "publish" (traffic_lan.py runs it) what the rules between the two cost.
  *
  *     traffic serve PORT                                    until standard input ends; prints "ready" when it listens
  *     traffic connect ADDRESS PORT SECONDS NAMESPACE...     blocks of CONNECTIONS, each with a byte there and back

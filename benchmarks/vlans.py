@@ -2,9 +2,9 @@
 
     python -m benchmarks.vlans [--quick] [--repeat K] [--output DIR]
 
-Everything is measured in one run, in turns, each in a network and mount namespace of its own. Open vSwitch takes part
-where it is installed (its datapath in user space): dnet's driver, and beside it `ovs-vsctl add-port`, one port at a
-time. A bulk is the whole command, from exec to exit.
+Everything is measured in one run, in turns, each on a fake host of its own. Open vSwitch takes part where it is
+installed, with its datapath in user space: dnet's driver, and beside it `ovs-vsctl add-port`, one port at a time. A
+bulk is the whole command, from exec to exit.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from benchmarks import host, lan, programs, report
-from benchmarks.contestants import Setting
-from benchmarks.process import ContestantFailedError, run
+from benchmarks import build_programs, hosts, machine, report, traffic_lan
+from benchmarks.peers import Setting
+from benchmarks.timed_process import ContestantFailedError, run
 
 COUNT, QUICK_COUNT = 500, 20
 TURNS = 5
@@ -33,6 +33,7 @@ VLANS = 10
 PORT = 5201
 LOAD_S, QUICK_LOAD_S = 3.0, 0.1
 TARGET_BRIDGE, TARGET_OVS, TARGET_VSCTL, TARGET_TRAFFIC = 1.15, 2.5, 20.0, 0.95
+DNET = Path(sys.executable).parent / "dnet"
 OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 OVS_PROGRAMS = ("ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl")
 START_TIMEOUT_S = 10.0
@@ -45,13 +46,13 @@ def measure(*, is_quick: bool, turns: int) -> Values:
     kinds = ["plain", "vlans", *(["ovs"] if _has_ovs() else [])]
     for _ in range(turns):
         for kind in kinds:
-            for name, value in _in_arena(["bulk", kind], is_quick=is_quick).items():
+            for name, value in _on_new_host(["bulk", kind], is_quick=is_quick).items():
                 values.setdefault(name, []).extend(value)
     if _has_ovs():
-        values |= _in_arena(["vsctl", "ovs"], is_quick=is_quick)
+        values |= _on_new_host(["vsctl", "ovs"], is_quick=is_quick)
     for _ in range(turns):
         for kind in kinds:
-            for load, rates in _in_arena(["traffic", kind], is_quick=is_quick).items():
+            for load, rates in _on_new_host(["traffic", kind], is_quick=is_quick).items():
                 values.setdefault(f"{kind}_{load}_per_s", []).append(statistics.median(rates))
     return values
 
@@ -60,34 +61,18 @@ def _has_ovs() -> bool:
     return all(shutil.which(program) for program in OVS_PROGRAMS)
 
 
-def _in_arena(task: list[str], *, is_quick: bool) -> Values:
-    """Do a task in new namespaces, and return what it measured."""
+def _on_new_host(task: list[str], *, is_quick: bool) -> Values:
+    """Do a task on a new host and return what it measured."""
     with tempfile.TemporaryDirectory(prefix="dnet-bench-") as directory:
-        command = [
-            "unshare",
-            "-nm",
-            sys.executable,
-            "-m",
-            "benchmarks.vlans",
-            "--task",
-            *task,
-            "--directory",
-            directory,
-        ]
-        done = subprocess.run(
-            [*command, *(["--quick"] if is_quick else [])],
-            cwd=Path(__file__).parent.parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        raise ContestantFailedError(f"{' '.join(task)}: {done.stderr.strip()}")
-    found: Values = json.loads(done.stdout)
-    return found
+        request = ["--task", *task, "--directory", directory, *(["--quick"] if is_quick else [])]
+        try:
+            measured: Values = json.loads(hosts.run_module("vlans", request))
+        except ContestantFailedError as error:
+            raise ContestantFailedError(f"{' '.join(task)}: {error}") from error
+    return measured
 
 
-# Inside an arena
+# On the new host
 
 
 def _specifications(kind: str, count: int, path: Path) -> None:
@@ -134,9 +119,9 @@ def _traffic(kind: str, setting: Setting) -> Values:
     run([str(setting.dnet), "bulk-create", "--file", str(path), "-q"], setting.directory)
     server, client = Path("/run/netns/c-1"), Path(f"/run/netns/c-{VLANS + 1}")
     rates: Values = {}
-    with lan.server(setting.traffic, server, PORT):
+    with traffic_lan.server(setting.traffic, server, PORT):
         for load in ("bytes", "connections"):
-            [rates[load]] = lan.rates(setting, load, IPv4Address("10.99.0.2"), PORT, load_s, [client])
+            [rates[load]] = traffic_lan.rates(setting, load, IPv4Address("10.99.0.2"), PORT, load_s, [client])
     return rates
 
 
@@ -155,7 +140,7 @@ def _vsctl(setting: Setting) -> Values:
 
 @contextmanager
 def _open_vswitch(directory: Path) -> Iterator[None]:
-    """Run an ovsdb-server and an ovs-vswitchd of this arena's own until the end of the block."""
+    """Run an ovsdb-server and an ovs-vswitchd of this host's own for the length of the block."""
     place = Path("/run/openvswitch")
     place.mkdir(exist_ok=True)
     run(["mount", "-t", "tmpfs", "ovs", str(place)], directory)
@@ -188,14 +173,14 @@ def _do(task: str, kind: str, setting: Setting) -> Values:
     return _vsctl(setting)
 
 
-def _arena(task: str, kind: str, directory: Path, *, is_quick: bool) -> int:
+def _do_on_this_host(task: str, kind: str, directory: Path, *, is_quick: bool) -> int:
     built = directory / "programs"
     built.mkdir()
-    programs.build(built)
-    setting = Setting(directory, built, Path(sys.executable).parent / "dnet", is_quick=is_quick)
-    host.furnish(setting)
-    run(["ip", "link", "set", "lo", "up"], directory)
+    build_programs.build(built)
+    setting = Setting(directory, built, DNET, is_quick=is_quick)
     try:
+        hosts.furnish(setting)
+        run(["ip", "link", "set", "lo", "up"], directory)
         if kind == "ovs":
             with _open_vswitch(directory):
                 values = _do(task, kind, setting)
@@ -249,7 +234,8 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.task:
-        return _arena(options.task[0], options.task[1], options.directory, is_quick=options.quick)
+        return _do_on_this_host(options.task[0], options.task[1], options.directory, is_quick=options.quick)
+    measured_on = machine.describe(DNET)
     try:
         values = measure(is_quick=options.quick, turns=1 if options.quick else options.repeat)
     except ContestantFailedError as error:
@@ -258,7 +244,8 @@ def main() -> int:
     print(report.finding_table(findings(values)))
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "vlans.json"
-    path.write_text(json.dumps(values, indent=1) + "\n", encoding="ascii")
+    document = {"machine": measured_on, "values": values}
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="ascii")
     print(f"wrote {path}")
     return 0
 

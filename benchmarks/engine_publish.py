@@ -2,8 +2,8 @@
 
 A contestant's programs, with the directories of the environment:
 
-    python -m benchmarks.engine_ports hold COUNT            leave COUNT ports published: one of c-1, the rest of others
-    python -m benchmarks.engine_ports time OTHERS ROUNDS    with OTHERS published: print what each call took
+    python -m benchmarks.engine_publish hold COUNT          leave COUNT ports published: one of c-1, the rest of others
+    python -m benchmarks.engine_publish time OTHERS ROUNDS  with OTHERS published: print what each call took
 
 Both spread the other ports over the containers o-1 and on. `time` prints a JSON object of lists of seconds, and leaves
 one more port published than there were.
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import dnet
-from benchmarks.iptables import CONTAINER_PORT, HOST_PORT, shares
+from benchmarks.peer_iptables import CONTAINER_PORT, HOST_PORT, shares
 
 # A call that takes a millisecond should not be charged with the time slices of whatever else the machine does.
 _PRIORITY = -20

@@ -1,4 +1,4 @@
-"""Measurements of running programs, and of bulks with files and links: the tasks of the topic `run`. In an arena."""
+"""The topic `run`: programs in containers, and bulks with files and links. Runs on a fake host."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import host, oracle
-from benchmarks.contestants import DNET_LINKED, DNET_PORTS, DOCKER_IMAGE, LINKED, NAME_SERVER, Contestant, Setting
-from benchmarks.process import ContestantFailedError, Measurement, run
+from benchmarks import published_host, verify
+from benchmarks.peers import DNET_LINKED, DNET_PORTS, DOCKER_IMAGE, LINKED, NAME_SERVER, Contestant, Setting
+from benchmarks.timed_process import ContestantFailedError, Measurement, run
 
 _STOP_TIMEOUT_S = 30.0
 # An image of one static program, which is also its shell.
 _PROGRAM = "busybox"
+
+
+def probe(setting: Setting) -> Measurement:
+    """Run one program; raise ContestantFailedError, with dnet's reason, where this machine cannot run any."""
+    return {"seconds": [run([str(setting.dnet), "run", "--rm", "true"], setting.directory).seconds]}
 
 
 def alone(setting: Setting, count: int) -> Measurement:
@@ -67,9 +72,9 @@ def linked(contestant: Contestant, setting: Setting, count: int) -> Measurement:
     finished = run(contestant.command(setting, count), setting.directory)
     places = [contestant.sandbox(setting, number) for number in range(1, count + 1)]
     places.insert(1, Path("/run/netns", LINKED))
-    oracle.require_containers(count + 1, lambda number: places[number - 1])
+    verify.require_containers(count + 1, lambda number: places[number - 1])
     if contestant.name == DNET_LINKED.name:
-        host.require_published(DNET_PORTS, setting, count)
+        published_host.require_published(DNET_PORTS, setting, count)
         files = ["cat", "/etc/hosts", "/etc/resolv.conf"]
         words = run(["ip", "netns", "exec", f"c-{count}", *files], setting.directory).output.split()
         if LINKED not in words or NAME_SERVER not in words:
@@ -98,7 +103,7 @@ def _small_root(directory: Path) -> Path:
 
 @contextmanager
 def _dockerd(setting: Setting) -> Iterator[None]:
-    """Run a dockerd of this arena's own, which `docker` finds by its environment."""
+    """Run a dockerd of this host's own, which `docker` finds by its environment."""
     place = setting.directory
     os.environ["DOCKER_HOST"] = f"unix://{place}/docker.sock"
     directories = [f"--data-root={place}/docker", f"--exec-root={place}/exec", f"--pidfile={place}/docker.pid"]

@@ -1,4 +1,4 @@
-"""Whether the job was really done, asked of other programs: ip, ping, nsenter. Runs inside an arena."""
+"""Check with other programs (ip, ping, nsenter) that a job was done. Runs on a fake host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process import ContestantFailedError
+from benchmarks.timed_process import ContestantFailedError
 
 REAP_LIMIT_S = 60.0
 _POLL_S = 0.01
@@ -115,5 +115,5 @@ def require_attached(count: int, sandbox_path: Callable[[int], Path]) -> None:
 def require_default_route(namespace: Path, gateway: str) -> None:
     """Raise unless the default route of a namespace goes to `gateway` by eth1."""
     routes = _ask_json("nsenter", f"--net={namespace}", "ip", "-j", "route", "show", "default")
-    if [(way["gateway"], way["dev"]) for way in routes] != [(gateway, "eth1")]:
+    if [(route["gateway"], route["dev"]) for route in routes] != [(gateway, "eth1")]:
         raise ContestantFailedError(f"the default route is {routes}")

@@ -2,7 +2,7 @@
 
 A contestant's program:
 
-    python -m benchmarks.one_create STATE_DIR RUN_DIR FIRST ROUNDS
+    python -m benchmarks.single_create STATE_DIR RUN_DIR FIRST ROUNDS
 
 They are named c-FIRST and on. Prints the seconds of every call as a JSON list.
 """

@@ -1,8 +1,8 @@
-"""Attaching running sandboxes: the tasks of the topic `attach`. Runs inside an arena.
+"""The topic `attach`: attaching running sandboxes. Runs on a fake host.
 
 A contestant's program, with the directories of the environment:
 
-    python -m benchmarks.attach NETWORK    attach all containers to a network in a running Engine; print the seconds
+    python -m benchmarks.topic_attach NETWORK  attach all containers to a network in a running Engine; print the seconds
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dnet
-from benchmarks import oracle
-from benchmarks.contestants import FLOOR, Contestant, Setting, floor_command
-from benchmarks.process import ContestantFailedError, Measurement, run
+from benchmarks import verify
+from benchmarks.peers import FLOOR, Contestant, Setting, floor_command
+from benchmarks.timed_process import ContestantFailedError, Measurement, run
 
 _ROUNDS = 9  # of one attachment
 _NETWORK = "second"
-_PIPEWORK = Path(__file__).with_name("pipework.sh")
+_PIPEWORK = Path(__file__).with_name("peer_pipework.sh")
 _GATEWAY = "192.168.1.1"
 _BRIDGE = "br0"
 
@@ -43,9 +43,9 @@ def bulk(contestant: Contestant, setting: Setting, count: int) -> Measurement:
         seconds = float(json.loads(finished.output)["seconds"])
     else:
         _prepare(contestant, setting, count)
-        finished = run([str(setting.dnet_python), "-m", "benchmarks.attach", _NETWORK], setting.directory)
+        finished = run([str(setting.dnet_python), "-m", "benchmarks.topic_attach", _NETWORK], setting.directory)
         seconds = float(finished.output)
-    oracle.require_attached(count, lambda number: contestant.sandbox(setting, number))
+    verify.require_attached(count, lambda number: contestant.sandbox(setting, number))
     return {"seconds": [seconds]}
 
 
@@ -53,7 +53,7 @@ def connect(contestant: Contestant, setting: Setting, count: int) -> Measurement
     """`network connect` with so many names, from exec to exit."""
     names = _prepare(contestant, setting, count)
     finished = run([str(setting.dnet), "network", "connect", _NETWORK, *names], setting.directory)
-    oracle.require_attached(count, lambda number: contestant.sandbox(setting, number))
+    verify.require_attached(count, lambda number: contestant.sandbox(setting, number))
     return {"seconds": [finished.seconds]}
 
 
@@ -79,7 +79,7 @@ def one(setting: Setting) -> Measurement:
                     os.environ["ARPING"] = "yes" if name == "pipework" else "no"
                     command = ["sh", str(_PIPEWORK), *words]
                 values.append(run(command, setting.directory).seconds)
-                oracle.require_default_route(Path(f"/proc/{pid}/ns/net"), _GATEWAY)
+                verify.require_default_route(Path(f"/proc/{pid}/ns/net"), _GATEWAY)
     return seconds
 
 

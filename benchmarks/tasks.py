@@ -1,24 +1,22 @@
-"""One measurement of one contestant, in network and mount namespaces of its own.
+"""One measurement of one contestant, on a fake host of its own.
 
-The runner calls `measure`, which starts this module again under `unshare -nm`; whatever the contestant leaves there
-vanishes with the process. Every measurement ends with the oracle's word that the job was done.
+The runner calls `measure`, which starts this module on a new host. Every measurement ends with `verify`: other
+programs say whether the job was done.
 
-    python -m benchmarks.arena TASK CONTESTANT COUNT DIRECTORY PROGRAMS DNET [quick]
+    python -m benchmarks.tasks TASK CONTESTANT COUNT DIRECTORY PROGRAMS DNET [quick]
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import attach, host, oracle, publish
-from benchmarks import run as running
-from benchmarks.contestants import (
+from benchmarks import hosts, topic_attach, topic_publish, topic_run, verify
+from benchmarks.peers import (
     CONTESTANTS,
     DNET_LINKED,
     DNET_PUBLISHING,
@@ -30,7 +28,7 @@ from benchmarks.contestants import (
     Setting,
     floor_command,
 )
-from benchmarks.process import ContestantFailedError, Measurement, Run, run
+from benchmarks.timed_process import ContestantFailedError, Measurement, Run, run
 
 ROUNDS = 15  # of what takes milliseconds
 
@@ -38,27 +36,21 @@ ROUNDS = 15  # of what takes milliseconds
 def measure(
     task: str, contestant: Contestant | Publisher, count: int, programs: Path, dnet: Path, *, is_quick: bool
 ) -> Measurement:
-    """Do `task`, one of TASKS or "traffic", in a new arena and return what it measured, by name."""
+    """Do `task`, one of TASKS or "traffic", on a new host and return what it measured, by name."""
     with tempfile.TemporaryDirectory(prefix="dnet-bench-") as directory:
         request = [task, contestant.name, str(count), directory, str(programs), str(dnet)]
         request += ["quick"] if is_quick else []
-        result = subprocess.run(
-            ["unshare", "-nm", sys.executable, "-m", "benchmarks.arena", *request],
-            cwd=Path(__file__).parent.parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if result.returncode != 0:
-        raise ContestantFailedError(f"{contestant.name}, {task} {count}: {result.stderr.strip()}")
-    measurement: Measurement = json.loads(result.stdout)
+        try:
+            measurement: Measurement = json.loads(hosts.run_module("tasks", request))
+        except ContestantFailedError as error:
+            raise ContestantFailedError(f"{contestant.name}, {task} {count}: {error}") from error
     return measurement
 
 
 def _create(contestant: Contestant, setting: Setting, count: int) -> Run:
     """Let the contestant make its containers, and check them."""
     finished = run(contestant.command(setting, count), setting.directory)
-    oracle.require_containers(count, lambda number: contestant.sandbox(setting, number))
+    verify.require_containers(count, lambda number: contestant.sandbox(setting, number))
     return finished
 
 
@@ -71,22 +63,22 @@ def _task_create(contestant: Contestant, setting: Setting, count: int) -> Measur
 
 def _task_delete(contestant: Contestant, setting: Setting, count: int) -> Measurement:
     """From the start of the deletion until no veth and no pin is left."""
-    pins_before = oracle.pins()
+    pins_before = verify.pins()
     if contestant is FLOOR:
         finished = run(floor_command("delete")(setting, count), setting.directory)
-        oracle.await_nothing(pins_before)
+        verify.await_nothing(pins_before)
         return {"seconds": [_printed_seconds(finished)]}
     created = _create(contestant, setting, count)
     deleted = run([str(setting.dnet), "bulk-delete", "--all"], setting.directory)
-    waited_s = oracle.await_nothing(pins_before)
+    waited_s = verify.await_nothing(pins_before)
     return {"seconds": [deleted.seconds + waited_s], "create_seconds": [created.seconds]}
 
 
 def _task_reap(_: Contestant, setting: Setting, count: int) -> Measurement:
     """Delete the floor's other way."""
-    pins_before = oracle.pins()
+    pins_before = verify.pins()
     finished = run(floor_command("reap")(setting, count), setting.directory)
-    oracle.await_nothing(pins_before)
+    verify.await_nothing(pins_before)
     return {"seconds": [_printed_seconds(finished)]}
 
 
@@ -115,11 +107,11 @@ def _task_one(contestant: Contestant, setting: Setting, count: int) -> Measureme
         seconds = [_printed_seconds(finished)]
     else:
         _create(contestant, setting, count)
-        program = [str(setting.dnet_python), "-m", "benchmarks.one_create"]
+        program = [str(setting.dnet_python), "-m", "benchmarks.single_create"]
         directories = [os.environ["DNET_STATE_DIR"], os.environ["DNET_RUN_DIR"]]
         finished = run([*program, *directories, str(count + 1), str(ROUNDS)], setting.directory)
         seconds = json.loads(finished.output)
-    oracle.require_containers(count + ROUNDS, lambda number: contestant.sandbox(setting, number))
+    verify.require_containers(count + ROUNDS, lambda number: contestant.sandbox(setting, number))
     return {"seconds": seconds}
 
 
@@ -127,7 +119,7 @@ def _task_bulk(contestant: Contestant, setting: Setting, count: int) -> Measurem
     """Create, for the comparison with and without published ports."""
     finished = _create(contestant, setting, count)
     if contestant.name == DNET_PUBLISHING.name:
-        publish.require_reachable(contestant, setting, count)
+        topic_publish.require_reachable(contestant, setting, count)
     return {"seconds": [finished.seconds]}
 
 
@@ -142,21 +134,22 @@ TASKS: dict[str, Callable[[Contestant, Setting, int], Measurement]] = {
     "commands": _task_commands,
     "one": _task_one,
     "bulk": _task_bulk,
-    "attach": attach.bulk,
-    "connect": attach.connect,
-    "attach-one": lambda _, setting, __: attach.one(setting),
-    "calls": lambda _, setting, count: publish.calls(setting, count),
+    "attach": topic_attach.bulk,
+    "connect": topic_attach.connect,
+    "attach-one": lambda _, setting, __: topic_attach.one(setting),
+    "calls": lambda _, setting, count: topic_publish.calls(setting, count),
     "run": lambda contestant, *rest: (
-        running.by_docker(contestant, *rest) if contestant is DOCKER else running.alone(*rest)
+        topic_run.by_docker(contestant, *rest) if contestant is DOCKER else topic_run.alone(*rest)
     ),
-    "linked": running.linked,
+    "probe-run": lambda _, setting, __: topic_run.probe(setting),
+    "linked": topic_run.linked,
 }
 _BESIDE = {contestant.name: contestant for contestant in (DNET_PUBLISHING, DNET_LINKED, DOCKER)}
 
 
 def _do(task: str, name: str, setting: Setting, count: int) -> Measurement:
     if task == "traffic":
-        return publish.traffic(PUBLISHERS[name], setting, count)
+        return topic_publish.traffic(PUBLISHERS[name], setting, count)
     contestant = _BESIDE.get(name) or CONTESTANTS[name]
     return TASKS[task](contestant, setting, count)
 
@@ -166,8 +159,8 @@ def main() -> int:
     task, name, count, directory, programs, dnet, *quick = sys.argv[1:]
     setting = Setting(Path(directory), Path(programs), Path(dnet), is_quick=bool(quick))
     try:
-        host.furnish(setting)
-        oracle.settle()
+        hosts.furnish(setting)
+        verify.settle()
         measurement = _do(task, name, setting, int(count))
     except ContestantFailedError as error:
         print(error, file=sys.stderr)

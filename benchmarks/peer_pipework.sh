@@ -2,7 +2,7 @@
 # What pipework does to attach a container to a Linux bridge, step by step and one `ip` each: the peer of `dnet attach`.
 # Written from a description of its steps; left out is a look into /sys for what the bridge is.
 #
-#     [ARPING=no] sh pipework.sh BRIDGE PID|CONTAINER ADDRESS/LENGTH[@GATEWAY]
+#     [ARPING=no] sh peer_pipework.sh BRIDGE PID|CONTAINER ADDRESS/LENGTH[@GATEWAY]
 #
 # A Docker container's name costs three `docker inspect`, as with pipework; a pid leaves them out.
 # arping, where it is installed, waits for a second although nothing answers a gratuitous ARP. ARPING=no is pipework
@@ -40,7 +40,7 @@ ln -s "/proc/$pid/ns/net" "$named"
 
 mtu=$(ip link show "$bridge" | awk '{ print $5; exit }')
 if ip link show "$host_end" >/dev/null 2>&1; then
-    echo "pipework.sh: $host_end exists" >&2
+    echo "peer_pipework.sh: $host_end exists" >&2
     exit 1
 fi
 ip link add name "$host_end" mtu "$mtu" type veth peer name "$guest_end" mtu "$mtu"

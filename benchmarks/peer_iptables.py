@@ -1,4 +1,4 @@
-"""How others publish ports: rules for `iptables-restore`. Text, and nothing else.
+"""Rules with which Docker and CNI's portmap publish ports, for `iptables-restore`. Writes text, runs nothing.
 
 Each container has so many ports of its own as with dnet (`shares`), and the port that is measured stands in the
 middle, where the average port is. Few containers with many ports favour the peers: Docker has a rule per container that
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from benchmarks.peers import BRIDGE, GATEWAY, PREFIX_LENGTH
+from benchmarks.peer_scripts import BRIDGE, GATEWAY, PREFIX_LENGTH
 
 HOST_PORT = 8080  # the published port that is measured
 CONTAINER_PORT = 80

@@ -2,7 +2,7 @@
 
 A contestant's program:
 
-    python -m benchmarks.plain_pyroute2 moved|in-place N
+    python -m benchmarks.peer_pyroute2 moved|in-place N
 
 The README makes both ends of a veth on the host and moves one; "in-place" has the kernel make it in the namespace,
 which the reference of IPRoute.link mentions.
@@ -14,7 +14,7 @@ import sys
 
 from pyroute2 import IPRoute, NetNS
 
-from benchmarks.peers import BRIDGE, GATEWAY, PREFIX_LENGTH
+from benchmarks.peer_scripts import BRIDGE, GATEWAY, PREFIX_LENGTH
 
 
 def create(count: int, *, in_place: bool) -> None:

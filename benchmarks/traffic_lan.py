@@ -1,4 +1,4 @@
-"""A namespace that plays the LAN, the host's interface in it, and traffic from there to a container. In an arena."""
+"""A namespace as the LAN of a fake host, and traffic from there to a container."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from benchmarks.contestants import Setting
-from benchmarks.process import ContestantFailedError, run
+from benchmarks.peers import Setting
+from benchmarks.timed_process import ContestantFailedError, run
 
 HOST = IPv4Address("198.51.100.1")  # TEST-NET-2, as no network of dnet's or of a peer's
 _CLIENT = HOST + 1
