@@ -367,7 +367,7 @@ def render(template: str, document: Mapping[str, Any]) -> str:
 
 def _split(inner: str, template: str) -> tuple[bool, list[str]]:
     words = inner.split()
-    is_json = len(words) == 2 and words[0] == "json"  # noqa: PLR2004
+    is_json = len(words) == 2 and words[0] == "json"
     if not words or len(words) > 1 + is_json or not _PATH.match(words[-1]):
         raise _bad_template(template, f"cannot read {inner.strip()!r}")
     return is_json, [key for key in words[-1].split(".") if key]

@@ -271,7 +271,7 @@ def _parse_static(text: str, family: str) -> Static:
 
 def _netmask_missing(text: str, address: str, gateway: str) -> InvalidRequest:
     try:
-        length = 24 if ip_address(address).version == 4 else 64  # noqa: PLR2004
+        length = 24 if ip_address(address).version == 4 else 64
     except ValueError:
         methods = ", ".join(sorted(DHCP_METHODS))
         return _bad(text, "it is neither an address with its prefix length nor a DHCP method", hint=f"those: {methods}")

@@ -81,7 +81,7 @@ def attachment(container: Container, item: Attachment) -> Iterator[Object]:
         yield from ports(item)
     yield Settled(interface, index, name)
     if addresses and item.kind != "dummy":
-        sixes = tuple(address.ip for address in addresses if address.version == 6)  # noqa: PLR2004
+        sixes = tuple(address.ip for address in addresses if address.version == 6)
         yield Announced(interface, index, name, item.mac, sixes)
 
 

@@ -94,7 +94,7 @@ def found_on(link: Link, addresses: Iterable[Address], routes: Iterable[Route]) 
     )
     names = {
         "route_localnet": position < len(link.settings) and link.settings[position] == 1,
-        "link_local": any(item.interface.version == 6 and item.interface.is_link_local for item in addresses),  # noqa: PLR2004
+        "link_local": any(item.interface.version == 6 and item.interface.is_link_local for item in addresses),
         "loopback_route": has_loopback_route,
     }
     return tuple(name for name, is_there in names.items() if is_there)
@@ -124,7 +124,7 @@ def _is_for_gateway(item: Address) -> bool:
     """Whether containers can have an address as their gateway: not a link-local one, nor an IPv6 one that changes."""
     if item.interface.is_link_local:
         return False
-    if item.interface.version == 4:  # noqa: PLR2004
+    if item.interface.version == 4:
         return not item.flags & SECONDARY
     return bool(item.flags & PERMANENT)
 

@@ -150,7 +150,7 @@ def _is_reachable(text: str, *, has_ipv6: bool) -> bool:
         address: IPAddress = ip_address(text)
     except ValueError:
         return False
-    return not address.is_loopback and (address.version == 4 or has_ipv6)  # noqa: PLR2004
+    return not address.is_loopback and (address.version == 4 or has_ipv6)
 
 
 @lru_cache(maxsize=16)

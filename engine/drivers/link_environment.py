@@ -19,7 +19,7 @@ def environment(link: Link, child: Container, address: IPAddress) -> dict[str, s
     """Return a link's variables; `address` is the child's on the network that the link works through."""
     prefix = link.alias.rpartition("/")[2].upper().replace("-", "_")
     ports = sorted(child.exposed, key=lambda pair: (pair[1] != "tcp", pair[1], pair[0]))
-    host = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004
+    host = f"[{address}]" if address.version == 6 else str(address)
     found: dict[str, str] = {}
     if ports:
         port, protocol = ports[0]

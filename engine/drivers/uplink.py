@@ -181,7 +181,7 @@ def _wanted_sysctls(snapshot: Snapshot) -> dict[str, str]:
         # 1 means: unless the host forwards, which dnet may switch on later; the interface's answer of today counts.
         is_learning = own["accept_ra"] == "2" or (own["accept_ra"] == "1" and own.get("forwarding") == "0")
         wanted["accept_ra"] = "2" if is_learning else "0"
-    if any(item.interface.version == 6 for item in snapshot.addresses):  # noqa: PLR2004
+    if any(item.interface.version == 6 for item in snapshot.addresses):
         wanted = {"disable_ipv6": "0"} | wanted
     if _changes_mac(snapshot):
         wanted["ndisc_notify"] = "1"
@@ -206,7 +206,7 @@ def _arriving(snapshot: Snapshot, link: Link) -> Iterator[Object]:
     """Yield all addresses and routes on a device."""
     interface = snapshot.interface
     for address in _ordered(snapshot):
-        if address.interface.version == 4:  # noqa: PLR2004
+        if address.interface.version == 4:
             yield replay.address(address, interface.name, link, address.flags)
         elif not address.flags & DADFAILED or link.index == interface.index:
             yield from replay.proved_address(address, interface.name, link)
@@ -221,8 +221,8 @@ def _arriving(snapshot: Snapshot, link: Link) -> Iterator[Object]:
 
 def _ordered(snapshot: Snapshot) -> list[Address]:
     """Return addresses in the order to add them in: the kernel lists IPv4's oldest first, IPv6's newest first."""
-    fours = [item for item in snapshot.addresses if item.interface.version == 4]  # noqa: PLR2004
-    return fours + [item for item in reversed(snapshot.addresses) if item.interface.version != 4]  # noqa: PLR2004
+    fours = [item for item in snapshot.addresses if item.interface.version == 4]
+    return fours + [item for item in reversed(snapshot.addresses) if item.interface.version != 4]
 
 
 def _implied(snapshot: Snapshot, link: Link) -> set[Key]:

@@ -144,14 +144,14 @@ def take(
     order = {id(item): number for number, item in enumerate(report.routes)}
     behind, ahead = [], []
     for number, item in enumerate(routes):
-        alike = [order[id(other)] for other in others if item.version == 4 and other.key == item.key]  # noqa: PLR2004
+        alike = [order[id(other)] for other in others if item.version == 4 and other.key == item.key]
         if any(place < order[id(item)] for place in alike):
             behind.append(number)
         elif alike:
             ahead.append(number)
     used = {index for item in routes for index in item.indexes()}
     addresses = report.addresses_of(interface)
-    has_link_local = any(item.interface.version == 6 and item.interface.is_link_local for item in addresses)  # noqa: PLR2004
+    has_link_local = any(item.interface.version == 6 and item.interface.is_link_local for item in addresses)
     return Snapshot(
         interface=interface,
         bridge=bridge,
@@ -165,7 +165,7 @@ def take(
         bridge_subnets=tuple(
             str(item.interface.network)
             for item in report.addresses_of(bridge)
-            if item.interface.version == 4 and not item.flags & SECONDARY  # noqa: PLR2004
+            if item.interface.version == 4 and not item.flags & SECONDARY
         ),
         bridge_learned=_learned(report, bridge),
         names={item.index: item.name for item in report.links if item.index in used},

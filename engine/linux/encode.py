@@ -267,4 +267,4 @@ def advertised_route(item: AdvertisedRoute) -> bytes:
 
 def mapped(address: IPAddress) -> bytes:
     """Return 16 bytes, IPv4 mapped into IPv6."""
-    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed  # noqa: PLR2004
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed

@@ -489,7 +489,7 @@ class Kernel:
             raise Unsupported(f"this host has no IPv{version}", object=path, hint="make the network without --ipv6")
         if files.read_number(path) != 0:
             return
-        if version == 6:  # noqa: PLR2004
+        if version == 6:
             self._keep_accepting_routers()
         self._switch(path, "1")
         self._on_notice(f"turned on IPv{version} forwarding ({path.removeprefix('/proc/sys/').replace('/', '.')}=1)")

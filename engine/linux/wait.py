@@ -26,7 +26,7 @@ def wait_for_interface(name: str) -> None:
             try:
                 events.recv(EVENT_BYTES)
             except OSError as error:
-                if error.errno != 105:  # noqa: PLR2004  ENOBUFS: more happened than fits, so look again
+                if error.errno != 105:  # ENOBUFS: more happened than fits, so look again
                     raise
 
 

@@ -60,7 +60,7 @@ class Attachment(Value):
     @property
     def ways(self) -> tuple[IPAddress, ...]:
         """The gateways that a default route may go to: those asked for, and of IPv4 else what DHCP named."""
-        if not self.lease or any(way.version == 4 for way in self.gateways):  # noqa: PLR2004
+        if not self.lease or any(way.version == 4 for way in self.gateways):
             return self.gateways
         # Classless routes, where there are any, are all the routes there are: RFC 3442.
         routes = self.lease["classless_routes"]

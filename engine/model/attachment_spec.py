@@ -162,7 +162,7 @@ class AttachmentSpec(Value):
                 raise InvalidRequest(f"address {address} is given twice", object=str(address))
             if address in self.gateways:
                 raise InvalidRequest(f"{address} is the container's own address and its gateway", object=str(address))
-        if self.is_dhcp and any(address.version == 4 for address in self.addresses):  # noqa: PLR2004
+        if self.is_dhcp and any(address.version == 4 for address in self.addresses):
             raise InvalidRequest("an address is given, and one is to come by DHCP", object=str(own[0]))
         if self.mode == "passthru" and self.mac:
             hint = "leave the MAC address out, or choose another mode"
@@ -186,12 +186,12 @@ class ToNetwork(Value):
     def check(self, network: Network) -> None:
         """Raise when a network is otherwise than the addresses that are asked for say."""
         for gateway in self.gateways:
-            own = network.gateway if gateway.version == 4 else network.gateway6  # noqa: PLR2004
+            own = network.gateway if gateway.version == 4 else network.gateway6
             if gateway != own:
                 hint = "leave the gateway out: --default-route is enough"
                 raise InvalidRequest(f"the gateway of network {network.name} is {own}", object=str(gateway), hint=hint)
         for version, length in self.lengths:
-            subnet = network.subnet if version == 4 else network.subnet6  # noqa: PLR2004
+            subnet = network.subnet if version == 4 else network.subnet6
             if subnet and length != subnet.prefixlen:
                 hint = "leave the prefix length out"
                 raise InvalidRequest(

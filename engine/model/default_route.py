@@ -59,7 +59,7 @@ def with_defaults(container: Container, networks: Mapping[str, Network]) -> Cont
     for version in (4, 6):
         able = [item for item in container.attachments if any(way.version == version for way in item.ways)]
         first = max(able, key=lambda item: item.gateway_priority, default=None)
-        rivals = [end for end in ends if (end.gateway if version == 4 else end.gateway6)]  # noqa: PLR2004
+        rivals = [end for end in ends if (end.gateway if version == 4 else end.gateway6)]
         if first and all(end.gateway_priority <= first.gateway_priority for end in rivals):
             won[version] = first.id
     kept = [_without_gateways(end, won, is_foreign=is_foreign) for end in ends]
@@ -75,6 +75,6 @@ def _without_gateways(end: Endpoint, versions: Collection[int], *, is_foreign: b
     unasked = is_foreign and end.gateway_priority <= 0
     return _with_gateways(
         end,
-        None if unasked or 4 in versions else end.gateway,  # noqa: PLR2004
-        None if unasked or 6 in versions else end.gateway6,  # noqa: PLR2004
+        None if unasked or 4 in versions else end.gateway,
+        None if unasked or 6 in versions else end.gateway6,
     )

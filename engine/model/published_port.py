@@ -37,7 +37,7 @@ class PortMapping(Value):
     @property
     def host(self) -> str:
         """Address and port on the host, IPv6 in brackets."""
-        address = f"[{self.host_ip}]" if self.host_ip.version == 6 else str(self.host_ip)  # noqa: PLR2004
+        address = f"[{self.host_ip}]" if self.host_ip.version == 6 else str(self.host_ip)
         return f"{address}:{self.host_port}"
 
     def __str__(self) -> str:
@@ -100,7 +100,7 @@ def _split_colons(text: str, whole: str) -> tuple[str, str, str]:
     """Return host address, host port and container port; the first two may be empty."""
     if text.startswith("["):
         inner, bracket, ports = text.partition("]")
-        if not bracket or ports.count(":") != 2 or not ports.startswith(":"):  # noqa: PLR2004
+        if not bracket or ports.count(":") != 2 or not ports.startswith(":"):
             raise _bad(whole, "an address is followed by :hostPort:containerPort, of which the host port may be empty")
         return (inner + bracket, *ports[1:].split(":"))  # type: ignore[return-value]  # two colons, one of them first
     rest, _, container = text.rpartition(":")
@@ -138,7 +138,7 @@ def _host_ip(text: str, whole: str) -> IPv4Address | IPv6Address | None:
         address = ip_address(inner)
     except ValueError as error:
         raise _bad(whole, f"{text!r} is not an address") from error
-    if (address.version == 6) != text.startswith("["):  # noqa: PLR2004
+    if (address.version == 6) != text.startswith("["):
         raise _bad(whole, "IPv6 addresses, and only they, are written in brackets")
     return address
 

@@ -53,7 +53,7 @@ def pairs(data: bytes, offset: int = 0) -> Iterator[Pair]:
     """Yield the attributes in `data`, kind and value; what is malformed ends them."""
     while offset + 4 <= len(data):
         size, kind = struct.unpack_from("=HH", data, offset)
-        if size < 4:  # noqa: PLR2004  a header's own length
+        if size < 4:  # a header's own length
             return
         yield kind & 0x3FFF, data[offset + 4 : offset + size]
         offset += (size + 3) & ~3
@@ -268,7 +268,7 @@ class Route(Value):
     @property
     def destination(self) -> IPNetwork:
         """Where it leads."""
-        size = 4 if self.version == 4 else 16  # noqa: PLR2004
+        size = 4 if self.version == 4 else 16
         return ip_network((self.found.get(RTA_DST, bytes(size)), self.body[1]))
 
     @property
@@ -334,7 +334,7 @@ class Route(Value):
     @property
     def is_advertised(self) -> bool:
         """Whether a router's advertisement has made it, or AdvertisedRoute, of which the kernel says that root has."""
-        if self.version != 6 or self.table != TABLE_MAIN or not self.gateway:  # noqa: PLR2004
+        if self.version != 6 or self.table != TABLE_MAIN or not self.gateway:
             return False
         is_again = self.is_default and self.protocol == PROTOCOL_BOOT and self.expires_s is not None
         return self.protocol == PROTOCOL_ADVERTISED or is_again
@@ -403,7 +403,7 @@ def _hops(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     offset = 0
     while offset + 8 <= len(data):
         size, flags, weight, index = struct.unpack_from("=HBBi", data, offset)
-        if size < 8:  # noqa: PLR2004  a header's own length
+        if size < 8:  # a header's own length
             return
         yield index, flags, weight, data[offset + 8 : offset + size]
         offset += (size + 3) & ~3
@@ -437,7 +437,7 @@ def subnet_routes(item: Address) -> set[tuple[IPNetwork, int, IPAddress | None]]
     if isinstance(local.ip, IPv4Address):
         far = item.peer or local.ip
         subnet = ip_network((far, local.network.prefixlen), strict=False)
-        if item.flags & SECONDARY or (subnet.prefixlen == 32 and not item.peer) or int(far) >> 24 == 0:  # noqa: PLR2004
+        if item.flags & SECONDARY or (subnet.prefixlen == 32 and not item.peer) or int(far) >> 24 == 0:
             return set()
         return {(subnet, item.metric, local.ip)}
     metric = item.metric or 256  # IP6_RT_PRIO_ADDRCONF

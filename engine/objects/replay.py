@@ -147,7 +147,7 @@ def again(report: Report, link: Link) -> Iterator[Message | AdvertisedRoute]:
     """Yield what a device has and loses by being down; what the kernel has made by itself, it makes again."""
     makes_link_local = link.address_generation not in (None, GENERATION_NONE)
     for item in reversed(report.addresses_of(link)):
-        if item.interface.version == 6 and not (makes_link_local and item.interface.is_link_local):  # noqa: PLR2004
+        if item.interface.version == 6 and not (makes_link_local and item.interface.is_link_local):
             yield from proved_address(item, link.name, link)
     names = {item.index: item.name for item in report.links}
     for found in sorted(report.routes_of(link), key=lambda item: -item.scope):
@@ -163,7 +163,7 @@ def no_address(item: ObservedAddress, origin: str, link: Link) -> AddressMessage
 def without_address(item: Address) -> AddressMessage:
     """Return the absence of an address that is an object already."""
     interface = item.interface
-    family = INET if interface.version == 4 else INET6  # noqa: PLR2004
+    family = INET if interface.version == 4 else INET6
     body = struct.pack("=BBBBI", family, interface.network.prefixlen, 0, 0, item.index)
     body += packed([(IFA_LOCAL, interface.packed), (IFA_ADDRESS, interface.packed)])
     return AddressMessage(item.device, item.index, "", RTM_DELADDR, 0, body, f"no address {interface} on {item.device}")
@@ -201,7 +201,7 @@ def no_route(item: Route, origin: Link, link: Link, names: Mapping[int, str]) ->
 
 def no_subnet_route(link: Link, destination: IPNetwork, metric: int, source: IPAddress | None) -> RouteMessage:
     """Return the absence of a route that the kernel adds with an address."""
-    family, scope = (INET, SCOPE_LINK) if destination.version == 4 else (INET6, 0)  # noqa: PLR2004
+    family, scope = (INET, SCOPE_LINK) if destination.version == 4 else (INET6, 0)
     body = struct.pack(
         "=BBBBBBBBI", family, destination.prefixlen, 0, 0, TABLE_MAIN, PROTOCOL_KERNEL, scope, UNICAST, 0
     )

@@ -74,7 +74,7 @@ class Wires:
         displaced = [way for way in before.displaced if way.version in had & has]
         own = set(desired.inner_indexes(before).values())
         for way in inside.routes:
-            metric = 0 if way.version == 4 else METRIC6  # noqa: PLR2004
+            metric = 0 if way.version == 4 else METRIC6
             is_in_the_way = way.destination.prefixlen == 0 and way.metric <= metric and way.index not in own
             if is_in_the_way and way.version in has - had and len(way.message) <= MESSAGE_BYTES_MAX:
                 displaced.append(kernel_route(way, inside))

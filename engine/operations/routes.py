@@ -117,7 +117,7 @@ def is_same(item: StaticRoute, held: Route) -> bool:
 
 
 def _metric(way: StaticRoute) -> int:
-    return way.metric or (METRIC6 if way.destination.version == 6 else 0)  # noqa: PLR2004
+    return way.metric or (METRIC6 if way.destination.version == 6 else 0)
 
 
 def _placed(container: Container, way: StaticRoute, inside: Report) -> StaticRoute:

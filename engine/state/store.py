@@ -258,7 +258,7 @@ class Store(Database):
         found = self._query(
             "SELECT c.name FROM endpoint e JOIN container c ON c.id = e.container_id "
             "WHERE e.network_id = ? AND (e.address = ? OR e.address6 = ?)",
-            (network_id, int(address) if address.version == 4 else -1, str(address)),  # noqa: PLR2004
+            (network_id, int(address) if address.version == 4 else -1, str(address)),
         )
         return str(found[0][0]) if found else ""
 

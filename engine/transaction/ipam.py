@@ -101,7 +101,7 @@ def _check_host_address(address: IPAddress, subnet: IPNetwork | None, what: str)
         raise InvalidRequest(f"{what} {address} needs a network with IPv6", object=str(address), hint=hint)
     if address not in subnet:
         raise InvalidRequest(f"{what} {address} is outside subnet {subnet}", object=str(address))
-    if address == subnet.network_address or (subnet.version == 4 and address == subnet.broadcast_address):  # noqa: PLR2004
+    if address == subnet.network_address or (subnet.version == 4 and address == subnet.broadcast_address):
         raise InvalidRequest(
             f"{what} {address} is the network or broadcast address of subnet {subnet}", object=str(address)
         )

@@ -386,7 +386,7 @@ def _bindings(container: Container, networks: Mapping[str, Network], item: Publi
     address = item.host_ip or binding
     if address is None:
         return [ipam.ANY[4], *([ipam.ANY[6]] if outlet6 else [])]
-    if address.version == 6 and outlet6 is None:  # noqa: PLR2004
+    if address.version == 6 and outlet6 is None:
         name = outlet.network if outlet else "none"
         hint = "make the network with --ipv6, or publish on an IPv4 address"
         raise InvalidRequest(

@@ -338,7 +338,7 @@ class Adoptions:
                 f"ones; make the network with --mtu {size}"
             )
         for item in snapshot.addresses:
-            if item.interface.version == 4 and item.lifetime_s is not None:  # noqa: PLR2004
+            if item.interface.version == 4 and item.lifetime_s is not None:
                 self._notice(
                     f"address {item.interface} ends in {item.lifetime_s} s; what renews it on {name} has to do so on "
                     f"{network.device}"
