@@ -1,6 +1,6 @@
 /*
- * Loads the programs of vlan.bpf.c and keeps their map: bpf(2), and nothing between it and us
- * (docs/decisions/0008-bpf.md). rtnl.c builds the messages that attach them.
+ * Loads the programs of bridge_vlan.bpf.c and keeps their map: bpf(2), and nothing between it and us
+ * (docs/decisions/0008-bpf.md). link.c builds the messages that attach them.
  *
  * Maps and programs are descriptors, which the caller closes. They outlive it when pinned in a bpffs.
  */
@@ -19,7 +19,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "vlan.bpf.h"
+#include "bridge_vlan.bpf.h"
 
 #define INSTRUCTIONS_MAX 512
 #define LIST_MAX 1024 /* entries read at once */

@@ -58,14 +58,14 @@ struct dnet_control {
     uint32_t cancel;
 };
 
-/* nl.c: sockets and transactions. `netns_fd` -1 means the caller's own namespace. */
+/* socket.c: sockets and transactions. `netns_fd` -1 means the caller's own namespace. */
 int dnet_socket(int netns_fd, int protocol, int *ret_fd);
 int dnet_transact(int fd, uint8_t *data, size_t length, uint32_t count, int32_t *ret_errors, char *ret_text,
                   size_t text_size);
 int dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length);
 int dnet_ask(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length);
 
-/* rtnl.c and routes.c: messages about devices, addresses and routes. `index` is an ifindex chosen by the caller; MACs
+/* link.c and routes.c: messages about devices, addresses and routes. `index` is an ifindex chosen by the caller; MACs
  * are 6 bytes; addresses are 4 or 16 bytes by `family`; an `mtu` or `mac` of 0/NULL leaves the kernel's choice. */
 int dnet_put_bridge(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
 int dnet_put_veth(struct dnet_batch *batch, uint32_t index, const char *name, uint32_t master, uint32_t peer_index,
@@ -101,7 +101,7 @@ int dnet_put_clsact(struct dnet_batch *batch, int is_new, uint32_t index, uint32
                     uint32_t egress_block);
 int dnet_put_program(struct dnet_batch *batch, uint32_t block, int program_fd, const char *name);
 
-/* netns.c: namespaces. */
+/* sandbox.c: namespaces. */
 int dnet_enter(const char *path, uint64_t inode, uint64_t cookie, int *ret_netns_fd, int *ret_socket_fd);
 int dnet_build(int host_fd, struct dnet_sandbox *sandboxes, uint32_t count, int keep_going,
                struct dnet_control *control, char *ret_text, size_t text_size);
@@ -128,7 +128,7 @@ struct dnet_flow_filter {
 };
 int dnet_drop_flows(int fd, const struct dnet_flow_filter *filter, uint32_t *ret_dropped);
 
-/* vlan.c: 802.1Q and 802.1ad tags on frames in memory. `tpid` is 0x8100 or 0x88a8; `tci` holds PCP (3 bits), DEI
+/* frame.c: 802.1Q and 802.1ad tags on frames in memory. `tpid` is 0x8100 or 0x88a8; `tci` holds PCP (3 bits), DEI
  * (1) and VID (12: 1 to 4094, or 0 for a priority tag). Numbers are in the host's order. */
 enum {
     DNET_VLAN_TAGS_MAX = 8 /* as deep as Linux looks: VLAN_MAX_DEPTH of linux/if_vlan.h */
@@ -171,7 +171,8 @@ int dnet_vlan_pop_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames,
 int dnet_vlan_rewrite_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, uint16_t tpid,
                             uint16_t tci, uint16_t keep);
 
-/* bpf.c: VLANs on a bridge by the programs of vlan.bpf.c, and the map that tells them what each device passes. */
+/* bpf.c: VLANs on a bridge by the programs of bridge_vlan.bpf.c, and the map that tells them what each device passes.
+ */
 enum {
     DNET_VLAN_INTO = 0, /* the program for frames that enter a bridge */
     DNET_VLAN_OUT = 1,  /* and the one for those that leave it */
@@ -180,7 +181,7 @@ enum {
 };
 
 struct dnet_vlan_port {
-    uint32_t index;                         /* the device's own, once more: see look_up() of vlan.bpf.c */
+    uint32_t index;                         /* the device's own, once more: see look_up() of bridge_vlan.bpf.c */
     uint32_t untagged;                      /* the VLAN of untagged frames, whose frames leave untagged; 0: none */
     uint8_t tagged[DNET_VLAN_TAGGED_BYTES]; /* the VLANs whose frames may come tagged, and otherwise leave so */
 };

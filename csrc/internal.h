@@ -6,7 +6,7 @@
 
 #pragma GCC visibility push(hidden)
 
-/* message.c: a message under construction. The first attribute that does not fit sets `full`; later ones are dropped,
+/* nlattr.c: a message under construction. The first attribute that does not fit sets `full`; later ones are dropped,
  * and `finish` then leaves the batch as it was. */
 struct writer {
     struct dnet_batch *batch;
@@ -26,11 +26,11 @@ void close_nest(struct writer *writer, size_t at);
 
 #pragma GCC visibility pop
 
-/* rtnl.c: writes `netns_fd` into every message of a segment that leaves a namespace open: that in which a veth's peer
+/* link.c: writes `netns_fd` into every message of a segment that leaves a namespace open: that in which a veth's peer
  * or another device is born, or which a device is moved into. */
 void dnet_set_namespace(uint8_t *data, size_t length, int netns_fd);
 
-/* nl.c: runs `function(argument)` on a thread of its own, all signals blocked, and returns its result. What
+/* socket.c: runs `function(argument)` on a thread of its own, all signals blocked, and returns its result. What
  * the thread does to its namespaces ends with it. */
 int dnet_on_thread(int (*function)(void *), void *argument);
 

@@ -1,5 +1,5 @@
 /*
- * Builders of rtnetlink messages about addresses and routes, as rtnl.c has those about devices. The attributes follow
+ * Builders of rtnetlink messages about addresses and routes, as link.c has those about devices. The attributes follow
  * linux/if_addr.h and linux/rtnetlink.h.
  */
 #ifndef _GNU_SOURCE

@@ -1,4 +1,4 @@
-/* Tests of bpf.c, and of the messages of rtnl.c that attach what it loads; the real kernel answers. */
+/* Tests of bpf.c, and of the messages of link.c that attach what it loads; the real kernel answers. */
 #include "check.h"
 
 #include <errno.h>

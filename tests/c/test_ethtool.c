@@ -1,6 +1,6 @@
 /*
- * Tests of ethtool.c, and of the segments of names that netns.c hands to it. What they check they ask through ioctls of
- * their own.
+ * Tests of ethtool.c, and of the segments of names that sandbox.c hands to it. What they check they ask through ioctls
+ * of their own.
  */
 #include "check.h"
 

@@ -1,4 +1,4 @@
-/* Tests of rtnl.c: every message in every room, its shape, and bad arguments. */
+/* Tests of link.c: every message in every room, its shape, and bad arguments. */
 #include "check.h"
 
 #include <errno.h>

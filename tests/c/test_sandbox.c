@@ -1,5 +1,5 @@
 /*
- * Tests of netns.c on the real kernel. What they check they ask through ioctl, stat, /sys and /proc.
+ * Tests of sandbox.c on the real kernel. What they check they ask through ioctl, stat, /sys and /proc.
  */
 #include "check.h"
 

@@ -1,5 +1,5 @@
 /*
- * Network namespaces: the pipelined maker of sandboxes, and their removal. Sends what rtnl.c built through nl.c's
+ * Network namespaces: the pipelined maker of sandboxes, and their removal. Sends what link.c built through socket.c's
  * transactions.
  *
  * A namespace costs 0.3-0.45 ms that mostly runs outside the kernel's RTNL lock, its links about as much inside

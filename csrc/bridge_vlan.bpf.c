@@ -1,6 +1,6 @@
 /*
  * VLANs on a Linux bridge that does not filter them: two tc programs that give its ports the meaning of IEEE
- * 802.1Q. `make bpf` compiles them into vlan.bpf.h, bpf.c loads them.
+ * 802.1Q. `make bpf` compiles them into bridge_vlan.bpf.h, bpf.c loads them.
  *
  * Inside the bridge every frame carries a C-tag. dnet_vlan_into stands where frames enter the bridge: at the
  * ingress of a port, and at the egress of the bridge's own device, where the host's frames come from.

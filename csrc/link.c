@@ -1,6 +1,6 @@
 /*
  * Builders of rtnetlink messages about devices: one function per message that dnet sends, each writing into a batch by
- * message.c. The attributes follow linux/if_link.h and linux/rtnetlink.h; why they are these, and in this order, is in
+ * nlattr.c. The attributes follow linux/if_link.h and linux/rtnetlink.h; why they are these, and in this order, is in
  * docs/architecture.md.
  */
 #ifndef _GNU_SOURCE

@@ -1,9 +1,9 @@
 /*
- * Fuzzes vlan.c against a model that is written for clarity, on copies in heap memory of exactly the frame's size, so
+ * Fuzzes frame.c against a model that is written for clarity, on copies in heap memory of exactly the frame's size, so
  * that ASan sees a read or write beside it. Needs nothing of the other C tests. Two ways to build it:
  *
- *     clang -fsanitize=fuzzer,address,undefined -DDNET_LIBFUZZER ... && ./fuzz-vlan -max_total_time=20
- *     gcc -fsanitize=address,undefined ...                           && ./fuzz-vlan [ITERATIONS [SEED]]
+ *     clang -fsanitize=fuzzer,address,undefined -DDNET_LIBFUZZER ... && ./fuzz-frame -max_total_time=20
+ *     gcc -fsanitize=address,undefined ...                           && ./fuzz-frame [ITERATIONS [SEED]]
  *
  * The second makes its inputs itself, the same ones for the same seed. Either stops at the first difference.
  */
@@ -372,7 +372,7 @@ main(int argc, char **argv)
         }
         LLVMFuzzerTestOneInput(input, size);
     }
-    printf("vlan.c: %llu random inputs of seed %llu, all as the model says\n", iterations, (unsigned long long)seed);
+    printf("frame.c: %llu random inputs of seed %llu, all as the model says\n", iterations, (unsigned long long)seed);
     return 0;
 }
 

@@ -1,6 +1,6 @@
 /*
- * Netlink sockets and transactions. Knows message framing and nothing of what the messages say; rtnl.c builds
- * them, netns.c sends many.
+ * Netlink sockets and transactions. Knows message framing and nothing of what the messages say; link.c builds
+ * them, sandbox.c sends many.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

@@ -1,4 +1,4 @@
-/* Tests of nl.c: sockets, transactions, dumps. */
+/* Tests of socket.c: sockets, transactions, dumps. */
 #include "check.h"
 
 #include <errno.h>
