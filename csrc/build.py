@@ -7,10 +7,14 @@ from cffi import FFI
 HERE = Path(__file__).parent
 SOURCES = (
     "socket.c",
+    "thread.c",
     "nlattr.c",
     "link.c",
+    "bridge.c",
     "routes.c",
+    "tc.c",
     "sandbox.c",
+    "pin.c",
     "announce.c",
     "conntrack.c",
     "ethtool.c",
