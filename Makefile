@@ -67,7 +67,7 @@ test-c: $(STAMPS)/test-core-asan $(STAMPS)/test-core-tsan ## The C core under AS
 	$(STAMPS)/test-core-asan
 	$(STAMPS)/test-core-tsan
 
-TEST_C := $(wildcard tests/c/test_*.c) $(filter-out csrc/vlan.bpf.c,$(wildcard csrc/*.c))
+TEST_C := $(wildcard tests/c/test_*.c) $(filter-out csrc/bridge_vlan.bpf.c,$(wildcard csrc/*.c))
 $(STAMPS)/test-core-asan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/venv
 	gcc $(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc $(TEST_C) -o $@
 $(STAMPS)/test-core-tsan: $(TEST_C) $(wildcard csrc/*.h tests/c/*.h) $(STAMPS)/venv
@@ -82,34 +82,34 @@ test-vm: build $(STAMPS)/extra-test $(STAMPS)/extra-vm ## What this kernel's bri
 
 # Another compiler makes other instructions of the same source: the one of Debian 12, wherever this runs.
 BPF_CLANG := clang-14
-BPF_OBJECT := $(STAMPS)/vlan.bpf.o
-$(BPF_OBJECT): csrc/vlan.bpf.c csrc/dnet.cdef.h $(STAMPS)/venv
+BPF_OBJECT := $(STAMPS)/bridge_vlan.bpf.o
+$(BPF_OBJECT): csrc/bridge_vlan.bpf.c csrc/dnet.cdef.h $(STAMPS)/venv
 	$(BPF_CLANG) -target bpf -mcpu=v3 -O2 -ffreestanding -nostdlibinc -Wall -Wextra -Werror -c $< -o $@
 
 .PHONY: bpf
-bpf: $(BPF_OBJECT) ## Compile csrc/vlan.bpf.c into csrc/vlan.bpf.h, which is checked in (clang-14)
-	$(BIN)/python csrc/bpf_header.py $< >csrc/vlan.bpf.h
+bpf: $(BPF_OBJECT) ## Compile csrc/bridge_vlan.bpf.c into csrc/bridge_vlan.bpf.h, which is checked in (clang-14)
+	$(BIN)/python csrc/bpf_header.py $< >csrc/bridge_vlan.bpf.h
 
 .PHONY: check-bpf
-check-bpf: $(STAMPS)/venv ## Prove that csrc/vlan.bpf.h is what csrc/vlan.bpf.c gives (clang-14)
+check-bpf: $(STAMPS)/venv ## Prove that csrc/bridge_vlan.bpf.h is what csrc/bridge_vlan.bpf.c gives (clang-14)
 	@if command -v $(BPF_CLANG) >/dev/null || [ "$$CI" = true ]; then \
 		$(MAKE) --no-print-directory $(BPF_OBJECT) && \
-		$(BIN)/python csrc/bpf_header.py $(BPF_OBJECT) | diff -u csrc/vlan.bpf.h -; \
+		$(BIN)/python csrc/bpf_header.py $(BPF_OBJECT) | diff -u csrc/bridge_vlan.bpf.h -; \
 	else echo "check-bpf: skipped, without $(BPF_CLANG) (the compiler of Debian 12)"; fi
 
 FUZZ_SECONDS ?= 10
-FUZZ := -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc tests/c/fuzz_vlan.c csrc/vlan.c \
-	-o $(STAMPS)/fuzz-vlan
+FUZZ := -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc tests/c/fuzz_frame.c csrc/frame.c \
+	-o $(STAMPS)/fuzz-frame
 
 .PHONY: fuzz
-fuzz: $(STAMPS)/venv ## Fuzz the VLAN module: FUZZ_SECONDS (10) of libFuzzer, without clang 5,000,000 random frames
+fuzz: $(STAMPS)/venv ## Fuzz frame.c: FUZZ_SECONDS (10) of libFuzzer, without clang 5,000,000 random frames
 	@clang=$$(command -v $(BPF_CLANG) || echo clang); \
-	if $$clang $(SANITIZE) -fsanitize=fuzzer -DDNET_LIBFUZZER $(FUZZ) 2>$(STAMPS)/fuzz-vlan.log; then \
-		cd $(STAMPS) && ./fuzz-vlan -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
-			2>fuzz-vlan.log || { cat fuzz-vlan.log >&2; exit 1; }; \
-		sed -n 's/^stat::number_of_executed_units: */vlan.c: inputs of libFuzzer, all as the model says: /p' fuzz-vlan.log; \
-	elif [ "$$CI" = true ]; then cat $(STAMPS)/fuzz-vlan.log >&2; exit 1; \
-	else gcc $(SANITIZE) $(FUZZ) && $(STAMPS)/fuzz-vlan 5000000; fi
+	if $$clang $(SANITIZE) -fsanitize=fuzzer -DDNET_LIBFUZZER $(FUZZ) 2>$(STAMPS)/fuzz-frame.log; then \
+		cd $(STAMPS) && ./fuzz-frame -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
+			2>fuzz-frame.log || { cat fuzz-frame.log >&2; exit 1; }; \
+		sed -n 's/^stat::number_of_executed_units: */frame.c: inputs of libFuzzer, all as the model says: /p' fuzz-frame.log; \
+	elif [ "$$CI" = true ]; then cat $(STAMPS)/fuzz-frame.log >&2; exit 1; \
+	else gcc $(SANITIZE) $(FUZZ) && $(STAMPS)/fuzz-frame 5000000; fi
 
 .PHONY: lint
 lint: $(STAMPS)/extra-lint ## ruff and clang-format

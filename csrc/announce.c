@@ -1,10 +1,7 @@
 /*
  * Tells neighbours who has an IPv6 address: unsolicited neighbour advertisements (RFC 4861, section 7.2.6). For IPv4
- * the kernel does it by itself (arp_notify); for IPv6 it would need a sysctl (ndisc_notify) that only /proc has.
+ * the kernel sends the like (arp_notify, link.c); for IPv6 that takes a sysctl (ndisc_notify) that only /proc has.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "internal.h"
 
 #include <errno.h>
@@ -13,11 +10,9 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#define MAC_BYTES 6
 #define ADDRESS_BYTES 16
-#define HOPS 255 /* what comes from further away is not believed */
+#define HOPS 255 /* receivers ignore less: it would come from beyond the link */
 
 struct advertisement {
     struct nd_neighbor_advert head;
@@ -26,7 +21,7 @@ struct advertisement {
     uint8_t mac[MAC_BYTES];
 };
 
-struct request {
+struct announcement {
     int netns_fd;
     uint32_t index;
     const uint8_t *mac;
@@ -36,11 +31,11 @@ struct request {
 
 /* Sends one advertisement from the address that it is about, to all nodes on the link. The kernel adds the checksum. */
 static int
-send_one(int fd, const struct request *request, const uint8_t *address)
+send_advertisement(int fd, const struct announcement *announcement, const uint8_t *address)
 {
     struct sockaddr_in6 all_nodes = {
         .sin6_family = AF_INET6,
-        .sin6_scope_id = request->index,
+        .sin6_scope_id = announcement->index,
         .sin6_addr = {.s6_addr = {0xff, 0x02, [15] = 1}},
     };
     struct advertisement message = {
@@ -60,10 +55,10 @@ send_one(int fd, const struct request *request, const uint8_t *address)
         .msg_controllen = sizeof control,
     };
     struct cmsghdr *header = CMSG_FIRSTHDR(&letter);
-    struct in6_pktinfo source = {.ipi6_ifindex = request->index};
+    struct in6_pktinfo source = {.ipi6_ifindex = announcement->index};
 
     memcpy(&message.head.nd_na_target, address, ADDRESS_BYTES);
-    memcpy(message.mac, request->mac, MAC_BYTES);
+    memcpy(message.mac, announcement->mac, MAC_BYTES);
     memcpy(&source.ipi6_addr, address, ADDRESS_BYTES);
     header->cmsg_level = IPPROTO_IPV6;
     header->cmsg_type = IPV6_PKTINFO;
@@ -73,28 +68,28 @@ send_one(int fd, const struct request *request, const uint8_t *address)
 }
 
 static int
-send_all(void *argument)
+send_advertisements(void *argument)
 {
-    const struct request *request = argument;
-    int hops = HOPS, fd, result = 0;
+    const struct announcement *announcement = argument;
+    AUTO_CLOSE int fd = -1;
+    int hops = HOPS, result = 0;
 
-    if (setns(request->netns_fd, CLONE_NEWNET) < 0)
+    if (setns(announcement->netns_fd, CLONE_NEWNET) < 0)
         return -errno;
     fd = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMPV6);
     if (fd < 0)
         return -errno;
     if (setsockopt(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, &hops, sizeof hops) < 0)
         result = -errno;
-    for (uint32_t i = 0; i < request->count && !result; i++)
-        result = send_one(fd, request, request->addresses + (size_t)i * ADDRESS_BYTES);
-    close(fd);
+    for (uint32_t i = 0; i < announcement->count && !result; i++)
+        result = send_advertisement(fd, announcement, announcement->addresses + (size_t)i * ADDRESS_BYTES);
     return result;
 }
 
 int
 dnet_advertise(int netns_fd, uint32_t index, const uint8_t *mac, const uint8_t *addresses, uint32_t count)
 {
-    struct request request = {netns_fd, index, mac, addresses, count};
+    struct announcement announcement = {netns_fd, index, mac, addresses, count};
 
-    return dnet_on_thread(send_all, &request);
+    return thread_run(send_advertisements, &announcement);
 }

@@ -1,12 +1,9 @@
 /*
- * Loads the programs of vlan.bpf.c and keeps their map: bpf(2), and nothing between it and us
- * (docs/decisions/0008-bpf.md). rtnl.c builds the messages that attach them.
+ * Loads the programs of bridge_vlan.bpf.c and keeps their map, by bpf(2) and without a library
+ * (docs/decisions/0008-bpf.md). tc.c builds the messages that attach the programs.
  *
  * Maps and programs are descriptors, which the caller closes. They outlive it when pinned in a bpffs.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "internal.h"
 
 #include <errno.h>
@@ -17,9 +14,8 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
-#include <unistd.h>
 
-#include "vlan.bpf.h"
+#include "bridge_vlan.bpf.h"
 
 #define INSTRUCTIONS_MAX 512
 #define LIST_MAX 1024 /* entries read at once */
@@ -29,7 +25,7 @@ struct program {
     const char *name;
     const struct bpf_insn *instructions;
     uint32_t instruction_count;
-    const uint16_t *maps; /* the instructions that name the map */
+    const uint16_t *maps; /* the instructions that refer to the map */
     uint32_t map_count;
 };
 
@@ -41,7 +37,7 @@ static const struct program programs[] = {
 };
 
 static int
-call(int command, union bpf_attr *attributes)
+bpf_call(int command, union bpf_attr *attributes)
 {
     long result = syscall(SYS_bpf, command, attributes, sizeof *attributes);
 
@@ -49,18 +45,18 @@ call(int command, union bpf_attr *attributes)
 }
 
 /*
- * Before Linux 5.11 maps and programs count as locked memory, of which even root has little by default; and
- * EPERM is how the kernel says that it is not enough.
+ * Makes a call that allocates memory. Before Linux 5.11 maps and programs count as locked memory, of which even root
+ * has little by default; the kernel says EPERM if it is not enough.
  */
 static int
-call_charged(int command, union bpf_attr *attributes)
+bpf_call_charged(int command, union bpf_attr *attributes)
 {
     struct rlimit before, unlimited = {RLIM_INFINITY, RLIM_INFINITY};
-    int result = call(command, attributes);
+    int result = bpf_call(command, attributes);
 
     if (result != -EPERM || getrlimit(RLIMIT_MEMLOCK, &before) < 0 || setrlimit(RLIMIT_MEMLOCK, &unlimited) < 0)
         return result;
-    result = call(command, attributes);
+    result = bpf_call(command, attributes);
     (void)setrlimit(RLIMIT_MEMLOCK, &before);
     return result;
 }
@@ -71,7 +67,7 @@ address_of(const void *pointer)
     return (uint64_t)(uintptr_t)pointer;
 }
 
-/* Makes an existing directory a bpffs, unless it is in one; shared, as dnet_pin_directory's are. */
+/* Mounts a bpffs on an existing directory, unless it is in one. Shared, for the reason of dnet_pin_directory(). */
 int
 dnet_bpf_directory(const char *path)
 {
@@ -91,14 +87,14 @@ dnet_bpf_pin(int fd, const char *path)
 {
     union bpf_attr attributes = {.pathname = address_of(path), .bpf_fd = (uint32_t)fd};
 
-    return call(BPF_OBJ_PIN, &attributes);
+    return bpf_call(BPF_OBJ_PIN, &attributes);
 }
 
 int
 dnet_bpf_open(const char *path, int *ret_fd)
 {
     union bpf_attr attributes = {.pathname = address_of(path)};
-    int fd = call(BPF_OBJ_GET, &attributes);
+    int fd = bpf_call(BPF_OBJ_GET, &attributes);
 
     if (fd < 0)
         return fd;
@@ -106,14 +102,14 @@ dnet_bpf_open(const char *path, int *ret_fd)
     return 0;
 }
 
-/* A name for what the programs are: another program, another version. */
+/* Returns a name that changes with the programs. */
 const char *
 dnet_vlan_version(void)
 {
     return DNET_VLAN_VERSION;
 }
 
-/* A map from a device's index to its struct dnet_vlan_port, whose entries take memory only as they come. */
+/* Creates the map from a device's index to its struct dnet_vlan_port. An entry takes memory only once it is set. */
 int
 dnet_vlan_map(int *ret_fd)
 {
@@ -125,7 +121,7 @@ dnet_vlan_map(int *ret_fd)
         .map_flags = BPF_F_NO_PREALLOC,
         .map_name = "dnet_vlan_ports",
     };
-    int fd = call_charged(BPF_MAP_CREATE, &attributes);
+    int fd = bpf_call_charged(BPF_MAP_CREATE, &attributes);
 
     if (fd < 0)
         return fd;
@@ -134,8 +130,8 @@ dnet_vlan_map(int *ret_fd)
 }
 
 /*
- * Loads the program for frames `into` or `out` of a bridge (DNET_VLAN_INTO, DNET_VLAN_OUT). When the kernel refuses,
- * `ret_text` has what its verifier says.
+ * Loads the program for frames into or out of a bridge (`direction` DNET_VLAN_INTO or DNET_VLAN_OUT). If the kernel
+ * refuses, `ret_text` receives what its verifier says.
  */
 int
 dnet_vlan_program(int map_fd, int direction, int *ret_fd, char *ret_text, size_t text_size)
@@ -149,7 +145,7 @@ dnet_vlan_program(int map_fd, int direction, int *ret_fd, char *ret_text, size_t
         ret_text[0] = '\0';
     if (direction != DNET_VLAN_INTO && direction != DNET_VLAN_OUT)
         return -EINVAL;
-    /* The instructions were made for the other order of bytes. */
+    /* The instructions are compiled for little-endian machines. */
     if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
         return -EOPNOTSUPP;
     program = &programs[direction];
@@ -161,15 +157,15 @@ dnet_vlan_program(int map_fd, int direction, int *ret_fd, char *ret_text, size_t
     }
     attributes.insns = address_of(instructions);
     attributes.insn_cnt = program->instruction_count;
-    /* None of the helpers asks for the GPL. */
+    /* None of the helpers requires the GPL. */
     attributes.license = address_of("Apache-2.0");
     memcpy(attributes.prog_name, program->name, strlen(program->name));
-    fd = call_charged(BPF_PROG_LOAD, &attributes);
+    fd = bpf_call_charged(BPF_PROG_LOAD, &attributes);
     if (fd < 0 && fd != -EPERM && text_size) {
         attributes.log_level = 1;
         attributes.log_buf = address_of(ret_text);
         attributes.log_size = (uint32_t)text_size;
-        fd = call_charged(BPF_PROG_LOAD, &attributes);
+        fd = bpf_call_charged(BPF_PROG_LOAD, &attributes);
     }
     if (fd < 0)
         return fd;
@@ -177,8 +173,8 @@ dnet_vlan_program(int map_fd, int direction, int *ret_fd, char *ret_text, size_t
     return 0;
 }
 
-/* Gives each of `count` devices its entry, in place of the one it had; an entry is replaced whole. -E2BIG: the map
- * is full. After a failure some are in place. */
+/* Sets the entries of `count` devices, each replaced as a whole. -E2BIG: the map is full. After a failure, some are
+ * set. */
 int
 dnet_vlan_set(int map_fd, const uint32_t *indexes, const struct dnet_vlan_port *ports, uint32_t count)
 {
@@ -186,21 +182,21 @@ dnet_vlan_set(int map_fd, const uint32_t *indexes, const struct dnet_vlan_port *
         .batch = {
             .keys = address_of(indexes), .values = address_of(ports), .count = count, .map_fd = (uint32_t)map_fd}};
 
-    return count ? call(BPF_MAP_UPDATE_BATCH, &attributes) : 0;
+    return count ? bpf_call(BPF_MAP_UPDATE_BATCH, &attributes) : 0;
 }
 
-/* Removes the entries of `count` devices. What is missing already is no failure. */
+/* Removes the entries of `count` devices. Ignores those that are missing. */
 int
 dnet_vlan_forget(int map_fd, const uint32_t *indexes, uint32_t count)
 {
     while (count) {
         union bpf_attr attributes = {
             .batch = {.keys = address_of(indexes), .count = count, .map_fd = (uint32_t)map_fd}};
-        int error = call(BPF_MAP_DELETE_BATCH, &attributes);
+        int error = bpf_call(BPF_MAP_DELETE_BATCH, &attributes);
 
         if (error != -ENOENT)
             return error;
-        /* It stopped at one that is missing. */
+        /* It stopped at a missing one. */
         indexes += attributes.batch.count + 1;
         count -= attributes.batch.count + 1;
     }
@@ -208,8 +204,8 @@ dnet_vlan_forget(int map_fd, const uint32_t *indexes, uint32_t count)
 }
 
 /*
- * Reads the entries piece by piece: *cursor is 0 at first and UINT32_MAX when all have been read. Entries that come
- * or go meanwhile may be missing, none is torn. -ENOSPC: it needs more room.
+ * Reads the entries piece by piece: the caller sets *cursor to 0 first, and it is UINT32_MAX once all have been read.
+ * Entries that come or go meanwhile may be missing, none is torn. -ENOSPC: ask again with more room.
  */
 int
 dnet_vlan_list(int map_fd, uint32_t *cursor, struct dnet_vlan_port *ret_ports, uint32_t capacity, uint32_t *ret_count)
@@ -223,7 +219,7 @@ dnet_vlan_list(int map_fd, uint32_t *cursor, struct dnet_vlan_port *ret_ports, u
                                      .count = capacity < LIST_MAX ? capacity : LIST_MAX,
                                      .map_fd = (uint32_t)map_fd,
                                  }};
-    int error = capacity ? call(BPF_MAP_LOOKUP_BATCH, &attributes) : -EINVAL;
+    int error = capacity ? bpf_call(BPF_MAP_LOOKUP_BATCH, &attributes) : -EINVAL;
 
     if (error && error != -ENOENT)
         return error;

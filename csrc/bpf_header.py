@@ -90,7 +90,7 @@ def main() -> None:
     found = list(programs(Path(sys.argv[1]).read_bytes()))
     version = hashlib.sha256(repr(found).encode()).hexdigest()[:8]
     lines = [
-        "/* Made from vlan.bpf.c by `make bpf`, and compared with it by `make check-bpf`. Not to be edited. */",
+        "/* Made from bridge_vlan.bpf.c by `make bpf`, and compared with it by `make check-bpf`. Not to be edited. */",
         "/* clang-format off */",
         f'#define DNET_VLAN_VERSION "{version}"',
     ]

@@ -6,15 +6,19 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 SOURCES = (
-    "nl.c",
-    "message.c",
-    "rtnl.c",
+    "socket.c",
+    "thread.c",
+    "nlattr.c",
+    "link.c",
+    "bridge.c",
     "routes.c",
-    "netns.c",
+    "tc.c",
+    "sandbox.c",
+    "pin.c",
     "announce.c",
     "conntrack.c",
     "ethtool.c",
-    "vlan.c",
+    "frame.c",
     "bpf.c",
 )
 
@@ -26,7 +30,7 @@ ffibuilder.set_source(
     '#include "dnet.cdef.h"',
     sources=[f"csrc/{name}" for name in SOURCES],
     include_dirs=["csrc"],
-    depends=["csrc/dnet.cdef.h", "csrc/internal.h", "csrc/vlan.bpf.h"],
+    depends=["csrc/dnet.cdef.h", "csrc/internal.h", "csrc/bridge_vlan.bpf.h"],
     libraries=["pthread"],
     extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"],
     py_limited_api=True,

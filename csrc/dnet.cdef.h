@@ -1,17 +1,18 @@
 /*
- * The C core's whole interface. Included by the C files and read by cffi (build.py drops the preprocessor's
- * lines), so that the two cannot drift apart.
+ * The C core's whole interface. The C files include it and cffi reads it (build.py drops the preprocessor's lines), so
+ * that the two cannot drift apart.
  *
- * Every function returns 0 or a negative errno, writes its results last, and keeps nothing: sockets are plain
- * descriptors that the caller closes, memory belongs to the caller.
+ * Every function returns 0 or a negative errno, unless its comment says otherwise. It writes its results last and
+ * keeps nothing: sockets are plain descriptors that the caller closes, memory belongs to the caller.
  */
 #ifndef DNET_CDEF_H
 #define DNET_CDEF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Netlink messages being built one behind the other in the caller's memory. A builder that finds no room
+/* Netlink messages under construction, one behind the other in the caller's memory. A builder that finds no room
  * returns -ENOBUFS and leaves the batch as it was. */
 struct dnet_batch {
     uint8_t *data;
@@ -24,18 +25,18 @@ enum {
     DNET_NAME_BYTES = 16 /* IFNAMSIZ of linux/if.h */
 };
 
-/* Messages that go out together: on the host's socket, or on one inside the sandbox. Or else, `is_names`, names of
- * devices whose frames are to be complete, DNET_NAME_BYTES each. */
+/* Messages that go out together, on the host's socket or on one inside the sandbox. With `is_names`, it is instead
+ * the names of devices whose frames shall be complete, DNET_NAME_BYTES each. */
 struct dnet_segment {
     uint8_t *data;
     uint32_t length; /* bytes */
     uint32_t count;  /* messages, or names */
-    uint8_t inside;
-    uint8_t is_names;
+    bool inside;
+    bool is_names;
 };
 
-/* What happens to a sandbox's namespace first: the one at `pin` is entered, a new one is made and pinned, or the
- * caller's own is pinned. */
+/* What to do with a sandbox's namespace first: enter the one at `pin`, make and pin a new one, or pin the caller's
+ * own. */
 enum { DNET_ENTER = 0, DNET_MAKE = 1, DNET_PIN_OWN = 2 };
 
 /* One sandbox to build: its namespace, then its segments in order. */
@@ -43,8 +44,8 @@ struct dnet_sandbox {
     const char *pin;  /* the file that the namespace is, or shall be, bind-mounted on */
     const char *name; /* a symbolic link to `pin` to make as well, or NULL */
     uint8_t make;     /* DNET_MAKE, DNET_ENTER or DNET_PIN_OWN */
-    uint64_t inode;   /* which namespace is meant to be at `pin`, when it is entered, */
-    uint64_t cookie;  /* by its inode and cookie; 0: any. Another one is -ESTALE. */
+    uint64_t inode;   /* DNET_ENTER: the inode and the cookie of the namespace that is meant; 0: any. */
+    uint64_t cookie;  /* Another one at `pin` is -ESTALE. */
     uint32_t segment_count;
     const struct dnet_segment *segments;
     int32_t error;           /* out: 0 or -errno */
@@ -52,66 +53,66 @@ struct dnet_sandbox {
     uint32_t failed_message; /* out: within that segment */
 };
 
-/* Shared with the caller while a long call runs on another thread: it reads `done`, it may set `cancel`. */
+/* Shared with the caller while a long call runs on another thread: the caller reads `done` and may set `cancel`. */
 struct dnet_control {
     uint32_t done; /* sandboxes finished */
     uint32_t cancel;
 };
 
-/* nl.c: sockets and transactions. `netns_fd` -1 means the caller's own namespace. */
+/* socket.c: sockets and transactions. `netns_fd` -1 means the caller's own namespace. */
 int dnet_socket(int netns_fd, int protocol, int *ret_fd);
 int dnet_transact(int fd, uint8_t *data, size_t length, uint32_t count, int32_t *ret_errors, char *ret_text,
                   size_t text_size);
 int dnet_dump(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length);
 int dnet_ask(int fd, uint8_t *request, size_t request_length, uint8_t *buffer, size_t capacity, size_t *ret_length);
 
-/* rtnl.c and routes.c: messages about devices, addresses and routes. `index` is an ifindex chosen by the caller; MACs
- * are 6 bytes; addresses are 4 or 16 bytes by `family`; an `mtu` or `mac` of 0/NULL leaves the kernel's choice. */
-int dnet_put_bridge(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
+/* link.c, bridge.c, routes.c, tc.c, nlattr.c: messages. `index` is an ifindex that the caller chooses; MACs are 6
+ * bytes; addresses are 4 or 16 bytes by `family`; an `mtu` or `mac` of 0/NULL leaves the kernel's choice. */
 int dnet_put_veth(struct dnet_batch *batch, uint32_t index, const char *name, uint32_t master, uint32_t peer_index,
                   const char *peer_name, const uint8_t *peer_mac, uint32_t mtu);
-int dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias, int has_ipv6);
-int dnet_put_up(struct dnet_batch *batch, uint32_t index);
-int dnet_put_master(struct dnet_batch *batch, uint32_t index, uint32_t master);
-int dnet_put_bridge_filtering(struct dnet_batch *batch, int is_new, uint32_t index);
-int dnet_put_bridge_vlans(struct dnet_batch *batch, int is_new, uint32_t index, int is_bridge, const uint16_t *ranges,
-                          uint32_t range_count, uint16_t untagged);
-int dnet_put_group(struct dnet_batch *batch, uint32_t index, uint32_t group);
-int dnet_put_delete(struct dnet_batch *batch, uint32_t index);
-int dnet_put_delete_group(struct dnet_batch *batch, uint32_t group);
-int dnet_put_address(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *address,
-                     uint8_t prefix_length, int is_bare);
-int dnet_put_route(struct dnet_batch *batch, int is_new, uint32_t index, int family, const uint8_t *destination,
-                   uint8_t prefix_length, const uint8_t *gateway, uint32_t metric);
-int dnet_put_dumped(struct dnet_batch *batch, int is_new, uint32_t index, const uint8_t *message, size_t length);
-int dnet_put_bridge_port(struct dnet_batch *batch, uint32_t index, int hairpin, int isolated);
-int dnet_put_loopback_route(struct dnet_batch *batch, uint32_t index);
-int dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index);
-int dnet_put_arp_notify(struct dnet_batch *batch, uint32_t index);
 int dnet_put_macvlan(struct dnet_batch *batch, uint32_t index, const char *name, uint32_t parent, uint32_t mode,
                      const uint8_t *mac, uint32_t mtu);
 int dnet_put_dummy(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
 int dnet_put_move(struct dnet_batch *batch, uint32_t index, int netns_fd, const char *name, uint32_t new_index);
 int dnet_put_identity(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
+int dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias, bool has_ipv6);
+int dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index);
+int dnet_put_arp_notify(struct dnet_batch *batch, uint32_t index);
+int dnet_put_up(struct dnet_batch *batch, uint32_t index);
+int dnet_put_master(struct dnet_batch *batch, uint32_t index, uint32_t master);
+int dnet_put_group(struct dnet_batch *batch, uint32_t index, uint32_t group);
+int dnet_put_delete(struct dnet_batch *batch, uint32_t index);
+int dnet_put_delete_group(struct dnet_batch *batch, uint32_t group);
 int dnet_put_ask(struct dnet_batch *batch, uint32_t index, const char *name);
-int dnet_put_message(struct dnet_batch *batch, uint16_t type, uint16_t flags, const uint8_t *body, size_t size);
 int dnet_put_dump(struct dnet_batch *batch, int type, int family);
-int dnet_put_mac_entry(struct dnet_batch *batch, int is_new, uint32_t index, const uint8_t *mac);
-int dnet_put_clsact(struct dnet_batch *batch, int is_new, uint32_t index, uint32_t ingress_block,
+int dnet_put_bridge(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
+int dnet_put_bridge_port(struct dnet_batch *batch, uint32_t index, bool hairpin, bool isolated);
+int dnet_put_bridge_filtering(struct dnet_batch *batch, bool is_new, uint32_t index);
+int dnet_put_bridge_vlans(struct dnet_batch *batch, bool is_new, uint32_t index, bool is_bridge, const uint16_t *ranges,
+                          uint32_t range_count, uint16_t untagged);
+int dnet_put_mac_entry(struct dnet_batch *batch, bool is_new, uint32_t index, const uint8_t *mac);
+int dnet_put_address(struct dnet_batch *batch, bool is_new, uint32_t index, int family, const uint8_t *address,
+                     uint8_t prefix_length, bool is_bare);
+int dnet_put_route(struct dnet_batch *batch, bool is_new, uint32_t index, int family, const uint8_t *destination,
+                   uint8_t prefix_length, const uint8_t *gateway, uint32_t metric);
+int dnet_put_dumped(struct dnet_batch *batch, bool is_new, uint32_t index, const uint8_t *message, size_t length);
+int dnet_put_loopback_route(struct dnet_batch *batch, uint32_t index);
+int dnet_put_clsact(struct dnet_batch *batch, bool is_new, uint32_t index, uint32_t ingress_block,
                     uint32_t egress_block);
 int dnet_put_program(struct dnet_batch *batch, uint32_t block, int program_fd, const char *name);
+int dnet_put_message(struct dnet_batch *batch, uint16_t type, uint16_t flags, const uint8_t *body, size_t size);
 
-/* netns.c: namespaces. */
+/* sandbox.c and pin.c: namespaces. */
 int dnet_enter(const char *path, uint64_t inode, uint64_t cookie, int *ret_netns_fd, int *ret_socket_fd);
-int dnet_build(int host_fd, struct dnet_sandbox *sandboxes, uint32_t count, int keep_going,
+int dnet_build(int host_fd, struct dnet_sandbox *sandboxes, uint32_t count, bool keep_going,
                struct dnet_control *control, char *ret_text, size_t text_size);
 int dnet_unpin(struct dnet_sandbox *sandboxes, uint32_t count, struct dnet_control *control);
 int dnet_pin_directory(const char *path);
 
-/* announce.c: tells the neighbours of a device in a namespace which MAC address these IPv6 addresses have. */
+/* announce.c: tells the neighbours of a device in a namespace the MAC address of `count` IPv6 addresses. */
 int dnet_advertise(int netns_fd, uint32_t index, const uint8_t *mac, const uint8_t *addresses, uint32_t count);
 
-/* ethtool.c: offloads of devices. `fd` is any socket of the namespace that the device is in. */
+/* ethtool.c: offloads of devices. `fd` is any socket of the device's namespace. `ret_has` is 0 or 1. */
 int dnet_complete_frames(int fd, const char *name);
 int dnet_has_offloads(int fd, const char *name, int *ret_has);
 enum { DNET_MERGES_GRO = 1, DNET_MERGES_LRO = 2 };
@@ -121,14 +122,14 @@ int dnet_put_name(struct dnet_batch *batch, const char *name);
 
 /* conntrack.c: connection tracking entries. Addresses are 16 bytes, IPv4 mapped into IPv6; arrays are sorted. */
 struct dnet_flow_filter {
-    const uint8_t *addresses; /* every entry of one of these goes, at whichever end it is */
+    const uint8_t *addresses; /* drop every entry that has one of these at either end, */
     uint32_t address_count;
     const uint8_t *udp_targets; /* and every UDP entry that began towards one of these: */
     uint32_t udp_target_count;  /* 18 bytes each, the address and the port in network order */
 };
 int dnet_drop_flows(int fd, const struct dnet_flow_filter *filter, uint32_t *ret_dropped);
 
-/* vlan.c: 802.1Q and 802.1ad tags on frames in memory. `tpid` is 0x8100 or 0x88a8; `tci` holds PCP (3 bits), DEI
+/* frame.c: 802.1Q and 802.1ad tags on frames in memory. `tpid` is 0x8100 or 0x88a8; `tci` holds PCP (3 bits), DEI
  * (1) and VID (12: 1 to 4094, or 0 for a priority tag). Numbers are in the host's order. */
 enum {
     DNET_VLAN_TAGS_MAX = 8 /* as deep as Linux looks: VLAN_MAX_DEPTH of linux/if_vlan.h */
@@ -154,15 +155,15 @@ struct dnet_frame {
     int32_t error; /* out: 0 or -errno of the last call */
 };
 
-/* Single frames. A pushed frame begins 4 bytes before `frame`, a popped one 4 bytes behind it. A rewrite leaves the
- * bits of the TCI that are in `keep`, and the TPID if `tpid` is 0. */
+/* Single frames. A pushed frame begins 4 bytes before `frame`, a popped one 4 bytes behind it. A rewrite keeps the bits
+ * of the TCI that are in `keep`, and the TPID if `tpid` is 0. */
 int dnet_vlan_classify(const uint8_t *frame, size_t length, struct dnet_vlan_stack *ret_stack);
 int dnet_vlan_push(uint8_t *frame, size_t length, uint16_t tpid, uint16_t tci);
 int dnet_vlan_pop(uint8_t *frame, size_t length);
 int dnet_vlan_rewrite(uint8_t *frame, size_t length, uint16_t tpid, uint16_t tci, uint16_t keep);
 
-/* Batches, in place. Each frame gets its own result, a failed one is left alone; they return how many succeeded, or
- * -EINVAL for the whole call. Offsets and lengths are updated. */
+/* Batches, in place. Each frame gets its own result, its offset and length are updated, and a failed one is left alone.
+ * They return how many succeeded, or -EINVAL for the whole call. */
 int dnet_vlan_classify_batch(const uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count,
                              struct dnet_vlan_stack *ret_stacks);
 int dnet_vlan_push_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, uint16_t tpid,
@@ -171,18 +172,18 @@ int dnet_vlan_pop_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames,
 int dnet_vlan_rewrite_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, uint16_t tpid,
                             uint16_t tci, uint16_t keep);
 
-/* bpf.c: VLANs on a bridge by the programs of vlan.bpf.c, and the map that tells them what each device passes. */
+/* bpf.c: VLANs on a bridge by the programs of bridge_vlan.bpf.c, and the map of what each device passes. */
 enum {
     DNET_VLAN_INTO = 0, /* the program for frames that enter a bridge */
-    DNET_VLAN_OUT = 1,  /* and the one for those that leave it */
+    DNET_VLAN_OUT = 1,  /* the one for frames that leave it */
     DNET_VLAN_PORTS_MAX = 65536,
     DNET_VLAN_TAGGED_BYTES = 512 /* a bit for each VID, 0 first */
 };
 
 struct dnet_vlan_port {
-    uint32_t index;                         /* the device's own, once more: see look_up() of vlan.bpf.c */
-    uint32_t untagged;                      /* the VLAN of untagged frames, whose frames leave untagged; 0: none */
-    uint8_t tagged[DNET_VLAN_TAGGED_BYTES]; /* the VLANs whose frames may come tagged, and otherwise leave so */
+    uint32_t index;                         /* the device's own, again: see port_look_up() of bridge_vlan.bpf.c */
+    uint32_t untagged;                      /* the VLAN whose frames come and leave untagged; 0: none */
+    uint8_t tagged[DNET_VLAN_TAGGED_BYTES]; /* the VLANs whose frames may come tagged; all but `untagged` leave so */
 };
 
 const char *dnet_vlan_version(void);

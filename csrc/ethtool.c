@@ -1,10 +1,7 @@
 /*
- * What a device leaves to hardware, asked and set by ioctl. Any socket serves, also a netlink one: what counts is the
- * namespace that it was opened in, so that inside a sandbox the one that is open there already does.
+ * Offloads: what a device leaves to hardware, read and set by ioctl. The ioctl acts in the namespace that its socket
+ * was opened in, and any kind of socket will do; sandbox.c uses the netlink socket that it has in each sandbox.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "internal.h"
 
 #include <errno.h>
@@ -15,7 +12,7 @@
 #include <sys/ioctl.h>
 
 static int
-ethtool(int fd, const char *name, struct ethtool_value *value)
+ethtool_ioctl(int fd, const char *name, struct ethtool_value *value)
 {
     struct ifreq request = {.ifr_data = (char *)value};
 
@@ -26,61 +23,61 @@ ethtool(int fd, const char *name, struct ethtool_value *value)
 }
 
 /*
- * Switches off what would let frames leave without checksums. That also ends segmentation offload, of TCP and UDP,
- * since the kernel offers it only together with checksums (netdev_fix_features); SCTP's checksums belong to it.
+ * Makes every frame leave with its checksum: switches checksum offload off, SCTP's included. That also ends
+ * segmentation offload of TCP and UDP, which the kernel offers only together with it (netdev_fix_features).
  */
 int
 dnet_complete_frames(int fd, const char *name)
 {
     struct ethtool_value value = {.cmd = ETHTOOL_STXCSUM, .data = 0};
 
-    return ethtool(fd, name, &value);
+    return ethtool_ioctl(fd, name, &value);
 }
 
-/* Whether frames to be sent may be handed to the device without checksums. */
+/* Reads whether the device takes frames without checksums. */
 int
 dnet_has_offloads(int fd, const char *name, int *ret_has)
 {
     struct ethtool_value value = {.cmd = ETHTOOL_GTXCSUM};
-    int error = ethtool(fd, name, &value);
+    int error = ethtool_ioctl(fd, name, &value);
 
     if (!error)
         *ret_has = value.data != 0;
     return error;
 }
 
-/* By what a device makes one long frame of several that it receives: DNET_MERGES_... */
+/* Reads which receive offloads (DNET_MERGES_...) are on; they make one long frame of several received. */
 int
 dnet_get_merging(int fd, const char *name, uint32_t *ret_bits)
 {
     struct ethtool_value gro = {.cmd = ETHTOOL_GGRO}, flags = {.cmd = ETHTOOL_GFLAGS};
-    int error = ethtool(fd, name, &gro);
+    int error = ethtool_ioctl(fd, name, &gro);
 
     if (!error)
-        error = ethtool(fd, name, &flags);
+        error = ethtool_ioctl(fd, name, &flags);
     if (!error)
         *ret_bits = (gro.data ? DNET_MERGES_GRO : 0) | (flags.data & ETH_FLAG_LRO ? DNET_MERGES_LRO : 0);
     return error;
 }
 
-/* A device that cannot do what it is not asked to do is no failure. */
+/* Sets which receive offloads are on. Succeeds on a device without LRO unless LRO is asked for. */
 int
 dnet_set_merging(int fd, const char *name, uint32_t bits)
 {
     struct ethtool_value gro = {.cmd = ETHTOOL_SGRO, .data = bits & DNET_MERGES_GRO}, flags = {.cmd = ETHTOOL_GFLAGS};
     uint32_t lro = bits & DNET_MERGES_LRO ? ETH_FLAG_LRO : 0;
-    int error = ethtool(fd, name, &gro);
+    int error = ethtool_ioctl(fd, name, &gro);
 
     if (!error)
-        error = ethtool(fd, name, &flags);
+        error = ethtool_ioctl(fd, name, &flags);
     if (error || (flags.data & ETH_FLAG_LRO) == lro)
         return error;
     flags.cmd = ETHTOOL_SFLAGS;
     flags.data ^= ETH_FLAG_LRO;
-    return ethtool(fd, name, &flags);
+    return ethtool_ioctl(fd, name, &flags);
 }
 
-/* Appends a device's name, filled up with zeros, to a batch that becomes a segment of names. */
+/* Appends a device's name, padded with zeros, to a batch that becomes a segment of names. */
 int
 dnet_put_name(struct dnet_batch *batch, const char *name)
 {

@@ -1,37 +1,100 @@
-/* What the C files share with each other and nobody else. */
+/*
+ * What the C files share with each other and nobody else, grouped by the file that defines it. Every C file of the
+ * core includes this header first.
+ */
 #ifndef DNET_INTERNAL_H
 #define DNET_INTERNAL_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "dnet.cdef.h"
 
+#include <linux/netlink.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#define MAC_BYTES 6
+
+/* libnl and libmnl export functions with some of these names; hidden, ours cannot clash with theirs. */
 #pragma GCC visibility push(hidden)
 
-/* message.c: a message under construction. The first attribute that does not fit sets `full`; later ones are dropped,
- * and `finish` then leaves the batch as it was. */
-struct writer {
+/* nlattr.c: a message under construction. The first part that does not fit sets `full`; the rest is then dropped, and
+ * nlmsg_end() leaves the batch as it was. */
+struct nlmsg_writer {
     struct dnet_batch *batch;
     size_t start;
     size_t at;
-    int full;
+    bool full;
 };
-void *begin(struct writer *writer, struct dnet_batch *batch, uint16_t type, uint16_t flags, size_t body_size);
-int finish(struct writer *writer);
-void *reserve(struct writer *writer, size_t size);
-void put(struct writer *writer, uint16_t type, const void *value, size_t size);
-void put_u8(struct writer *writer, uint16_t type, uint8_t value);
-void put_u32(struct writer *writer, uint16_t type, uint32_t value);
-void put_text(struct writer *writer, uint16_t type, const char *text);
-size_t open_nest(struct writer *writer, uint16_t type);
-void close_nest(struct writer *writer, size_t at);
+void *nlmsg_begin(struct nlmsg_writer *writer, struct dnet_batch *batch, uint16_t type, uint16_t flags,
+                  size_t body_size);
+void *nlmsg_reserve(struct nlmsg_writer *writer, size_t size);
+int nlmsg_end(struct nlmsg_writer *writer);
+void nlmsg_set_netns(uint8_t *data, size_t length, int netns_fd);
+void nla_put(struct nlmsg_writer *writer, uint16_t type, const void *value, size_t size);
+void nla_put_u8(struct nlmsg_writer *writer, uint16_t type, uint8_t value);
+void nla_put_u32(struct nlmsg_writer *writer, uint16_t type, uint32_t value);
+void nla_put_string(struct nlmsg_writer *writer, uint16_t type, const char *text);
+void nla_put_pending_netns(struct nlmsg_writer *writer, uint16_t type);
+size_t nla_nest_open(struct nlmsg_writer *writer, uint16_t type);
+void nla_nest_close(struct nlmsg_writer *writer, size_t at);
+
+/* nlattr.c: attributes of a message received. */
+struct nlattr *nla_find(const void *start, size_t length, uint16_t type);
+struct nlattr *nla_find_nested(const struct nlattr *nest, uint16_t type);
+void *nla_data(const struct nlattr *attribute);
+size_t nla_length(const struct nlattr *attribute);
+
+/* socket.c: one request and its answer. */
+int nlmsg_query(int fd, struct nlmsghdr *request, void (*handle)(const struct nlmsghdr *answer, void *context),
+                void *context);
+
+/* thread.c: threads that take none of the caller's signals. */
+int thread_start(pthread_t *ret_thread, void *(*function)(void *), void *argument);
+int thread_run(int (*function)(void *), void *argument);
+
+/* link.c: the beginning of a message about a device, and attributes that several kinds of device have. */
+struct ifinfomsg *link_begin(struct nlmsg_writer *writer, struct dnet_batch *batch, uint16_t type, uint16_t flags,
+                             uint32_t index);
+void link_put_identity(struct nlmsg_writer *writer, const char *name, const uint8_t *mac, uint32_t mtu);
+bool link_name_is_valid(const char *name);
+
+/* pin.c: a namespace that outlives its processes. */
+int pin_netns(const char *path, const char *pin);
 
 #pragma GCC visibility pop
 
-/* rtnl.c: writes `netns_fd` into every message of a segment that leaves a namespace open: that in which a veth's peer
- * or another device is born, or which a device is moved into. */
-void dnet_set_namespace(uint8_t *data, size_t length, int netns_fd);
+/* Closes a descriptor at the end of its scope, unless it is -1 or fd_steal() has handed it on. */
+#define AUTO_CLOSE __attribute__((cleanup(fd_cleanup)))
 
-/* nl.c: runs `function(argument)` on a thread of its own, all signals blocked, and returns its result. What
- * the thread does to its namespaces ends with it. */
-int dnet_on_thread(int (*function)(void *), void *argument);
+static inline void
+fd_cleanup(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static inline int
+fd_steal(int *fd)
+{
+    int stolen = *fd;
+
+    *fd = -1;
+    return stolen;
+}
+
+static inline bool
+control_is_cancelled(const struct dnet_control *control)
+{
+    return __atomic_load_n(&control->cancel, __ATOMIC_RELAXED) != 0;
+}
+
+static inline void
+control_set_done(struct dnet_control *control, uint32_t done)
+{
+    __atomic_store_n(&control->done, done, __ATOMIC_RELAXED);
+}
 
 #endif

@@ -38,15 +38,19 @@ extern char directory[];
 void *allocate(size_t size);
 struct dnet_batch new_batch(uint32_t messages);
 int open_rtnetlink(void);
+bool is_namespace(const char *path);
 
 /* What an ordinary user may do ... */
+void test_attributes(void);
 void test_messages(void);
-void test_netlink(void);
+void test_threads(void);
+void test_sockets(void);
 void test_names(void);
 /* ... and what needs root, in a network namespace of the test's own. */
 void test_long_batch(int fd);
+void test_pin_directory(void);
 void test_sandboxes(int fd);
-void test_wiring(int fd);
+void test_namespaces(int fd);
 void test_flows(void);
 void test_offloads(int fd);
 void test_bpf(int fd);

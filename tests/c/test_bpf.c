@@ -1,4 +1,4 @@
-/* Tests of bpf.c, and of the messages of rtnl.c that attach what it loads; the real kernel answers. */
+/* Tests of bpf.c, and of tc.c's messages that attach what it loads, on the real kernel. */
 #include "check.h"
 
 #include <errno.h>
@@ -25,9 +25,9 @@ port(uint32_t index, uint32_t untagged, uint32_t vid)
     return found;
 }
 
-/* Lists a map with room for `capacity` entries at a time; how many there are, or an error. */
+/* Lists a map, at most `capacity` entries at a time. Returns how many it has, or an error. */
 static int
-list(int map, uint32_t capacity, struct dnet_vlan_port *ports, uint32_t room)
+list_ports(int map, uint32_t capacity, struct dnet_vlan_port *ports, uint32_t room)
 {
     uint32_t cursor = 0, count = 0, all = 0;
 
@@ -42,7 +42,7 @@ list(int map, uint32_t capacity, struct dnet_vlan_port *ports, uint32_t room)
 }
 
 static const struct dnet_vlan_port *
-find(const struct dnet_vlan_port *ports, int count, uint32_t index)
+find_port(const struct dnet_vlan_port *ports, int count, uint32_t index)
 {
     for (int i = 0; i < count; i++)
         if (ports[i].index == index)
@@ -60,21 +60,22 @@ test_entries(int map)
     struct dnet_vlan_port *found = allocate(16 * sizeof *found);
     const struct dnet_vlan_port *eight;
 
-    CHECK_EQUAL(list(map, 16, found, 16), 0, "an empty map");
+    CHECK_EQUAL(list_ports(map, 16, found, 16), 0, "an empty map");
     CHECK_EQUAL(dnet_vlan_set(map, indexes, ports, 0), 0, "nothing");
     CHECK_EQUAL(dnet_vlan_set(map, indexes, ports, 3), 0, "three");
-    CHECK_EQUAL(list(map, 16, found, 16), 3, "three");
+    CHECK_EQUAL(list_ports(map, 16, found, 16), 3, "three");
     for (size_t i = 0; i < 3; i++)
-        CHECK(find(found, 3, indexes[i]) && !memcmp(find(found, 3, indexes[i]), &ports[i], sizeof *ports), "%zu", i);
+        CHECK(find_port(found, 3, indexes[i]) && !memcmp(find_port(found, 3, indexes[i]), &ports[i], sizeof *ports),
+              "%zu", i);
     CHECK_EQUAL(dnet_vlan_set(map, indexes + 1, &other, 1), 0, "one anew");
-    CHECK_EQUAL(list(map, 16, found, 16), 3, "three still");
-    eight = find(found, 3, 8);
+    CHECK_EQUAL(list_ports(map, 16, found, 16), 3, "three still");
+    eight = find_port(found, 3, 8);
     CHECK(eight && !memcmp(eight, &other, sizeof other), "replaced whole");
     CHECK_EQUAL(dnet_vlan_forget(map, indexes, 0), 0, "nothing");
     CHECK_EQUAL(dnet_vlan_forget(map, first_missing, 2), 0, "a missing one in front");
     CHECK_EQUAL(dnet_vlan_forget(map, last_missing, 2), 0, "a missing one at the end");
     CHECK_EQUAL(dnet_vlan_forget(map, all_missing, 2), 0, "missing ones only");
-    CHECK_EQUAL(list(map, 16, found, 16), 1, "one is left");
+    CHECK_EQUAL(list_ports(map, 16, found, 16), 1, "one is left");
     CHECK_EQUAL(found[0].index, 9, "the third");
     CHECK_EQUAL(dnet_vlan_forget(map, indexes, 3), 0, "all");
     free(found);
@@ -96,7 +97,7 @@ test_many_entries(int map)
     }
     CHECK_EQUAL(dnet_vlan_set(map, indexes, ports, count), -E2BIG, "one more than there is room for");
     CHECK_EQUAL(dnet_vlan_list(map, &cursor, found, 0, &none), -EINVAL, "no room at all");
-    all = list(map, 1000, found, count);
+    all = list_ports(map, 1000, found, count);
     CHECK_EQUAL(all, DNET_VLAN_PORTS_MAX, "piece by piece");
     for (int i = 0; i < all; i++) {
         wrong += found[i].index < 1 || found[i].index > count || seen[found[i].index - 1]++ ||
@@ -104,7 +105,7 @@ test_many_entries(int map)
     }
     CHECK_EQUAL(wrong, 0, "each once, as it was set");
     CHECK_EQUAL(dnet_vlan_forget(map, indexes, count), 0, "all, and one that is missing");
-    CHECK_EQUAL(list(map, 1000, found, count), 0, "none is left");
+    CHECK_EQUAL(list_ports(map, 1000, found, count), 0, "none is left");
     free(seen);
     free(indexes);
     free(found);
@@ -158,7 +159,7 @@ test_pins(int map)
     CHECK_EQUAL(fd, -7, "no result after a failure");
     CHECK_EQUAL(dnet_bpf_open(path, &fd), 0, "open");
     CHECK_EQUAL(dnet_vlan_set(map, &one.index, &one, 1), 0, "set by one descriptor");
-    CHECK_EQUAL(list(fd, 2, found, 2), 1, "seen by the other");
+    CHECK_EQUAL(list_ports(fd, 2, found, 2), 1, "seen by the other");
     close(fd);
     CHECK_EQUAL(umount2(pins, MNT_DETACH), 0, "one file system, not two");
     CHECK_EQUAL(umount2(pins, MNT_DETACH), -1, "one file system, not two");
@@ -175,7 +176,7 @@ transact(int fd, struct dnet_batch *batch, int expected, const char *what)
     batch->length = batch->count = 0;
 }
 
-/* What the kernel says of the messages, and that a program may be replaced by another one. */
+/* The kernel accepts the messages that attach a program, replace it and remove the hooks, and refuses bad ones. */
 static void
 test_attaching(int fd, int map)
 {
@@ -187,13 +188,13 @@ test_attaching(int fd, int map)
         CHECK_EQUAL(dnet_vlan_program(map, direction, &programs[direction], text, TEXT_BYTES), 0, "%s", text);
     dnet_put_program(&batch, 5000, programs[0], "into");
     transact(fd, &batch, -EINVAL, "a block that does not exist");
-    dnet_put_clsact(&batch, 1, 987654, 5000, 5001);
+    dnet_put_clsact(&batch, true, 987654, 5000, 5001);
     transact(fd, &batch, -ENODEV, "a device that does not exist");
     dnet_put_bridge(&batch, INDEX, "filtered", mac, 0);
     transact(fd, &batch, 0, "bridge");
-    dnet_put_clsact(&batch, 1, INDEX, 5001, 5000);
+    dnet_put_clsact(&batch, true, INDEX, 5001, 5000);
     transact(fd, &batch, 0, "hooks");
-    dnet_put_clsact(&batch, 1, INDEX, 5001, 5000);
+    dnet_put_clsact(&batch, true, INDEX, 5001, 5000);
     transact(fd, &batch, -EEXIST, "hooks that are there already");
     for (int direction = 0; direction < 2; direction++) {
         dnet_put_program(&batch, 5000, programs[direction], "a program");
@@ -202,9 +203,9 @@ test_attaching(int fd, int map)
     }
     dnet_put_program(&batch, 5000, map, "no program");
     transact(fd, &batch, -EINVAL, "a descriptor of something else");
-    dnet_put_clsact(&batch, 0, INDEX, 5001, 5000);
+    dnet_put_clsact(&batch, false, INDEX, 5001, 5000);
     transact(fd, &batch, 0, "no hooks");
-    dnet_put_clsact(&batch, 0, INDEX, 5001, 5000);
+    dnet_put_clsact(&batch, false, INDEX, 5001, 5000);
     transact(fd, &batch, -EINVAL, "no hooks any more");
     dnet_put_delete(&batch, INDEX);
     transact(fd, &batch, 0, "bridge");

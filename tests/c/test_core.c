@@ -69,8 +69,10 @@ main(void)
     int error, fd;
     const char *ci = getenv("CI");
 
+    test_attributes();
     test_messages();
-    test_netlink();
+    test_threads();
+    test_sockets();
     test_names();
     error = enter_playground();
     if (error) {
@@ -79,8 +81,9 @@ main(void)
     }
     fd = open_rtnetlink();
     test_long_batch(fd);
+    test_pin_directory();
     test_sandboxes(fd);
-    test_wiring(fd);
+    test_namespaces(fd);
     test_flows();
     test_offloads(fd);
     test_bpf(fd);

@@ -1,6 +1,5 @@
 /*
- * Tests of ethtool.c, and of the segments of names that netns.c hands to it. What they check they ask through ioctls of
- * their own.
+ * Tests of ethtool.c, and of the segments of names that sandbox.c hands to it. They check by ioctls of their own.
  */
 #include "check.h"
 
@@ -36,7 +35,7 @@ test_names(void)
     CHECK_EQUAL(memory[DNET_NAME_BYTES], 0xff, "nothing behind it");
 }
 
-/* Whether ethtool(8) would show `feature`, a command such as ETHTOOL_GTSO, as on; -1 when it cannot be asked. */
+/* Returns whether a feature is on, by a command such as ETHTOOL_GTSO; -1 if the kernel does not say. */
 static int
 feature(int fd, const char *name, uint32_t command)
 {
@@ -48,7 +47,7 @@ feature(int fd, const char *name, uint32_t command)
 }
 
 static void
-check_inside(const char *pin, int is_complete)
+check_inside(const char *pin, bool is_complete)
 {
     int netns = open(pin, O_RDONLY | O_CLOEXEC), fd = -1, has = -1;
 
@@ -62,14 +61,14 @@ check_inside(const char *pin, int is_complete)
 }
 
 static void
-add_segment(struct dnet_segment *segment, const struct dnet_batch *batch, size_t start, int is_names)
+add_segment(struct dnet_segment *segment, const struct dnet_batch *batch, size_t start, bool is_names)
 {
     *segment = (struct dnet_segment){
         .data = batch->data + start,
         .length = (uint32_t)(batch->length - start),
         .count = 1,
-        .inside = (uint8_t)is_names,
-        .is_names = (uint8_t)is_names,
+        .inside = is_names,
+        .is_names = is_names,
     };
 }
 
@@ -89,7 +88,7 @@ check_merging(int fd)
     CHECK_EQUAL(dnet_get_merging(fd, "eth7", &bits), -ENODEV, "no such device");
 }
 
-/* Builds sandboxes whose devices are to send complete frames; the third of them names a device that does not exist. */
+/* Builds sandboxes whose devices shall send complete frames; the third names a device that does not exist. */
 void
 test_offloads(int fd)
 {
@@ -107,13 +106,14 @@ test_offloads(int fd)
         snprintf(pins[i], sizeof pins[i], "%s/pins/offloads-%u", directory, i);
         snprintf(host_end, sizeof host_end, "veth%u", FIRST_INDEX + i);
         dnet_put_veth(&batch, FIRST_INDEX + i, host_end, 0, INNER_INDEX, "eth0", NULL, 0);
-        add_segment(&segments[i][0], &batch, start, 0);
+        add_segment(&segments[i][0], &batch, start, false);
         start = batch.length;
         dnet_put_name(&batch, i == 2 ? "eth7" : "eth0");
-        add_segment(&segments[i][1], &batch, start, 1);
-        boxes[i] = (struct dnet_sandbox){.pin = pins[i], .make = 1, .segment_count = 2, .segments = segments[i]};
+        add_segment(&segments[i][1], &batch, start, true);
+        boxes[i] =
+            (struct dnet_sandbox){.pin = pins[i], .make = DNET_MAKE, .segment_count = 2, .segments = segments[i]};
     }
-    CHECK_EQUAL(dnet_build(fd, boxes, BOXES, 1, &control, text, sizeof text), 0, "build");
+    CHECK_EQUAL(dnet_build(fd, boxes, BOXES, true, &control, text, sizeof text), 0, "build");
     for (uint32_t i = 0; i < BOXES; i++) {
         CHECK_EQUAL(boxes[i].error, i == 2 ? -ENODEV : 0, "sandbox %u", i);
         check_inside(pins[i], i != 2);

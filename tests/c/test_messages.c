@@ -1,4 +1,5 @@
-/* Tests of rtnl.c: every message in every room, its shape, and bad arguments. */
+/* Tests of the builders of messages in link.c, bridge.c, tc.c, routes.c and nlattr.c: every message in batches of every
+ * capacity, its shape, bad arguments, the namespace that is filled in later. */
 #include "check.h"
 
 #include <errno.h>
@@ -49,19 +50,19 @@ plain_veth(struct dnet_batch *batch)
 static int
 quiet(struct dnet_batch *batch)
 {
-    return dnet_put_quiet(batch, 7, alias255, 1);
+    return dnet_put_quiet(batch, 7, alias255, true);
 }
 
 static int
 plain_quiet(struct dnet_batch *batch)
 {
-    return dnet_put_quiet(batch, 7, NULL, 1);
+    return dnet_put_quiet(batch, 7, NULL, true);
 }
 
 static int
 empty_quiet(struct dnet_batch *batch)
 {
-    return dnet_put_quiet(batch, 7, "", 1);
+    return dnet_put_quiet(batch, 7, "", true);
 }
 
 static int
@@ -91,49 +92,49 @@ delete_group(struct dnet_batch *batch)
 static int
 new_address(struct dnet_batch *batch)
 {
-    return dnet_put_address(batch, 1, 7, AF_INET, address4, 16, 0);
+    return dnet_put_address(batch, true, 7, AF_INET, address4, 16, false);
 }
 
 static int
 point_to_point(struct dnet_batch *batch)
 {
-    return dnet_put_address(batch, 1, 7, AF_INET, address4, 31, 0);
+    return dnet_put_address(batch, true, 7, AF_INET, address4, 31, false);
 }
 
 static int
 every_address(struct dnet_batch *batch)
 {
-    return dnet_put_address(batch, 0, 7, AF_INET, address4, 0, 0);
+    return dnet_put_address(batch, false, 7, AF_INET, address4, 0, false);
 }
 
 static int
 new_address6(struct dnet_batch *batch)
 {
-    return dnet_put_address(batch, 1, 7, AF_INET6, address6, 128, 0);
+    return dnet_put_address(batch, true, 7, AF_INET6, address6, 128, false);
 }
 
 static int
 default_route(struct dnet_batch *batch)
 {
-    return dnet_put_route(batch, 1, 7, AF_INET, address4, 0, address4, 0);
+    return dnet_put_route(batch, true, 7, AF_INET, address4, 0, address4, 0);
 }
 
 static int
 route(struct dnet_batch *batch)
 {
-    return dnet_put_route(batch, 0, 7, AF_INET, address4, 32, NULL, 0);
+    return dnet_put_route(batch, false, 7, AF_INET, address4, 32, NULL, 0);
 }
 
 static int
 route6(struct dnet_batch *batch)
 {
-    return dnet_put_route(batch, 1, 7, AF_INET6, address6, 64, address6, 1024);
+    return dnet_put_route(batch, true, 7, AF_INET6, address6, 64, address6, 1024);
 }
 
 static int
 bridge_port(struct dnet_batch *batch)
 {
-    return dnet_put_bridge_port(batch, 7, 1, 1);
+    return dnet_put_bridge_port(batch, 7, true, true);
 }
 
 static int
@@ -208,9 +209,9 @@ ask_by_name(struct dnet_batch *batch)
     return dnet_put_ask(batch, 0, NAME15);
 }
 
-/* What another message says, given back as dumped. */
+/* Puts what another builder makes, as if a dump had reported it. */
 static int
-dumped(struct dnet_batch *batch, int is_new, int (*put)(struct dnet_batch *batch))
+dumped(struct dnet_batch *batch, bool is_new, int (*put)(struct dnet_batch *batch))
 {
     uint8_t data[ROOM] __attribute__((aligned(NLMSG_ALIGNTO)));
     struct dnet_batch told = {.data = data, .capacity = sizeof data};
@@ -222,19 +223,19 @@ dumped(struct dnet_batch *batch, int is_new, int (*put)(struct dnet_batch *batch
 static int
 dumped_route(struct dnet_batch *batch)
 {
-    return dumped(batch, 1, default_route);
+    return dumped(batch, true, default_route);
 }
 
 static int
 no_dumped_route(struct dnet_batch *batch)
 {
-    return dumped(batch, 0, route6);
+    return dumped(batch, false, route6);
 }
 
 static int
 dumped_address(struct dnet_batch *batch)
 {
-    return dumped(batch, 1, new_address6);
+    return dumped(batch, true, new_address6);
 }
 
 static int
@@ -267,19 +268,19 @@ dump_routes(struct dnet_batch *batch)
 static int
 bridge_filtering(struct dnet_batch *batch)
 {
-    return dnet_put_bridge_filtering(batch, 0, 7);
+    return dnet_put_bridge_filtering(batch, false, 7);
 }
 
 static int
 mac_entry(struct dnet_batch *batch)
 {
-    return dnet_put_mac_entry(batch, 1, 7, mac);
+    return dnet_put_mac_entry(batch, true, 7, mac);
 }
 
 static int
 clsact(struct dnet_batch *batch)
 {
-    return dnet_put_clsact(batch, 1, 7, UINT32_MAX - 1, UINT32_MAX);
+    return dnet_put_clsact(batch, true, 7, UINT32_MAX - 1, UINT32_MAX);
 }
 
 static int
@@ -338,8 +339,8 @@ static const struct {
 };
 #define BUILDERS (sizeof builders / sizeof *builders)
 
-/* Whether `length` bytes are attributes one behind the other, nothing left over. */
-static int
+/* Returns whether `length` bytes are attributes one behind the other and nothing else. */
+static bool
 are_attributes(const uint8_t *data, size_t length)
 {
     size_t at = 0;
@@ -348,14 +349,14 @@ are_attributes(const uint8_t *data, size_t length)
         const struct nlattr *attribute = (const struct nlattr *)(data + at);
 
         if (length - at < NLA_HDRLEN || attribute->nla_len < NLA_HDRLEN || attribute->nla_len > length - at)
-            return 0;
+            return false;
         at += NLA_ALIGN(attribute->nla_len);
     }
     return at == length;
 }
 
-/* Every builder, behind a message that is there already, in every room from none to enough: it never writes past
- * the room (ASan watches), and changes nothing unless all of the message fits. */
+/* Every builder, behind another message, in every capacity from none to enough, never writes past the capacity (ASan
+ * watches), and changes nothing unless all of the message fits. */
 static void
 test_capacities(void)
 {
@@ -367,7 +368,7 @@ test_capacities(void)
         first = whole.length;
         CHECK_EQUAL(builders[i].put(&whole), 0, "%s", builders[i].name);
         needed = whole.length;
-        CHECK(needed - first <= 384, "%s needs %zu bytes, kernel.py reckons with 384", builders[i].name,
+        CHECK(needed - first <= 384, "%s needs %zu bytes, new_batch() reckons with 384", builders[i].name,
               needed - first);
         for (size_t capacity = first; capacity <= needed; capacity++) {
             struct dnet_batch batch = {.data = allocate(capacity), .capacity = capacity};
@@ -423,25 +424,25 @@ test_arguments(void)
     CHECK_EQUAL(dnet_put_veth(&batch, 7, "sixteen-bytes-xx", 0, 9, "eth0", mac, 0), -EINVAL, "name of 16 bytes");
     CHECK_EQUAL(dnet_put_veth(&batch, 7, "veth7", 0, 9, "sixteen-bytes-xx", mac, 0), -EINVAL, "peer of 16 bytes");
     CHECK_EQUAL(dnet_put_veth(&batch, 7, "veth7", 0, 9, "", mac, 0), -EINVAL, "no name for the peer");
-    CHECK_EQUAL(dnet_put_quiet(&batch, 7, alias256, 1), -EINVAL, "alias of 256 bytes");
+    CHECK_EQUAL(dnet_put_quiet(&batch, 7, alias256, true), -EINVAL, "alias of 256 bytes");
     CHECK_EQUAL(dnet_put_macvlan(&batch, 7, "sixteen-bytes-xx", 9, 4, mac, 0), -EINVAL, "macvlan of 16 bytes");
     CHECK_EQUAL(dnet_put_dummy(&batch, 7, "", mac, 0), -EINVAL, "no name for the dummy");
     CHECK_EQUAL(dnet_put_move(&batch, 7, -1, "sixteen-bytes-xx", 9), -EINVAL, "moved to 16 bytes");
     CHECK_EQUAL(dnet_put_identity(&batch, 7, "sixteen-bytes-xx", NULL, 0), -EINVAL, "renamed to 16 bytes");
     CHECK_EQUAL(dnet_put_ask(&batch, 0, ""), -EINVAL, "asked for no name");
-    CHECK_EQUAL(dnet_put_dumped(&batch, 1, 7, (const uint8_t *)alias256, 16), -EINVAL, "short dump");
-    CHECK_EQUAL(dnet_put_dumped(&batch, 1, 7, (const uint8_t *)alias256, 64), -EINVAL, "dump of something else");
-    CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_INET, address4, 33, 0), -EINVAL, "prefix length");
-    CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_INET6, address6, 129, 0), -EINVAL, "prefix length");
-    CHECK_EQUAL(dnet_put_address(&batch, 1, 7, AF_UNIX, address4, 8, 0), -EINVAL, "family");
-    CHECK_EQUAL(dnet_put_route(&batch, 1, 7, AF_INET, address4, 33, NULL, 0), -EINVAL, "prefix length");
-    CHECK_EQUAL(dnet_put_route(&batch, 1, 7, AF_UNIX, address4, 8, NULL, 0), -EINVAL, "family");
+    CHECK_EQUAL(dnet_put_dumped(&batch, true, 7, (const uint8_t *)alias256, 16), -EINVAL, "short dump");
+    CHECK_EQUAL(dnet_put_dumped(&batch, true, 7, (const uint8_t *)alias256, 64), -EINVAL, "dump of something else");
+    CHECK_EQUAL(dnet_put_address(&batch, true, 7, AF_INET, address4, 33, false), -EINVAL, "prefix length");
+    CHECK_EQUAL(dnet_put_address(&batch, true, 7, AF_INET6, address6, 129, false), -EINVAL, "prefix length");
+    CHECK_EQUAL(dnet_put_address(&batch, true, 7, AF_UNIX, address4, 8, false), -EINVAL, "family");
+    CHECK_EQUAL(dnet_put_route(&batch, true, 7, AF_INET, address4, 33, NULL, 0), -EINVAL, "prefix length");
+    CHECK_EQUAL(dnet_put_route(&batch, true, 7, AF_UNIX, address4, 8, NULL, 0), -EINVAL, "family");
     CHECK_EQUAL(batch.length, 0, "nothing was written");
     CHECK_EQUAL(batch.count, 0, "nothing was written");
     free(batch.data);
 }
 
-/* How many bytes differ, and where the first of them is. */
+/* Returns how many bytes differ, and where the first of them is. */
 static size_t
 differences(const uint8_t *one, const uint8_t *other, size_t length, size_t *ret_first)
 {
@@ -455,8 +456,7 @@ differences(const uint8_t *one, const uint8_t *other, size_t length, size_t *ret
     return count;
 }
 
-/* The namespace goes into what leaves it open, a veth's peer or another device, and nowhere else; damaged messages are
- * left alone. */
+/* A namespace is filled into the message that leaves it pending, and nowhere else; damaged messages are left alone. */
 static void
 test_namespace(int (*put)(struct dnet_batch *batch), uint32_t expected)
 {
@@ -468,7 +468,7 @@ test_namespace(int (*put)(struct dnet_batch *batch), uint32_t expected)
     put(&batch);
     plain_bridge(&batch);
     memcpy(copy.data, batch.data, batch.length);
-    dnet_set_namespace(batch.data, batch.length, 0x12345678);
+    nlmsg_set_netns(batch.data, batch.length, 0x12345678);
     CHECK_EQUAL(differences(batch.data, copy.data, batch.length, &offset), expected, "bytes of a descriptor");
     if (expected) {
         CHECK(offset > first, "at %zu", offset);
@@ -479,18 +479,18 @@ test_namespace(int (*put)(struct dnet_batch *batch), uint32_t expected)
         uint8_t *part = allocate(length);
 
         memcpy(part, copy.data, length);
-        dnet_set_namespace(part, length, 5);
+        nlmsg_set_netns(part, length, 5);
         free(part);
     }
     for (uint32_t length = 0; length < 64; length++) {
         ((struct nlmsghdr *)copy.data)->nlmsg_len = length;
-        dnet_set_namespace(copy.data, batch.length, 5);
+        nlmsg_set_netns(copy.data, batch.length, 5);
     }
     free(batch.data);
     free(copy.data);
 }
 
-/* A dumped route, or address, is the same again on another device. */
+/* A dumped route or address differs only in its device when it is put again. */
 static void
 test_dumped(void)
 {

@@ -423,8 +423,8 @@ def test_fuzzer_finds_nothing(tmp_path):
     if not compiler:
         assert os.environ.get("CI") != "true"
         pytest.skip("no C compiler is installed")
-    program = tmp_path / "fuzz-vlan"
-    sources = [str(ROOT / "tests/c/fuzz_vlan.c"), str(ROOT / "csrc/vlan.c")]
+    program = tmp_path / "fuzz-frame"
+    sources = [str(ROOT / "tests/c/fuzz_frame.c"), str(ROOT / "csrc/frame.c")]
     flags = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
     flags += ["-fno-sanitize-recover=all", f"-I{ROOT / 'csrc'}"]
     subprocess.run([compiler, *flags, *sources, "-o", str(program)], check=True)

@@ -1,14 +1,14 @@
 /*
- * VLANs on a Linux bridge that does not filter them: two tc programs that give its ports the meaning of IEEE
- * 802.1Q. `make bpf` compiles them into vlan.bpf.h, bpf.c loads them.
+ * VLANs on a Linux bridge that does not filter them: two tc programs that make its ports behave as IEEE 802.1Q says.
+ * `make bpf` compiles them into bridge_vlan.bpf.h, bpf.c loads them.
  *
- * Inside the bridge every frame carries a C-tag. dnet_vlan_into stands where frames enter the bridge: at the
- * ingress of a port, and at the egress of the bridge's own device, where the host's frames come from.
- * dnet_vlan_out stands where they leave it: at the egress of a port, and at the ingress of the bridge's device. A
- * device without an entry in the map passes nothing; nor does anything pass for which a helper fails.
+ * Inside the bridge every frame carries a C-tag. dnet_vlan_into runs where frames enter the bridge: at the ingress
+ * of a port, and at the egress of the bridge's own device, where the host's frames come from. dnet_vlan_out runs
+ * where they leave it: at the egress of a port, and at the ingress of the bridge's device. Both drop a frame if the
+ * device has no entry in the map, or if a helper fails.
  *
- * Linux 5.10 has all that is used here. The context's layout is the kernel's ABI (linux/bpf.h); it is written down
- * so that the result depends on no header of the machine's.
+ * Linux 5.10 has all that they use. The context's layout is the kernel's ABI (linux/bpf.h); it stands here so that
+ * the result does not depend on the machine's headers.
  */
 #include "dnet.cdef.h"
 
@@ -16,13 +16,13 @@
 #define HELPER(number) ((void *)(number))
 
 enum {
-    PASS = -1, /* TC_ACT_UNSPEC: programs that others have attached have their turn */
+    PASS = -1, /* TC_ACT_UNSPEC: programs that others attached run next */
     DROP = 2,  /* TC_ACT_SHOT */
     VID_MASK = 0xfff,
     TCI_OFFSET = 14, /* bytes from the beginning of a frame with a tag */
 };
 
-/* The context has EtherTypes in network order. */
+/* In network order, as the context has EtherTypes. */
 #define C_TAG __builtin_bswap16(0x8100)
 #define S_TAG __builtin_bswap16(0x88a8)
 
@@ -40,10 +40,10 @@ struct __sk_buff {
     uint32_t ifindex;
 };
 
-/* What the map says of a device and one VID. */
+/* A device's entry in the map, as far as it concerns one VID. */
 struct membership {
     uint32_t untagged;
-    uint32_t is_tagged;
+    uint32_t is_tagged; /* no bool, which would change the instructions and so the version of the programs */
 };
 
 static const void *(*const bpf_map_lookup_elem)(const void *map, const void *key) = HELPER(1);
@@ -52,21 +52,21 @@ static int (*const bpf_skb_vlan_pop)(struct __sk_buff *frame) = HELPER(19);
 static int (*const bpf_skb_load_bytes)(const struct __sk_buff *frame, uint32_t offset, void *to,
                                        uint32_t size) = HELPER(26);
 
-/* Stands for the map; bpf.c puts the map's descriptor in place of the address. */
+/* Stands for the map; bpf.c replaces the address by the map's descriptor. */
 extern char dnet_vlan_ports;
 
-static inline int
+static inline bool
 is_tag(uint32_t ethertype)
 {
     return ethertype == C_TAG || ethertype == S_TAG;
 }
 
 /*
- * Moves the outermost tag from the packet to the metadata. Of all that a device receives the kernel has done so
- * before; what the host sends through a packet socket has it in the packet still.
+ * Moves the outermost tag from the packet to the metadata. The kernel has done so for all that a device receives, but
+ * not for what the host sends through a packet socket.
  */
 static inline int
-lift_tag(struct __sk_buff *frame)
+frame_lift_tag(struct __sk_buff *frame)
 {
     uint32_t tpid = frame->protocol;
     uint16_t tci;
@@ -79,11 +79,12 @@ lift_tag(struct __sk_buff *frame)
 }
 
 /*
- * From Linux 6.1 on (bpf_mem_alloc) an entry's memory may be given to another device's while it is read here, which
- * would put a frame into that one's VLAN. An entry is written from its beginning on, so the index tells.
+ * Reads a device's entry. From Linux 6.1 on (bpf_mem_alloc) the kernel may give its memory to another device's entry
+ * meanwhile, which would put a frame into that one's VLAN. The kernel writes an entry from its beginning on, so the
+ * index tells.
  */
 static inline int
-look_up(const struct __sk_buff *frame, uint32_t vid, struct membership *ret_membership)
+port_look_up(const struct __sk_buff *frame, uint32_t vid, struct membership *ret_membership)
 {
     uint32_t index = frame->ifindex;
     const volatile struct dnet_vlan_port *port = bpf_map_lookup_elem(&dnet_vlan_ports, &index);
@@ -96,7 +97,7 @@ look_up(const struct __sk_buff *frame, uint32_t vid, struct membership *ret_memb
 }
 
 static inline int
-push(struct __sk_buff *frame, uint32_t tci)
+frame_push_tag(struct __sk_buff *frame, uint32_t tci)
 {
     return bpf_skb_vlan_push(frame, C_TAG, tci) ? DROP : PASS;
 }
@@ -107,11 +108,11 @@ dnet_vlan_into(struct __sk_buff *frame)
     struct membership port;
     uint32_t tci, vid;
 
-    if (lift_tag(frame))
+    if (frame_lift_tag(frame))
         return DROP;
     tci = frame->vlan_present ? frame->vlan_tci : 0;
     vid = tci & VID_MASK;
-    if (look_up(frame, vid, &port))
+    if (port_look_up(frame, vid, &port))
         return DROP;
     if (frame->vlan_present && frame->vlan_proto != C_TAG)
         return DROP;
@@ -119,10 +120,10 @@ dnet_vlan_into(struct __sk_buff *frame)
         return port.is_tagged ? PASS : DROP;
     if (!port.untagged)
         return DROP;
-    /* A priority tag goes, the priority stays. With another tag behind it, it is not for us to say what it is. */
+    /* Replace a priority tag, and keep the priority. With another tag behind it, the frame's VLAN is ambiguous. */
     if (frame->vlan_present && (is_tag(frame->protocol) || bpf_skb_vlan_pop(frame)))
         return DROP;
-    return push(frame, tci | port.untagged);
+    return frame_push_tag(frame, tci | port.untagged);
 }
 
 PROGRAM int
@@ -134,10 +135,10 @@ dnet_vlan_out(struct __sk_buff *frame)
     if (!frame->vlan_present || frame->vlan_proto != C_TAG)
         return DROP;
     vid = frame->vlan_tci & VID_MASK;
-    if (!vid || look_up(frame, vid, &port))
+    if (!vid || port_look_up(frame, vid, &port))
         return DROP;
     if (vid != port.untagged)
         return port.is_tagged ? PASS : DROP;
-    /* With the outer tag gone, an inner one would name another VLAN to whoever comes next. */
+    /* Without the outer tag, an inner one would name another VLAN to the next receiver. */
     return is_tag(frame->protocol) || bpf_skb_vlan_pop(frame) ? DROP : PASS;
 }

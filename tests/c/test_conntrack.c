@@ -29,7 +29,7 @@ put_attribute(uint8_t *at, uint16_t type, const void *value, size_t size)
 }
 
 static size_t
-put_tuple(uint8_t *at, uint16_t type, const struct flow *flow, uint32_t source, uint32_t destination, int is_reply)
+put_tuple(uint8_t *at, uint16_t type, const struct flow *flow, uint32_t source, uint32_t destination, bool is_reply)
 {
     uint32_t from = htonl(source), to = htonl(destination);
     uint16_t ports[2] = {htons(flow->source_port), htons(flow->destination_port)};
@@ -46,7 +46,7 @@ put_tuple(uint8_t *at, uint16_t type, const struct flow *flow, uint32_t source, 
     return put_attribute(at, type | NLA_F_NESTED, whole, size);
 }
 
-/* Makes (IPCTNL_MSG_CT_NEW) or looks for (IPCTNL_MSG_CT_GET) an entry. */
+/* Makes (IPCTNL_MSG_CT_NEW) or looks up (IPCTNL_MSG_CT_GET) an entry. */
 static int
 track(int fd, uint16_t verb, const struct flow *flow)
 {
@@ -59,9 +59,9 @@ track(int fd, uint16_t verb, const struct flow *flow)
     int result;
 
     body->nfgen_family = AF_INET;
-    size += put_tuple(data + size, CTA_TUPLE_ORIG, flow, flow->source, flow->destination, 0);
+    size += put_tuple(data + size, CTA_TUPLE_ORIG, flow, flow->source, flow->destination, false);
     if (verb == IPCTNL_MSG_CT_NEW) {
-        size += put_tuple(data + size, CTA_TUPLE_REPLY, flow, flow->reply_source, flow->source, 1);
+        size += put_tuple(data + size, CTA_TUPLE_REPLY, flow, flow->reply_source, flow->source, true);
         size += put_attribute(data + size, CTA_TIMEOUT, &timeout_s, sizeof timeout_s);
         size += put_attribute(data + size, CTA_STATUS, &status, sizeof status);
     }
@@ -82,26 +82,26 @@ map_address(uint32_t address, uint8_t *ret_mapped)
     memcpy(ret_mapped + 12, &bytes, sizeof bytes);
 }
 
-/* Exactly the entries that the filter describes go: those of the containers at either end, and UDP that began
- * towards the ports that are new. */
+/* Exactly the entries that the filter describes are dropped: those with a container at either end, and UDP that began
+ * towards a newly published port. */
 void
 test_flows(void)
 {
     enum { HOST = 0xc0000201, PEER = 0xc0000202, WEB = 0x0a010002, DB = 0x0a010003, OTHER = 0x0a010009 };
     static const struct {
         struct flow flow;
-        int goes;
+        bool goes;
         const char *what;
     } flows[] = {
-        {{17, WEB, PEER, PEER, 1000, 53}, 1, "from a container"},
-        {{17, PEER, WEB, WEB, 1001, 53}, 1, "to a container"},
-        {{17, PEER, HOST, DB, 1002, 80}, 1, "translated to a container"},
-        {{6, OTHER, PEER, PEER, 1003, 80}, 0, "another container's"},
-        {{17, PEER, HOST, HOST, 1004, 8080}, 1, "UDP to a port that is new"},
-        {{17, PEER, HOST, OTHER, 1005, 8080}, 1, "UDP to that port, translated to another container"},
-        {{17, PEER, HOST, HOST, 1006, 8081}, 0, "UDP to another port"},
-        {{17, HOST, PEER, PEER, 1007, 8080}, 0, "UDP to that port of another host"},
-        {{6, PEER, HOST, HOST, 1008, 8080}, 0, "TCP to that port"},
+        {{17, WEB, PEER, PEER, 1000, 53}, true, "from a container"},
+        {{17, PEER, WEB, WEB, 1001, 53}, true, "to a container"},
+        {{17, PEER, HOST, DB, 1002, 80}, true, "translated to a container"},
+        {{6, OTHER, PEER, PEER, 1003, 80}, false, "another container's"},
+        {{17, PEER, HOST, HOST, 1004, 8080}, true, "UDP to a port that is new"},
+        {{17, PEER, HOST, OTHER, 1005, 8080}, true, "UDP to that port, translated to another container"},
+        {{17, PEER, HOST, HOST, 1006, 8081}, false, "UDP to another port"},
+        {{17, HOST, PEER, PEER, 1007, 8080}, false, "UDP to that port of another host"},
+        {{6, PEER, HOST, HOST, 1008, 8080}, false, "TCP to that port"},
     };
     uint8_t containers[2][16], targets[2][18];
     struct dnet_flow_filter filter = {

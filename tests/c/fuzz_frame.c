@@ -1,9 +1,9 @@
 /*
- * Fuzzes vlan.c against a model that is written for clarity, on copies in heap memory of exactly the frame's size, so
+ * Fuzzes frame.c against a model that is written for clarity, on copies in heap memory of exactly the frame's size, so
  * that ASan sees a read or write beside it. Needs nothing of the other C tests. Two ways to build it:
  *
- *     clang -fsanitize=fuzzer,address,undefined -DDNET_LIBFUZZER ... && ./fuzz-vlan -max_total_time=20
- *     gcc -fsanitize=address,undefined ...                           && ./fuzz-vlan [ITERATIONS [SEED]]
+ *     clang -fsanitize=fuzzer,address,undefined -DDNET_LIBFUZZER ... && ./fuzz-frame -max_total_time=20
+ *     gcc -fsanitize=address,undefined ...                           && ./fuzz-frame [ITERATIONS [SEED]]
  *
  * The second makes its inputs itself, the same ones for the same seed. Either stops at the first difference.
  */
@@ -63,7 +63,7 @@ number_at(const uint8_t *bytes, size_t at)
     return bytes[at] * 256u + bytes[at + 1];
 }
 
-static int
+static bool
 names_tag(unsigned ethertype)
 {
     return ethertype == 0x8100 || ethertype == 0x88a8;
@@ -86,13 +86,13 @@ model_depth(const uint8_t *frame, size_t length)
 }
 
 /* Whether the model allows the arguments at all. */
-static int
+static bool
 model_allows(const struct call *call)
 {
     unsigned kept_vid = call->keep % 4096, vid = call->tci % 4096;
 
     if (call->kind == POP)
-        return 1;
+        return true;
     if (call->kind == PUSH)
         return names_tag(call->tpid) && vid != 4095;
     return (!call->tpid || names_tag(call->tpid)) && (kept_vid == 0 || kept_vid == 4095) && !(call->tci & call->keep) &&
@@ -103,7 +103,7 @@ static struct outcome
 model(const struct call *call, const uint8_t *frame, size_t length)
 {
     struct outcome outcome = {0};
-    int tagged = length >= 14 && names_tag(number_at(frame, 12));
+    bool tagged = length >= 14 && names_tag(number_at(frame, 12));
     unsigned tpid = call->tpid, tci = call->tci;
     size_t rest = 12; /* where the part behind the tag in question begins */
 
@@ -281,7 +281,7 @@ try_classify_batch(const uint8_t *data, size_t size)
 
     for (uint32_t i = 0; i < count; i++) {
         const struct dnet_frame *frame = &frames[i];
-        int inside = frame->offset >= frame->start && (uint64_t)frame->offset + frame->length <= size;
+        bool inside = frame->offset >= frame->start && (uint64_t)frame->offset + frame->length <= size;
         int depth = inside ? model_depth(data + frame->offset, frame->length) : -EFAULT;
 
         good += depth >= 0;
@@ -372,7 +372,7 @@ main(int argc, char **argv)
         }
         LLVMFuzzerTestOneInput(input, size);
     }
-    printf("vlan.c: %llu random inputs of seed %llu, all as the model says\n", iterations, (unsigned long long)seed);
+    printf("frame.c: %llu random inputs of seed %llu, all as the model says\n", iterations, (unsigned long long)seed);
     return 0;
 }
 

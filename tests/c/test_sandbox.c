@@ -1,5 +1,5 @@
 /*
- * Tests of netns.c on the real kernel. What they check they ask through ioctl, stat, /sys and /proc.
+ * Tests of sandbox.c and of dnet_unpin() on the real kernel. They check by ioctl, stat, /sys and /proc.
  */
 #include "check.h"
 
@@ -7,7 +7,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -19,7 +18,6 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 static const uint8_t mac[6] = {0x02, 0x42, 10, 1, 0, 1};
@@ -43,13 +41,13 @@ struct crowd {
 };
 
 static void
-add_segment(struct crowd *crowd, uint32_t i, uint32_t step, size_t start, uint32_t count, int inside)
+add_segment(struct crowd *crowd, uint32_t i, uint32_t step, size_t start, uint32_t count, bool inside)
 {
     crowd->segments[i * SEGMENTS + step] = (struct dnet_segment){
         .data = crowd->batch.data + start,
         .length = (uint32_t)(crowd->batch.length - start),
         .count = count,
-        .inside = (uint8_t)inside,
+        .inside = inside,
     };
 }
 
@@ -61,7 +59,7 @@ inner_address(uint32_t i, uint8_t *ret_address)
     memcpy(ret_address, &address, sizeof address);
 }
 
-/* Describes `count` sandboxes on the bridge, in the way that the engine does. */
+/* Describes `count` sandboxes on the bridge, as the engine does. */
 static struct crowd
 new_crowd(uint32_t count)
 {
@@ -86,22 +84,22 @@ new_crowd(uint32_t count)
         snprintf(crowd.pins[i], sizeof crowd.pins[i], "%s/pins/%u", directory, i);
         snprintf(crowd.names[i], sizeof crowd.names[i], "%s/names/c-%u", directory, i);
         dnet_put_veth(&crowd.batch, index, host_end, BRIDGE_INDEX, INNER_INDEX, "eth0", NULL, 0);
-        add_segment(&crowd, i, 0, start, 1, 0);
+        add_segment(&crowd, i, 0, start, 1, false);
         start = crowd.batch.length;
         dnet_put_up(&crowd.batch, 1);
-        dnet_put_quiet(&crowd.batch, INNER_INDEX, NULL, 1);
-        dnet_put_address(&crowd.batch, 1, INNER_INDEX, AF_INET, address, 16, 0);
+        dnet_put_quiet(&crowd.batch, INNER_INDEX, NULL, true);
+        dnet_put_address(&crowd.batch, true, INNER_INDEX, AF_INET, address, 16, false);
         dnet_put_up(&crowd.batch, INNER_INDEX);
-        dnet_put_route(&crowd.batch, 1, INNER_INDEX, AF_INET, address4, 0, address4, 0);
-        add_segment(&crowd, i, 1, start, 5, 1);
+        dnet_put_route(&crowd.batch, true, INNER_INDEX, AF_INET, address4, 0, address4, 0);
+        add_segment(&crowd, i, 1, start, 5, true);
         start = crowd.batch.length;
-        dnet_put_quiet(&crowd.batch, index, alias, 1);
+        dnet_put_quiet(&crowd.batch, index, alias, true);
         dnet_put_up(&crowd.batch, index);
-        add_segment(&crowd, i, 2, start, 2, 0);
+        add_segment(&crowd, i, 2, start, 2, false);
         crowd.sandboxes[i] = (struct dnet_sandbox){
             .pin = crowd.pins[i],
             .name = crowd.names[i],
-            .make = 1,
+            .make = DNET_MAKE,
             .segment_count = SEGMENTS,
             .segments = &crowd.segments[i * SEGMENTS],
         };
@@ -129,7 +127,7 @@ message_of(struct crowd *crowd, uint32_t i, uint32_t step, uint32_t number)
     return (struct nlmsghdr *)at;
 }
 
-/* Turns the kind of a veth message into one that no kernel has. */
+/* Changes the kind in a veth message to one that no kernel has. */
 static void
 spoil_kind(struct nlmsghdr *message)
 {
@@ -151,15 +149,7 @@ device_flags(const char *name)
     return result;
 }
 
-static int
-is_namespace(const char *path)
-{
-    struct statfs status;
-
-    return !statfs(path, &status) && status.f_type == NSFS_MAGIC;
-}
-
-static int
+static bool
 exists(const char *path)
 {
     struct stat status;
@@ -201,7 +191,7 @@ struct look {
     uint32_t number;
 };
 
-/* Looks around in a sandbox, on a thread of its own: 0, or the number of the line that is not true. */
+/* Checks a sandbox from inside, on a thread of its own. Returns 0, or the number of the line that is not true. */
 static int
 look_inside(void *argument)
 {
@@ -211,7 +201,8 @@ look_inside(void *argument)
     uint8_t wanted[4];
     char line[256];
     FILE *routes;
-    int fd = open(look->pin, O_RDONLY | O_CLOEXEC), has_default = 0;
+    int fd = open(look->pin, O_RDONLY | O_CLOEXEC);
+    bool has_default = false;
 
     if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
         return __LINE__;
@@ -251,10 +242,10 @@ check_sandbox(const struct crowd *crowd, uint32_t i)
     CHECK(!strcmp(target, crowd->pins[i]), "sandbox %u: %s", i, target);
     CHECK_EQUAL(if_nametoindex(host_end), FIRST_INDEX + i, "sandbox %u", i);
     CHECK(device_flags(host_end) & IFF_UP, "sandbox %u", i);
-    CHECK_EQUAL(dnet_on_thread(look_inside, &look), 0, "sandbox %u: the line of look_inside", i);
+    CHECK_EQUAL(thread_run(look_inside, &look), 0, "sandbox %u: the line of look_inside", i);
 }
 
-/* Deletes the host ends that exist, at one stroke, and unpins. */
+/* Deletes the host ends that exist, as a group, and unpins. */
 static void
 remove_crowd(struct crowd *crowd, int fd)
 {
@@ -278,41 +269,6 @@ remove_crowd(struct crowd *crowd, int fd)
 }
 
 static void
-test_pin_directory(void)
-{
-    char path[64], pin[80];
-    struct statfs status;
-    struct stat outer, inner, again;
-    int fd;
-
-    snprintf(path, sizeof path, "%s/dir", directory);
-    snprintf(pin, sizeof pin, "%s/theirs", path);
-    CHECK_EQUAL(dnet_pin_directory(path), -ENOENT, "no such directory");
-    fd = open(path, O_CREAT | O_CLOEXEC, 0600);
-    close(fd);
-    CHECK_EQUAL(dnet_pin_directory(path), -ENOTDIR, "a file");
-    unlink(path);
-    mkdir(path, 0755);
-    stat(path, &outer);
-    CHECK_EQUAL(dnet_pin_directory(path), 0, "a directory");
-    stat(path, &inner);
-    CHECK(outer.st_dev != inner.st_dev, "a mount of its own");
-    CHECK(!statfs(path, &status) && status.f_type == TMPFS_MAGIC, "a tmpfs");
-    CHECK_EQUAL(dnet_pin_directory(path), 0, "again");
-    stat(path, &again);
-    CHECK_EQUAL(again.st_dev, inner.st_dev, "the same mount");
-    umount2(path, MNT_DETACH);
-    fd = open(pin, O_CREAT | O_CLOEXEC, 0600);
-    close(fd);
-    CHECK(!mount("/proc/self/ns/net", pin, NULL, MS_BIND, NULL), "errno %d", errno);
-    CHECK_EQUAL(dnet_pin_directory(path), 0, "a directory with somebody's pin");
-    stat(path, &again);
-    CHECK_EQUAL(again.st_dev, outer.st_dev, "left alone");
-    CHECK(is_namespace(pin), "left alone");
-    umount2(pin, MNT_DETACH);
-}
-
-static void
 test_bridge(int fd)
 {
     struct dnet_batch batch = new_batch(6);
@@ -323,9 +279,9 @@ test_bridge(int fd)
     FILE *file;
 
     dnet_put_bridge(&batch, BRIDGE_INDEX, "dnet0", mac, 1400);
-    dnet_put_quiet(&batch, BRIDGE_INDEX, expected, 1);
+    dnet_put_quiet(&batch, BRIDGE_INDEX, expected, true);
     dnet_put_route_localnet(&batch, BRIDGE_INDEX);
-    dnet_put_address(&batch, 1, BRIDGE_INDEX, AF_INET, address4, 16, 0);
+    dnet_put_address(&batch, true, BRIDGE_INDEX, AF_INET, address4, 16, false);
     dnet_put_up(&batch, BRIDGE_INDEX);
     dnet_put_up(&batch, 1);
     CHECK_EQUAL(dnet_transact(fd, batch.data, batch.length, batch.count, errors, text, sizeof text), 0, "exchange");
@@ -365,7 +321,7 @@ test_build(int fd)
     uint32_t descriptors = open_descriptors();
     char text[128] = "x";
 
-    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, 0, &control, text, sizeof text), 0, "build");
+    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, false, &control, text, sizeof text), 0, "build");
     CHECK_EQUAL(control.done, crowd.count, "progress");
     CHECK(!text[0], "%s", text);
     for (uint32_t i = 0; i < crowd.count; i++)
@@ -374,11 +330,11 @@ test_build(int fd)
     remove_crowd(&crowd, fd);
     CHECK_EQUAL(entries("pins") + entries("names"), 0, "pins and names are gone");
     CHECK_EQUAL(dnet_unpin(crowd.sandboxes, crowd.count, &control), 0, "what is missing is no failure");
-    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, 0, 0, &control, text, sizeof text), 0, "none");
+    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, 0, false, &control, text, sizeof text), 0, "none");
     free_crowd(&crowd);
 }
 
-/* A failure is that sandbox's, at its segment and message, with the kernel's words; others are whole. */
+/* A failure is reported for its sandbox, segment and message, in the kernel's words; the other sandboxes are whole. */
 static void
 test_failures(int fd)
 {
@@ -404,7 +360,7 @@ test_failures(int fd)
             message->nlmsg_type = ABSENT_TYPE;
         if (message->nlmsg_type == RTM_NEWADDR)
             ((struct ifaddrmsg *)NLMSG_DATA(message))->ifa_index = 987654;
-        CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, 1, &control, text, sizeof text), 0, "fault %zu", i);
+        CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, true, &control, text, sizeof text), 0, "fault %zu", i);
         CHECK_EQUAL(control.done, crowd.count, "it goes on");
         CHECK_EQUAL(failed->error, faults[i].error, "fault %zu", i);
         CHECK_EQUAL(failed->failed_segment, faults[i].step, "fault %zu", i);
@@ -421,7 +377,7 @@ test_failures(int fd)
     }
 }
 
-/* Without keep_going it stops soon; nothing behind that has been begun, and all of it can be removed. */
+/* Without keep_going a build stops soon after a failure, begins nothing further, and all of it can be removed. */
 static void
 test_stop(int fd)
 {
@@ -431,7 +387,7 @@ test_stop(int fd)
     char text[128];
 
     spoil_kind(message_of(&crowd, 20, 0, 0));
-    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, 0, &control, text, sizeof text), 0, "build");
+    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, false, &control, text, sizeof text), 0, "build");
     CHECK_EQUAL(crowd.sandboxes[20].error, -EOPNOTSUPP, "the cause");
     CHECK(control.done < crowd.count, "%u are done", control.done);
     CHECK(!exists(crowd.pins[199]), "the last has not been begun");
@@ -441,7 +397,7 @@ test_stop(int fd)
     free_crowd(&crowd);
 }
 
-/* A pin or a name that somebody has is a failure of the namespace itself, and stays. */
+/* A pin or a name that is taken fails the namespace itself, and stays. */
 static void
 test_taken(int fd)
 {
@@ -452,7 +408,7 @@ test_taken(int fd)
 
     close(file);
     CHECK(!symlink("theirs", crowd.names[6]), "errno %d", errno);
-    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, 1, &control, text, sizeof text), 0, "build");
+    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, true, &control, text, sizeof text), 0, "build");
     for (uint32_t i = 0; i < crowd.count; i++) {
         if (i != 5 && i != 6) {
             check_sandbox(&crowd, i);
@@ -469,7 +425,7 @@ test_taken(int fd)
     free_crowd(&crowd);
 }
 
-/* A host end whose index somebody has is refused, and what would have followed does not hit their device. */
+/* If the index of a host end is taken, the kernel refuses it, and the messages behind it do not hit that device. */
 static void
 test_taken_index(int fd)
 {
@@ -481,7 +437,7 @@ test_taken_index(int fd)
 
     dnet_put_bridge(&batch, FIRST_INDEX + 2, "theirs", mac, 0);
     CHECK_EQUAL(dnet_transact(fd, batch.data, batch.length, 1, &error, NULL, 0), 0, "theirs");
-    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, 1, &control, text, sizeof text), 0, "build");
+    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, true, &control, text, sizeof text), 0, "build");
     CHECK_EQUAL(crowd.sandboxes[2].error, -EEXIST, "the index is taken");
     CHECK_EQUAL(crowd.sandboxes[2].failed_segment, 0, "the index is taken");
     CHECK(!(device_flags("theirs") & IFF_UP), "their device is still down");
@@ -493,7 +449,7 @@ test_taken_index(int fd)
     free(batch.data);
 }
 
-/* Entering a sandbox that exists; and one that does not. */
+/* An existing sandbox can be entered, a missing one cannot. */
 static void
 test_enter(int fd)
 {
@@ -504,23 +460,23 @@ test_enter(int fd)
     struct dnet_sandbox again[2];
     char text[128];
 
-    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, 0, &control, text, sizeof text), 0, "build");
-    dnet_put_address(&batch, 1, INNER_INDEX, AF_INET, address4, 32, 0);
-    segment = (struct dnet_segment){.data = batch.data, .length = (uint32_t)batch.length, .count = 1, .inside = 1};
+    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, false, &control, text, sizeof text), 0, "build");
+    dnet_put_address(&batch, true, INNER_INDEX, AF_INET, address4, 32, false);
+    segment = (struct dnet_segment){.data = batch.data, .length = (uint32_t)batch.length, .count = 1, .inside = true};
     again[0] = (struct dnet_sandbox){.pin = crowd.pins[1], .segment_count = 1, .segments = &segment};
     again[1] = (struct dnet_sandbox){.pin = "/absent", .segment_count = 1, .segments = &segment};
-    CHECK_EQUAL(dnet_build(fd, again, 2, 1, &control, text, sizeof text), 0, "build");
+    CHECK_EQUAL(dnet_build(fd, again, 2, true, &control, text, sizeof text), 0, "build");
     CHECK_EQUAL(again[0].error, 0, "one that exists: %s", text);
     CHECK_EQUAL(again[1].error, -ENOENT, "one that does not");
     CHECK_EQUAL(again[1].failed_segment, -1, "one that does not");
-    CHECK_EQUAL(dnet_build(fd, again, 1, 1, &control, text, sizeof text), 0, "build");
+    CHECK_EQUAL(dnet_build(fd, again, 1, true, &control, text, sizeof text), 0, "build");
     CHECK_EQUAL(again[0].error, -EEXIST, "the address is there by now");
     remove_crowd(&crowd, fd);
     free_crowd(&crowd);
     free(batch.data);
 }
 
-/* A segment with more messages than a send takes is refused, not sent in part. */
+/* A segment with more messages than a send takes is refused as a whole. */
 static void
 test_oversized_segment(int fd)
 {
@@ -534,13 +490,14 @@ test_oversized_segment(int fd)
 
     for (uint32_t i = 0; i < COUNT; i++)
         dnet_put_up(&batch, 1);
-    for (uint8_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < 2; i++) {
         snprintf(pins[i], sizeof pins[i], "%s/pins/big%u", directory, i);
-        segments[i] =
-            (struct dnet_segment){.data = batch.data, .length = (uint32_t)batch.length, .count = COUNT, .inside = i};
-        sandboxes[i] = (struct dnet_sandbox){.pin = pins[i], .make = 1, .segment_count = 1, .segments = &segments[i]};
+        segments[i] = (struct dnet_segment){
+            .data = batch.data, .length = (uint32_t)batch.length, .count = COUNT, .inside = i == 1};
+        sandboxes[i] =
+            (struct dnet_sandbox){.pin = pins[i], .make = DNET_MAKE, .segment_count = 1, .segments = &segments[i]};
     }
-    CHECK_EQUAL(dnet_build(fd, sandboxes, 2, 1, &control, text, sizeof text), 0, "build");
+    CHECK_EQUAL(dnet_build(fd, sandboxes, 2, true, &control, text, sizeof text), 0, "build");
     CHECK_EQUAL(sandboxes[0].error, -EMSGSIZE, "on the host");
     CHECK_EQUAL(sandboxes[1].error, -EMSGSIZE, "inside");
     dnet_unpin(sandboxes, 2, &control);
@@ -568,7 +525,7 @@ test_cancel(int fd)
     pthread_t canceller;
 
     pthread_create(&canceller, NULL, cancel_soon, &control);
-    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, 0, &control, text, sizeof text), -ECANCELED, "build");
+    CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, false, &control, text, sizeof text), -ECANCELED, "build");
     pthread_join(canceller, NULL);
     CHECK(control.done < crowd.count, "%u are done", control.done);
     for (uint32_t i = 0; i < control.done; i += 7)
@@ -583,7 +540,6 @@ test_cancel(int fd)
 void
 test_sandboxes(int fd)
 {
-    test_pin_directory();
     test_bridge(fd);
     test_build(fd);
     test_failures(fd);

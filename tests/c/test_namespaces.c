@@ -1,4 +1,4 @@
-/* Tests, on the real kernel, of what enters namespaces of others: identity, devices born and moved, advertisements. */
+/* Tests of what enters a namespace, on the real kernel: dnet_enter(), devices created inside and moved, announce.c. */
 #include "check.h"
 
 #include <errno.h>
@@ -30,7 +30,7 @@ send_batch(int fd, struct dnet_batch *batch, int netns_fd)
     int32_t errors[8] = {0};
     int result;
 
-    dnet_set_namespace(batch->data, batch->length, netns_fd);
+    nlmsg_set_netns(batch->data, batch->length, netns_fd);
     result = dnet_transact(fd, batch->data, batch->length, batch->count, errors, NULL, 0);
     for (uint32_t i = 0; i < batch->count && !result; i++)
         result = errors[i];
@@ -46,7 +46,7 @@ pin_new(void *path)
     return mount("/proc/thread-self/ns/net", path, NULL, MS_BIND, NULL) < 0 ? -errno : 0;
 }
 
-/* The index that a device of this name has where the socket is, or 0. */
+/* Returns the index of the device of that name in the socket's namespace, or 0. */
 static uint32_t
 index_of(int fd, const char *name)
 {
@@ -85,7 +85,7 @@ test_identity(const char *path, int netns_fd, int fd)
 }
 
 void
-test_wiring(int fd)
+test_namespaces(int fd)
 {
     struct dnet_batch batch = new_batch(8);
     char path[64], small[16];
@@ -94,7 +94,7 @@ test_wiring(int fd)
 
     snprintf(path, sizeof path, "%s/foreign", directory);
     close(open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0444));
-    CHECK_EQUAL(dnet_on_thread(pin_new, path), 0, "namespace");
+    CHECK_EQUAL(thread_run(pin_new, path), 0, "namespace");
     CHECK_EQUAL(dnet_enter(path, 0, 0, &netns_fd, &inside), 0, "enter");
     test_identity(path, netns_fd, inside);
 
@@ -109,7 +109,7 @@ test_wiring(int fd)
     CHECK_EQUAL(index_of(inside, "inner0"), INNER_INDEX, "it is inside");
     CHECK_EQUAL(index_of(fd, "inner0"), 0, "and not outside");
     dnet_put_arp_notify(&batch, INNER_INDEX);
-    dnet_put_address(&batch, 1, INNER_INDEX, AF_INET6, address6, 64, 0);
+    dnet_put_address(&batch, true, INNER_INDEX, AF_INET6, address6, 64, false);
     dnet_put_up(&batch, INNER_INDEX);
     dnet_put_ask(&batch, INNER_INDEX, NULL);
     dnet_put_identity(&batch, INNER_INDEX, NULL, mac, 1400);

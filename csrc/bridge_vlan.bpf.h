@@ -1,4 +1,4 @@
-/* Made from vlan.bpf.c by `make bpf`, and compared with it by `make check-bpf`. Not to be edited. */
+/* Made from bridge_vlan.bpf.c by `make bpf`, and compared with it by `make check-bpf`. Not to be edited. */
 /* clang-format off */
 #define DNET_VLAN_VERSION "ee9e1267"
 static const struct bpf_insn dnet_vlan_into[] = {

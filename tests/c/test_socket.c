@@ -1,34 +1,19 @@
-/* Tests of nl.c: sockets, transactions, dumps. */
+/* Tests of socket.c: sockets, transactions, dumps. */
 #include "check.h"
 
 #include <errno.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int
-answer(void *argument)
-{
-    sigset_t blocked;
-
-    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
-    return sigismember(&blocked, SIGINT) == 1 ? *(int *)argument : -1;
-}
-
 static void
-test_threads_and_sockets(void)
+test_open(void)
 {
-    int number = 42, fd = -7;
-    sigset_t blocked;
+    int fd = -7;
 
-    CHECK_EQUAL(dnet_on_thread(answer, &number), 42, "its result, and no signals");
-    pthread_sigmask(SIG_SETMASK, NULL, &blocked);
-    CHECK(!sigismember(&blocked, SIGINT), "the caller's mask is as before");
     CHECK_EQUAL(dnet_socket(9999, NETLINK_ROUTE, &fd), -EBADF, "no such namespace");
     CHECK_EQUAL(dnet_socket(-1, 31, &fd), -EPROTONOSUPPORT, "no such protocol");
     CHECK_EQUAL(fd, -7, "no result after a failure");
@@ -81,7 +66,7 @@ test_malformed_batches(void)
     free(batch.data);
 }
 
-/* [good, bad, good] gives [0, -errno, 0]: a failed message stops none behind it. */
+/* [good, bad, good] gives [0, -errno, 0]: a failed message does not stop those behind it. */
 static void
 test_results(void)
 {
@@ -108,7 +93,7 @@ test_results(void)
     free(batch.data);
 }
 
-/* Looks for a link of that index in what a dump of links returned. */
+/* Finds the link of an index in a dump of links. */
 static const struct ifinfomsg *
 find_link(const uint8_t *data, size_t length, int index)
 {
@@ -154,7 +139,7 @@ test_dump(void)
     free(request.data);
 }
 
-/* More than one send holds: each message's result is its own. */
+/* A batch longer than one send gives each message its own result. */
 void
 test_long_batch(int fd)
 {
@@ -175,9 +160,9 @@ test_long_batch(int fd)
 }
 
 void
-test_netlink(void)
+test_sockets(void)
 {
-    test_threads_and_sockets();
+    test_open();
     test_malformed_batches();
     test_results();
     test_dump();

@@ -1,16 +1,16 @@
 /*
  * 802.1Q and 802.1ad tags on Ethernet frames in the caller's memory: classify, push, pop, rewrite, one by one and in
- * batches. Pure functions beside the rest of the core: no sockets, no allocation, no state.
+ * batches. Pure functions that use nothing of the core's other files: no sockets, no allocation, no state.
  *
  * A frame runs from the destination address to the end of the payload, without preamble and frame check sequence,
- * as AF_PACKET and pcap files have it. A tag is TPID and TCI (IEEE 802.1Q-2018, 9.3 to 9.6), and stands behind the
- * two addresses: a push or pop moves those 12 bytes by 4 and nothing else, however long the frame is.
+ * as in AF_PACKET and pcap files. A tag is TPID and TCI (IEEE 802.1Q-2018, 9.3 to 9.6), and stands behind the two
+ * addresses: a push or pop moves those 12 bytes by 4 and nothing else, however long the frame is.
  *
- * Only lengths that the caller states are believed, and nothing beyond them is read. -EBADMSG: the frame ends within
- * its header or within a tag; -ENODATA: there is no tag; -E2BIG: there are too many; -ENOSPC: no room before the
+ * The functions trust the lengths that the caller states, and read nothing beyond them. -EBADMSG: the frame ends
+ * within its header or within a tag; -ENODATA: it has no tag; -E2BIG: it has too many; -ENOSPC: no room before the
  * frame; -EFAULT: a batch's frame is not inside the buffer; -EINVAL: no such tag can be written.
  */
-#include "internal.h"
+#include "dnet.cdef.h"
 
 #include <errno.h>
 #include <string.h>
@@ -24,12 +24,12 @@
 #define VID_MASK 0x0fff
 #define VID_RESERVED 0x0fff /* table 9-2: never in a frame */
 
-/* Batches call these once for each frame: without a call, they keep up with memory. */
+/* A batch does these once for each frame; inlined, they keep up with memory. */
 #define INLINE static inline __attribute__((always_inline))
-#define IS_RARE(condition) __builtin_expect(!!(condition), 0)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
-/* A tag to write: each byte becomes (old & keep) | value. */
-struct edit {
+/* How to write a tag: each byte becomes (old & keep) | value. */
+struct tag_edit {
     uint32_t keep;
     uint32_t value;
 };
@@ -40,15 +40,15 @@ load16(const uint8_t *at)
     return (uint16_t)(at[0] << 8 | at[1]);
 }
 
-INLINE int
+INLINE bool
 is_tpid(uint16_t ethertype)
 {
     return (ethertype == TPID_CUSTOMER) | (ethertype == TPID_SERVICE);
 }
 
-/* The bytes of a tag as they stand in memory. */
+/* Returns the bytes of a tag in the order of memory. */
 static uint32_t
-tag_word(uint16_t tpid, uint16_t tci)
+tag_bytes(uint16_t tpid, uint16_t tci)
 {
     const uint8_t bytes[TAG_BYTES] = {(uint8_t)(tpid >> 8), (uint8_t)tpid, (uint8_t)(tci >> 8), (uint8_t)tci};
     uint32_t word;
@@ -57,9 +57,9 @@ tag_word(uint16_t tpid, uint16_t tci)
     return word;
 }
 
-/* Moves the addresses of a frame by `distance` bytes. Both loads come before the stores: the places overlap. */
+/* Moves the addresses of a frame by `distance` bytes. Loads both before it stores, because the places overlap. */
 INLINE void
-move_addresses(uint8_t *frame, int distance)
+frame_move_addresses(uint8_t *frame, int distance)
 {
     uint64_t first;
     uint32_t last;
@@ -70,54 +70,54 @@ move_addresses(uint8_t *frame, int distance)
     memcpy(frame + distance + (int)sizeof first, &last, sizeof last);
 }
 
-/* 0 when the frame's header, with a tag if it begins with one, is whole. */
+/* Returns 0 if the header is whole, with its first tag if it has one. */
 INLINE int
-check_header(const uint8_t *frame, size_t length)
+frame_check_header(const uint8_t *frame, size_t length)
 {
-    if (IS_RARE(length < TAGGED_BYTES))
+    if (UNLIKELY(length < TAGGED_BYTES))
         return length < HEADER_BYTES || is_tpid(load16(frame + ADDRESSES_BYTES)) ? -EBADMSG : 0;
     return 0;
 }
 
-/* 0 when the frame has a whole tag. */
+/* Returns 0 if the frame has a whole tag. */
 INLINE int
-check_tag(const uint8_t *frame, size_t length)
+frame_check_tag(const uint8_t *frame, size_t length)
 {
-    int error = check_header(frame, length);
+    int error = frame_check_header(frame, length);
 
     return error || is_tpid(load16(frame + ADDRESSES_BYTES)) ? error : -ENODATA;
 }
 
 INLINE int
-push(uint8_t *frame, size_t length, struct edit edit)
+frame_push(uint8_t *frame, size_t length, struct tag_edit edit)
 {
-    int error = check_header(frame, length);
+    int error = frame_check_header(frame, length);
 
-    if (IS_RARE(error))
+    if (UNLIKELY(error))
         return error;
-    move_addresses(frame, -TAG_BYTES);
+    frame_move_addresses(frame, -TAG_BYTES);
     memcpy(frame + ADDRESSES_BYTES - TAG_BYTES, &edit.value, TAG_BYTES);
     return 0;
 }
 
 INLINE int
-pop(uint8_t *frame, size_t length, struct edit none __attribute__((unused)))
+frame_pop(uint8_t *frame, size_t length, struct tag_edit none __attribute__((unused)))
 {
-    int error = check_tag(frame, length);
+    int error = frame_check_tag(frame, length);
 
-    if (IS_RARE(error))
+    if (UNLIKELY(error))
         return error;
-    move_addresses(frame, TAG_BYTES);
+    frame_move_addresses(frame, TAG_BYTES);
     return 0;
 }
 
 INLINE int
-rewrite(uint8_t *frame, size_t length, struct edit edit)
+frame_rewrite(uint8_t *frame, size_t length, struct tag_edit edit)
 {
-    int error = check_tag(frame, length);
+    int error = frame_check_tag(frame, length);
     uint32_t word;
 
-    if (IS_RARE(error))
+    if (UNLIKELY(error))
         return error;
     memcpy(&word, frame + ADDRESSES_BYTES, sizeof word);
     word = (word & edit.keep) | edit.value;
@@ -125,19 +125,20 @@ rewrite(uint8_t *frame, size_t length, struct edit edit)
     return 0;
 }
 
-/* The edit of a push: the whole tag. */
+/* Makes the edit of a push, which writes the whole tag. */
 static int
-make_tag(uint16_t tpid, uint16_t tci, struct edit *ret_edit)
+tag_edit_for_push(uint16_t tpid, uint16_t tci, struct tag_edit *ret_edit)
 {
     if (!is_tpid(tpid) || (tci & VID_MASK) == VID_RESERVED)
         return -EINVAL;
-    *ret_edit = (struct edit){.value = tag_word(tpid, tci)};
+    *ret_edit = (struct tag_edit){.value = tag_bytes(tpid, tci)};
     return 0;
 }
 
-/* The edit of a rewrite: `tpid` unless 0, and the bits of `tci` that are not in `keep`, the VID's all or none. */
+/* Makes the edit of a rewrite: `tpid` unless 0, and the bits of `tci` that are not in `keep`; the VID's bits are kept
+ * all or not at all. */
 static int
-make_edit(uint16_t tpid, uint16_t tci, uint16_t keep, struct edit *ret_edit)
+tag_edit_for_rewrite(uint16_t tpid, uint16_t tci, uint16_t keep, struct tag_edit *ret_edit)
 {
     uint16_t kept_vid = keep & VID_MASK;
 
@@ -145,15 +146,15 @@ make_edit(uint16_t tpid, uint16_t tci, uint16_t keep, struct edit *ret_edit)
         return -EINVAL;
     if ((tci & VID_MASK) == VID_RESERVED)
         return -EINVAL;
-    *ret_edit = (struct edit){.keep = tag_word(tpid ? 0 : 0xffff, keep), .value = tag_word(tpid, tci)};
+    *ret_edit = (struct tag_edit){.keep = tag_bytes(tpid ? 0 : 0xffff, keep), .value = tag_bytes(tpid, tci)};
     return 0;
 }
 
-/* Applies `operation` to every frame of a batch, and moves the beginning of each by `distance`. Descriptions are
- * read once and checked by sums of comparisons, so that a batch of good frames has no branch to mispredict. */
+/* Applies `operation` to every frame of a batch, and moves the beginning of each by `distance`. Reads a description
+ * once and checks it by sums of comparisons, so that a batch of good frames has no branch to mispredict. */
 INLINE int
-run(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, struct edit edit, int distance,
-    int (*operation)(uint8_t *, size_t, struct edit))
+frame_run_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, struct tag_edit edit,
+                int distance, int (*operation)(uint8_t *, size_t, struct tag_edit))
 {
     uint32_t done = 0;
 
@@ -164,14 +165,14 @@ run(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, str
         uint32_t needed = distance < 0 ? (uint32_t)-distance : 0;
         int error;
 
-        if (IS_RARE((frame.start > frame.offset) | (frame.offset > size) | (frame.length > size - frame.offset)))
+        if (UNLIKELY((frame.start > frame.offset) | (frame.offset > size) | (frame.length > size - frame.offset)))
             error = -EFAULT;
-        else if (IS_RARE(frame.offset - frame.start < needed))
+        else if (UNLIKELY(frame.offset - frame.start < needed))
             error = -ENOSPC;
         else
             error = operation(buffer + frame.offset, frame.length, edit);
         frames[i].error = error;
-        if (IS_RARE(error))
+        if (UNLIKELY(error))
             continue;
         frames[i].offset = frame.offset + (uint32_t)distance;
         frames[i].length = frame.length - (uint32_t)distance;
@@ -183,25 +184,25 @@ run(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, str
 int
 dnet_vlan_push(uint8_t *frame, size_t length, uint16_t tpid, uint16_t tci)
 {
-    struct edit edit;
-    int error = make_tag(tpid, tci, &edit);
+    struct tag_edit edit;
+    int error = tag_edit_for_push(tpid, tci, &edit);
 
-    return error ? error : push(frame, length, edit);
+    return error ? error : frame_push(frame, length, edit);
 }
 
 int
 dnet_vlan_pop(uint8_t *frame, size_t length)
 {
-    return pop(frame, length, (struct edit){0});
+    return frame_pop(frame, length, (struct tag_edit){0});
 }
 
 int
 dnet_vlan_rewrite(uint8_t *frame, size_t length, uint16_t tpid, uint16_t tci, uint16_t keep)
 {
-    struct edit edit;
-    int error = make_edit(tpid, tci, keep, &edit);
+    struct tag_edit edit;
+    int error = tag_edit_for_rewrite(tpid, tci, keep, &edit);
 
-    return error ? error : rewrite(frame, length, edit);
+    return error ? error : frame_rewrite(frame, length, edit);
 }
 
 int
@@ -230,26 +231,26 @@ int
 dnet_vlan_push_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, uint16_t tpid,
                      uint16_t tci)
 {
-    struct edit edit;
-    int error = make_tag(tpid, tci, &edit);
+    struct tag_edit edit;
+    int error = tag_edit_for_push(tpid, tci, &edit);
 
-    return error ? error : run(buffer, size, frames, count, edit, -TAG_BYTES, push);
+    return error ? error : frame_run_batch(buffer, size, frames, count, edit, -TAG_BYTES, frame_push);
 }
 
 int
 dnet_vlan_pop_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count)
 {
-    return run(buffer, size, frames, count, (struct edit){0}, TAG_BYTES, pop);
+    return frame_run_batch(buffer, size, frames, count, (struct tag_edit){0}, TAG_BYTES, frame_pop);
 }
 
 int
 dnet_vlan_rewrite_batch(uint8_t *buffer, size_t size, struct dnet_frame *frames, uint32_t count, uint16_t tpid,
                         uint16_t tci, uint16_t keep)
 {
-    struct edit edit;
-    int error = make_edit(tpid, tci, keep, &edit);
+    struct tag_edit edit;
+    int error = tag_edit_for_rewrite(tpid, tci, keep, &edit);
 
-    return error ? error : run(buffer, size, frames, count, edit, 0, rewrite);
+    return error ? error : frame_run_batch(buffer, size, frames, count, edit, 0, frame_rewrite);
 }
 
 int
