@@ -38,7 +38,7 @@ class Watching:
     def run(self) -> Iterator[int]:
         """Yield how many files each change of the host's resolver rewrote; see Engine.watch."""
         self._writer.prepare()
-        sockets = [runtime.socket for runtime in docker.runtimes() if runtime.socket]
+        sockets = [daemon.socket for daemon in docker.daemons() if daemon.socket]
         # What other processes change may be the first lease that is to be renewed.
         paths = (host_files.RESOLV_CONF, context.SYSTEMD_RESOLV_CONF, *sockets, f"{self._writer.store.operations}/any")
         try:
@@ -59,10 +59,10 @@ class Watching:
     def _listen(self) -> bool:
         """Listen to the runtimes that are there; return whether one is new: who knows what it has done before."""
         is_new = False
-        for runtime in docker.runtimes():
-            if runtime.socket and runtime.kind not in self._events:
+        for daemon in docker.daemons():
+            if daemon.socket and daemon.kind not in self._events:
                 with suppress(DnetError):
-                    self._events[runtime.kind] = Events(runtime)
+                    self._events[daemon.kind] = Events(daemon)
                     is_new = True
         return is_new
 

@@ -47,7 +47,7 @@ class Absent(Unsupported):
 
 
 @frozen
-class Runtime(Value):
+class Daemon(Value):
     """Where a container runtime is asked; `obstacle`, when set, says why it cannot be."""
 
     kind: str
@@ -77,17 +77,17 @@ class Event(Value):
     name: str
 
 
-def runtimes() -> tuple[Runtime, ...]:
+def daemons() -> tuple[Daemon, ...]:
     """Return the runtimes in the order in which they are asked, where DOCKER_HOST and CONTAINER_HOST say they are."""
     return (_here("docker", "DOCKER_HOST", DOCKER_SOCKET), _here("podman", "CONTAINER_HOST", PODMAN_SOCKET))
 
 
-def runtime_at(kind: str, place: str) -> Runtime:
+def daemon_at(kind: str, place: str) -> Daemon:
     """Return the runtime of a kind that is asked at a certain socket."""
-    return Runtime(kind, TITLES[kind], place, PROGRAMS.get(kind, ""))
+    return Daemon(kind, TITLES[kind], place, PROGRAMS.get(kind, ""))
 
 
-def inspect(runtime: Runtime, reference: str) -> Found | None:
+def inspect(daemon: Daemon, reference: str) -> Found | None:
     """Return the container with that name, id or unique beginning of an id; None when there is none.
 
     Absent when the runtime is not on this host, Unsupported when it does not answer, or not as it should, within
@@ -96,35 +96,35 @@ def inspect(runtime: Runtime, reference: str) -> Found | None:
     if not REFERENCE_PATTERN.match(reference):
         return None
     try:
-        status, body = _get(runtime, f"/containers/{reference}/json")
+        status, body = _get(daemon, f"/containers/{reference}/json")
     except Absent:
-        if not runtime.program or runtime.obstacle:
+        if not daemon.program or daemon.obstacle:
             raise
-        return _inspect_by_program(runtime, reference)
+        return _inspect_by_program(daemon, reference)
     if status == OK:
-        return _found(runtime, _document(runtime, body))
-    message = _document(runtime, body).get("message")
+        return _found(daemon, _document(daemon, body))
+    message = _document(daemon, body).get("message")
     if not isinstance(message, str):
-        raise _garbled(runtime)
+        raise _garbled(daemon)
     if status == NO_SUCH:
         return None
-    raise _refusal(runtime, reference, message)
+    raise _refusal(daemon, reference, message)
 
 
 class Events:
     """What happens to a runtime's containers from now on; for use beside other descriptors in select or poll."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, daemon: Daemon) -> None:
         """Begin to listen; errors are those of `inspect`."""
-        self._runtime = runtime
-        self._socket, self._response = _ask(runtime, EVENTS_PATH)
+        self._daemon = daemon
+        self._socket, self._response = _ask(daemon, EVENTS_PATH)
         self.is_open = True
         try:
             # Without any header the connection has ended where they should begin.
             if self._response.status != OK or not self._response.headers:
-                raise _garbled(runtime)
+                raise _garbled(daemon)
             self._socket.setblocking(False)
-            with _translating(runtime):
+            with _translating(daemon):
                 self._data = self._response.fp.peek()  # what came together with the headers
         except BaseException:
             self.close()
@@ -145,18 +145,18 @@ class Events:
             self.is_open = False
         *lines, self._data = self._data.split(b"\n")
         if len(self._data) > ANSWER_BYTES_MAX:
-            raise _garbled(self._runtime)
+            raise _garbled(self._daemon)
         events = [self._event(line) for line in lines if line.strip()]
         return [event for event in events if event.action]
 
     def _event(self, line: bytes) -> Event:
-        document = _document(self._runtime, line)
+        document = _document(self._daemon, line)
         try:
             actor = document["Actor"]
             action = ACTIONS.get(document["Action"], "")
             return Event(action, str(actor["ID"]), str(actor["Attributes"]["name"]))
         except (KeyError, TypeError) as error:
-            raise _garbled(self._runtime) from error
+            raise _garbled(self._daemon) from error
 
     def close(self) -> None:
         """Stop listening."""
@@ -168,60 +168,60 @@ class Events:
 # Asking
 
 
-def _here(kind: str, variable: str, default: str) -> Runtime:
+def _here(kind: str, variable: str, default: str) -> Daemon:
     value = os.environ.get(variable, "")
     path = value.removeprefix("unix://") if value else default
     if path.startswith("/"):
-        return runtime_at(kind, path)
+        return daemon_at(kind, path)
     obstacle = f"{variable} is {value}, and only a runtime of this host can be asked"
-    return replace(runtime_at(kind, ""), obstacle=obstacle)
+    return replace(daemon_at(kind, ""), obstacle=obstacle)
 
 
 @contextmanager
-def _translating(runtime: Runtime) -> Iterator[None]:
+def _translating(daemon: Daemon) -> Iterator[None]:
     from http.client import HTTPException
 
     try:
         yield
     except HTTPException as error:
-        raise _garbled(runtime) from error
+        raise _garbled(daemon) from error
     except OSError as error:
-        raise _failure(runtime, error) from error
+        raise _failure(daemon, error) from error
 
 
-def _ask(runtime: Runtime, path: str) -> tuple[socket.socket, HTTPResponse]:
+def _ask(daemon: Daemon, path: str) -> tuple[socket.socket, HTTPResponse]:
     """Return an open connection, and the response to a request sent over it."""
-    if runtime.obstacle:
-        raise Absent(f"{runtime.title} cannot be asked: {runtime.obstacle}", object=runtime.title)
+    if daemon.obstacle:
+        raise Absent(f"{daemon.title} cannot be asked: {daemon.obstacle}", object=daemon.title)
     from dnet.runtime import unix_http
 
-    with _translating(runtime):
-        return unix_http.get(runtime.socket, path, TIMEOUT_S)
+    with _translating(daemon):
+        return unix_http.get(daemon.socket, path, TIMEOUT_S)
 
 
-def _get(runtime: Runtime, path: str) -> tuple[int, bytes]:
-    connection, response = _ask(runtime, path)
-    with _translating(runtime), connection, response:
+def _get(daemon: Daemon, path: str) -> tuple[int, bytes]:
+    connection, response = _ask(daemon, path)
+    with _translating(daemon), connection, response:
         body = response.read(ANSWER_BYTES_MAX + 1)
     if len(body) > ANSWER_BYTES_MAX:
-        raise _garbled(runtime)
+        raise _garbled(daemon)
     return response.status, body
 
 
 # Reading
 
 
-def _document(runtime: Runtime, body: bytes | str) -> dict[str, Any]:
+def _document(daemon: Daemon, body: bytes | str) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except ValueError as error:
-        raise _garbled(runtime) from error
+        raise _garbled(daemon) from error
     if not isinstance(document, dict):
-        raise _garbled(runtime)
+        raise _garbled(daemon)
     return document
 
 
-def _found(runtime: Runtime, document: dict[str, Any]) -> Found:
+def _found(daemon: Daemon, document: dict[str, Any]) -> Found:
     try:
         state, settings = document["State"], document.get("NetworkSettings") or {}
         return Found(
@@ -232,7 +232,7 @@ def _found(runtime: Runtime, document: dict[str, Any]) -> Found:
             sandbox=_checked(settings.get("SandboxKey") or "", str),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise _garbled(runtime) from error
+        raise _garbled(daemon) from error
 
 
 def _checked(value: Any, kind: type) -> Any:
@@ -241,71 +241,71 @@ def _checked(value: Any, kind: type) -> Any:
     return value
 
 
-def _inspect_by_program(runtime: Runtime, reference: str) -> Found | None:
+def _inspect_by_program(daemon: Daemon, reference: str) -> Found | None:
     import subprocess
 
-    command = [runtime.program, "inspect", "--type", "container", "--", reference]
+    command = [daemon.program, "inspect", "--type", "container", "--", reference]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except FileNotFoundError as error:
-        nowhere = f"neither a socket {runtime.socket} nor a program {runtime.program}"
-        raise Absent(f"{runtime.title} is not on this host: {nowhere}", object=runtime.title) from error
+        nowhere = f"neither a socket {daemon.socket} nor a program {daemon.program}"
+        raise Absent(f"{daemon.title} is not on this host: {nowhere}", object=daemon.title) from error
     except subprocess.TimeoutExpired as error:
-        raise Unsupported(f"`{' '.join(command)}` did not end within {TIMEOUT_S:g} s", object=runtime.title) from error
+        raise Unsupported(f"`{' '.join(command)}` did not end within {TIMEOUT_S:g} s", object=daemon.title) from error
     if done.returncode == 0:
         try:
             (document,) = json.loads(done.stdout)
         except (ValueError, TypeError) as error:
-            raise _garbled(runtime) from error
-        return _found(runtime, document)
+            raise _garbled(daemon) from error
+        return _found(daemon, document)
     message = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     if any(words in message.lower() for words in UNKNOWN_WORDS):
         return None
-    raise _refusal(runtime, reference, message)
+    raise _refusal(daemon, reference, message)
 
 
 # Errors
 
 
-def _refusal(runtime: Runtime, reference: str, message: str) -> DnetError:
+def _refusal(daemon: Daemon, reference: str, message: str) -> DnetError:
     if "multiple ids" in message.lower() or "more than one" in message.lower():
         return InvalidRequest(
-            f"several {runtime.title} containers have an id that begins with {reference}",
+            f"several {daemon.title} containers have an id that begins with {reference}",
             object=reference,
             hint="write more of the id, or the name",
         )
-    return Unsupported(f"{runtime.title} does not say what {reference} is: {message}", object=reference)
+    return Unsupported(f"{daemon.title} does not say what {reference} is: {message}", object=reference)
 
 
-def _failure(runtime: Runtime, error: OSError) -> DnetError:
-    place = f"{runtime.title} at {runtime.socket}"
+def _failure(daemon: Daemon, error: OSError) -> DnetError:
+    place = f"{daemon.title} at {daemon.socket}"
     match error:
         case FileNotFoundError() | NotADirectoryError():
-            return Absent(f"{runtime.title} is not on this host: no socket {runtime.socket}", object=runtime.title)
+            return Absent(f"{daemon.title} is not on this host: no socket {daemon.socket}", object=daemon.title)
         case TimeoutError() | BlockingIOError():
-            return _silent(runtime)
+            return _silent(daemon)
         case PermissionError():
             hint = "run it as root, with sudo say"
-            return NeedsRoot(f"cannot ask {place}: {error.strerror}", object=runtime.socket, hint=hint)
+            return NeedsRoot(f"cannot ask {place}: {error.strerror}", object=daemon.socket, hint=hint)
         case ConnectionRefusedError():
-            hint = f"is the service running? The socket {runtime.socket} is left from one that has ended"
-            return Unsupported(f"cannot ask {place}: nobody listens there", object=runtime.socket, hint=hint)
+            hint = f"is the service running? The socket {daemon.socket} is left from one that has ended"
+            return Unsupported(f"cannot ask {place}: nobody listens there", object=daemon.socket, hint=hint)
         case _:
-            return Unsupported(f"cannot ask {place}: {error.strerror or error}", object=runtime.socket)
+            return Unsupported(f"cannot ask {place}: {error.strerror or error}", object=daemon.socket)
 
 
-def _silent(runtime: Runtime) -> Unsupported:
+def _silent(daemon: Daemon) -> Unsupported:
     return Unsupported(
-        f"{runtime.title} at {runtime.socket} did not answer within {TIMEOUT_S:g} s",
-        object=runtime.socket,
+        f"{daemon.title} at {daemon.socket} did not answer within {TIMEOUT_S:g} s",
+        object=daemon.socket,
         hint="is the service well? `pid:N` and a namespace's path do without it",
     )
 
 
-def _garbled(runtime: Runtime) -> Unsupported:
-    place = runtime.socket or runtime.program
+def _garbled(daemon: Daemon) -> Unsupported:
+    place = daemon.socket or daemon.program
     return Unsupported(
-        f"what answers at {place} is not {runtime.title}",
+        f"what answers at {place} is not {daemon.title}",
         object=place,
         hint="`pid:N` and a namespace's path do without it",
     )

@@ -20,7 +20,7 @@ from dnet.errors import DnetError, InvalidRequest, NotFound, Unsupported
 from dnet.linux import namespaces
 from dnet.model.values import Value, frozen
 from dnet.runtime import docker
-from dnet.runtime.docker import Absent, Found, Runtime
+from dnet.runtime.docker import Absent, Daemon, Found
 
 PATH, PID = "path", "pid"
 PREFIXES = (PATH, PID, *docker.TITLES)
@@ -102,7 +102,7 @@ def find(text: str) -> Target:
         case "pid":
             return _of_process(str(int(rest)))
         case _:
-            return _of_container(*_ask(rest, [one for one in docker.runtimes() if kind in {"", one.kind}]))
+            return _of_container(*_ask(rest, [one for one in docker.daemons() if kind in {"", one.kind}]))
 
 
 def resolve(target: Target) -> Resolution:
@@ -121,13 +121,13 @@ def resolve(target: Target) -> Resolution:
                     return Resolution(Standing.GONE, None)
                 now = _of_process(target.reference)
             case _:
-                runtime = docker.runtime_at(target.kind, target.socket)
-                found = docker.inspect(runtime, target.reference)
+                daemon = docker.daemon_at(target.kind, target.socket)
+                found = docker.inspect(daemon, target.reference)
                 if not found:
                     return Resolution(Standing.GONE, None)
                 if not found.is_running or not found.pid:
                     return Resolution(Standing.STOPPED, None)
-                now = _of_container(runtime, found)
+                now = _of_container(daemon, found)
     except (NotFound, InvalidRequest):
         return Resolution(Standing.GONE if target.kind in {PATH, PID} else Standing.STOPPED, None)
     is_same = (now.inode, now.cookie) == (target.inode, target.cookie)
@@ -161,8 +161,8 @@ def _of_process(number: str) -> Target:
         raise NotFound(f"there is no process {number}", object=number) from error
 
 
-def _of_container(runtime: Runtime, found: Found) -> Target:
-    label = _describe(runtime.kind, found.name)
+def _of_container(daemon: Daemon, found: Found) -> Target:
+    label = _describe(daemon.kind, found.name)
     if not found.is_running or not found.pid:
         hint = "start it; what `dnet reconcile` remembers of it is then attached again"
         raise NotFound(f"{label} is not running, so it has no network", object=found.name, hint=hint)
@@ -171,19 +171,19 @@ def _of_container(runtime: Runtime, found: Found) -> Target:
         # The runtime counts processes in another pid namespace: its number means nothing here.
         path, pid = found.sandbox, 0
     try:
-        return _target(runtime.kind, found.id, found.name, path, pid, runtime.socket)
+        return _target(daemon.kind, found.id, found.name, path, pid, daemon.socket)
     except NotFound as error:
         hint = "it has just ended, or its runtime is in another pid namespace"
         raise NotFound(f"the network of {label} is not to be seen at {path}", object=found.name, hint=hint) from error
 
 
-def _ask(reference: str, asked: list[Runtime]) -> tuple[Runtime, Found]:
+def _ask(reference: str, asked: list[Daemon]) -> tuple[Daemon, Found]:
     """Return the first runtime that knows a container, and what it knows."""
     outcomes: list[str] = []
     trouble: DnetError | None = None
-    for runtime in asked:
+    for daemon in asked:
         try:
-            found = docker.inspect(runtime, reference)
+            found = docker.inspect(daemon, reference)
         except Absent as error:
             outcomes.append(str(error))
         except Unsupported as error:
@@ -191,8 +191,8 @@ def _ask(reference: str, asked: list[Runtime]) -> tuple[Runtime, Found]:
             trouble = trouble or error
         else:
             if found:
-                return runtime, found
-            outcomes.append(f"{runtime.title} has none of that name or id")
+                return daemon, found
+            outcomes.append(f"{daemon.title} has none of that name or id")
     sentence = f"no container {reference} was found: {'; '.join(outcomes)}"
     if trouble:
         raise Unsupported(sentence, object=reference, hint=trouble.hint) from trouble

@@ -16,7 +16,7 @@ import pytest
 
 from dnet.errors import InvalidRequest, NeedsRoot, Unsupported
 from dnet.runtime import docker
-from dnet.runtime.docker import Absent, Event, Events, Found, Runtime, inspect, runtimes
+from dnet.runtime.docker import Absent, Daemon, Event, Events, Found, daemons, inspect
 
 FULL_ID = "4f2a9c0e1b7d" + "0" * 52
 DOCUMENT = {
@@ -41,8 +41,8 @@ def without(*keys: str, **more: object) -> dict:
 
 
 @contextlib.contextmanager
-def serving(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[Runtime]:
-    """Serve connections at a socket, one after the other, and yield the runtime that is to be asked there."""
+def serving(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[Daemon]:
+    """Serve connections at a socket, one after the other, and yield the daemon that is to be asked there."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -57,7 +57,7 @@ def serving(path: Path, serve: Callable[[socket.socket], None]) -> Iterator[Runt
 
         thread = threading.Thread(target=loop, daemon=True)
         thread.start()
-        yield Runtime("docker", "Docker", str(path))
+        yield Daemon("docker", "Docker", str(path))
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(10)
 
@@ -83,7 +83,7 @@ def test_question_and_answer(tmp_path):
         listener.listen()
         thread = threading.Thread(target=loop, args=(listener,))
         thread.start()
-        assert inspect(Runtime("docker", "Docker", str(tmp_path / "sock")), "web") == FOUND
+        assert inspect(Daemon("docker", "Docker", str(tmp_path / "sock")), "web") == FOUND
         thread.join()
     assert asked == [b"GET /containers/web/json HTTP/1.0\r\nHost: localhost\r\n\r\n"]
 
@@ -97,8 +97,8 @@ def test_answer_in_pieces(tmp_path, size):
         for start in range(0, len(data), size):
             connection.sendall(data[start : start + size])
 
-    with serving(tmp_path / "sock", serve) as runtime:
-        assert inspect(runtime, "web") == FOUND
+    with serving(tmp_path / "sock", serve) as daemon:
+        assert inspect(daemon, "web") == FOUND
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_answer_in_pieces(tmp_path, size):
 )
 def test_documents(tmp_path, document, found):
     """Containers that do not run, Podman's names without a slash, and hosts without sandboxes are described as well."""
-    with serving(tmp_path / "sock", lambda connection: connection.sendall(answer(document))) as runtime:
-        assert inspect(runtime, "web") == found
+    with serving(tmp_path / "sock", lambda connection: connection.sendall(answer(document))) as daemon:
+        assert inspect(daemon, "web") == found
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_documents(tmp_path, document, found):
 )
 def test_garbage(tmp_path, reply):
     """Whatever else answers at the socket is said not to be Docker; the hint is how to do without."""
-    with serving(tmp_path / "sock", lambda connection: connection.sendall(reply)) as runtime:
+    with serving(tmp_path / "sock", lambda connection: connection.sendall(reply)) as daemon:
         with pytest.raises(Unsupported, match=r"what answers at .*/sock is not Docker") as caught:
-            inspect(runtime, "web")
+            inspect(daemon, "web")
         assert "pid:N" in caught.value.hint
 
 
@@ -159,8 +159,8 @@ def test_garbage(tmp_path, reply):
 def test_no_stream(tmp_path, reply):
     """What does not begin as a stream of events is not listened to."""
     server = serving(tmp_path / "sock", lambda connection: connection.sendall(reply))
-    with server as runtime, pytest.raises(Unsupported, match="is not Docker"):
-        Events(runtime)
+    with server as daemon, pytest.raises(Unsupported, match="is not Docker"):
+        Events(daemon)
 
 
 def test_endless_answer(tmp_path, monkeypatch):
@@ -173,19 +173,19 @@ def test_endless_answer(tmp_path, monkeypatch):
             while True:
                 connection.sendall(b"x" * 65536)
 
-    with serving(tmp_path / "sock", serve) as runtime, pytest.raises(Unsupported, match="is not Docker"):
-        inspect(runtime, "web")
+    with serving(tmp_path / "sock", serve) as daemon, pytest.raises(Unsupported, match="is not Docker"):
+        inspect(daemon, "web")
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("ask", [lambda runtime: inspect(runtime, "web"), Events], ids=["inspect", "events"])
+@pytest.mark.parametrize("ask", [lambda daemon: inspect(daemon, "web"), Events], ids=["inspect", "events"])
 def test_silence(tmp_path, ask):
     """A socket at which somebody listens and never answers is given up on; the error names it and the time."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "sock"))
         listener.listen()
         with pytest.raises(Unsupported, match=r"Docker at .*/sock did not answer within 0\.2 s") as caught:
-            ask(Runtime("docker", "Docker", str(tmp_path / "sock")))
+            ask(Daemon("docker", "Docker", str(tmp_path / "sock")))
     assert caught.value.object == str(tmp_path / "sock")
     assert caught.value.hint
 
@@ -202,7 +202,7 @@ def test_full_queue(tmp_path):
                 client.setblocking(False)
                 client.connect(str(tmp_path / "sock"))
         with pytest.raises(Unsupported, match="did not answer"):
-            inspect(Runtime("docker", "Docker", str(tmp_path / "sock")), "web")
+            inspect(Daemon("docker", "Docker", str(tmp_path / "sock")), "web")
 
 
 @pytest.mark.usefixtures("quick")
@@ -215,37 +215,37 @@ def test_dripping(tmp_path):
             while not stop.wait(TIMEOUT_S / 10):
                 connection.sendall(b"x")
 
-    with serving(tmp_path / "sock", serve) as runtime:
+    with serving(tmp_path / "sock", serve) as daemon:
         began = time.monotonic()
         with pytest.raises(Unsupported, match="did not answer within"):
-            inspect(runtime, "web")
+            inspect(daemon, "web")
         stop.set()
     assert time.monotonic() - began < TIMEOUT_S * 20
 
 
 def test_nobody_there(tmp_path):
     """No socket means no Docker; one that nobody listens at means that it has ended; a long path is an error, too."""
-    runtime = Runtime("docker", "Docker", str(tmp_path / "sock"))
+    daemon = Daemon("docker", "Docker", str(tmp_path / "sock"))
     with pytest.raises(Absent, match=r"Docker is not on this host: no socket .*/sock"):
-        inspect(runtime, "web")
+        inspect(daemon, "web")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "sock"))
     with pytest.raises(Unsupported, match="nobody listens there") as caught:
-        inspect(runtime, "web")
+        inspect(daemon, "web")
     assert not isinstance(caught.value, Absent)
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / ("x" * 200)):
         with pytest.raises(Unsupported, match="cannot ask Docker at"):
-            inspect(Runtime("docker", "Docker", str(path)), "web")
+            inspect(Daemon("docker", "Docker", str(path)), "web")
 
 
 def test_forbidden(tmp_path):
     """A socket that this user may not reach needs root."""
-    with serving(tmp_path / "sock", lambda _: None) as runtime:
+    with serving(tmp_path / "sock", lambda _: None) as daemon:
         tmp_path.chmod(0)
         try:
             with as_nobody(), pytest.raises(NeedsRoot, match=r"cannot ask Docker at .*/sock: Permission denied"):
-                inspect(runtime, "web")
+                inspect(daemon, "web")
         finally:
             tmp_path.chmod(0o755)
 
@@ -276,53 +276,53 @@ def as_nobody() -> Iterator[None]:
 def test_refusals(tmp_path, status, message, outcome):
     """Docker's refusals are understood, or passed on in its words."""
     reply = answer({"message": message}, status)
-    with serving(tmp_path / "sock", lambda connection: connection.sendall(reply)) as runtime:
+    with serving(tmp_path / "sock", lambda connection: connection.sendall(reply)) as daemon:
         if outcome is None:
-            assert inspect(runtime, "web") is None
+            assert inspect(daemon, "web") is None
         elif outcome is InvalidRequest:
             with pytest.raises(InvalidRequest, match="several Docker containers"):
-                inspect(runtime, "4")
+                inspect(daemon, "4")
         else:
             with pytest.raises(Unsupported, match=message):
-                inspect(runtime, "web")
+                inspect(daemon, "web")
 
 
 @pytest.mark.parametrize("reference", ["", "../../etc", "web/json?x=", "web web", "web\r\nX: y", "-web", "wéb"])
 def test_references_that_nobody_has(tmp_path, reference):
     """What cannot be a container's name is not sent anywhere."""
-    assert inspect(Runtime("docker", "Docker", str(tmp_path / "absent")), reference) is None
+    assert inspect(Daemon("docker", "Docker", str(tmp_path / "absent")), reference) is None
 
 
-def test_where_runtimes_are(monkeypatch):
+def test_where_daemons_are(monkeypatch):
     """DOCKER_HOST and CONTAINER_HOST say where to ask, if that is on this host."""
     for name in ("DOCKER_HOST", "CONTAINER_HOST"):
         monkeypatch.delenv(name, raising=False)
-    assert [(one.kind, one.socket, one.obstacle) for one in runtimes()] == [
+    assert [(one.kind, one.socket, one.obstacle) for one in daemons()] == [
         ("docker", "/var/run/docker.sock", ""),
         ("podman", "/run/podman/podman.sock", ""),
     ]
     monkeypatch.setenv("DOCKER_HOST", "unix:///run/other.sock")
     monkeypatch.setenv("CONTAINER_HOST", "")
-    assert [one.socket for one in runtimes()] == ["/run/other.sock", "/run/podman/podman.sock"]
+    assert [one.socket for one in daemons()] == ["/run/other.sock", "/run/podman/podman.sock"]
     for value in ("tcp://192.0.2.1:2375", "ssh://root@elsewhere", "unix://relative", "npipe:////./pipe/docker_engine"):
         monkeypatch.setenv("DOCKER_HOST", value)
         with pytest.raises(Absent, match="Docker cannot be asked: DOCKER_HOST is "):
-            inspect(runtimes()[0], "web")
+            inspect(daemons()[0], "web")
 
 
 # Podman's program
 
 
 @pytest.fixture
-def podman(tmp_path, monkeypatch) -> Callable[[str], Runtime]:
-    """Return a function that makes a stand-in for podman and returns the runtime that finds it."""
+def podman(tmp_path, monkeypatch) -> Callable[[str], Daemon]:
+    """Return a function that makes a stand-in for podman and returns the daemon that finds it."""
 
-    def make(script: str) -> Runtime:
+    def make(script: str) -> Daemon:
         program = tmp_path / "podman"
         program.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n{script}\n', encoding="utf-8")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        return Runtime("podman", "Podman", str(tmp_path / "absent"), "podman")
+        return Daemon("podman", "Podman", str(tmp_path / "absent"), "podman")
 
     return make
 
@@ -336,8 +336,8 @@ def test_podmans_program(podman, tmp_path):
 
 def test_podmans_program_knows_none(podman):
     """Podman's words for a container that it does not have are understood."""
-    runtime = podman('echo "[]"; echo \'Error: no such container "web"\' >&2; exit 125')
-    assert inspect(runtime, "web") is None
+    daemon = podman('echo "[]"; echo \'Error: no such container "web"\' >&2; exit 125')
+    assert inspect(daemon, "web") is None
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_no_podman(tmp_path, monkeypatch):
     """Without socket and program there is no Podman; both are named."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Absent, match=r"neither a socket .*/absent nor a program podman"):
-        inspect(Runtime("podman", "Podman", str(tmp_path / "absent"), "podman"), "web")
+        inspect(Daemon("podman", "Podman", str(tmp_path / "absent"), "podman"), "web")
 
 
 # Events
@@ -401,7 +401,7 @@ def test_events_in_pieces(tmp_path):
         assert select.select([events], [], [], 10)[0]
         return events.read()
 
-    with serving(tmp_path / "sock", serve) as runtime, contextlib.closing(Events(runtime)) as events:
+    with serving(tmp_path / "sock", serve) as daemon, contextlib.closing(Events(daemon)) as events:
         assert events.read() == [Event("start", FULL_ID, "one")]
         assert events.read() == []
         for step, action in zip(steps, ("die", "destroy"), strict=False):
@@ -416,8 +416,8 @@ def test_events_in_pieces(tmp_path):
 def test_podmans_events(tmp_path):
     """Podman has other words for some events; what nobody asked for is left out."""
     data = answer("") + b"".join(event_line(action, "one") for action in ("start", "died", "pause", "remove"))
-    with serving(tmp_path / "sock", lambda connection: connection.sendall(data)) as runtime:
-        events, heard = Events(runtime), []
+    with serving(tmp_path / "sock", lambda connection: connection.sendall(data)) as daemon:
+        events, heard = Events(daemon), []
         while events.is_open:
             select.select([events], [], [], 10)
             heard += [event.action for event in events.read()]
@@ -429,8 +429,8 @@ def test_podmans_events(tmp_path):
 def test_broken_events(tmp_path, line):
     """A line that is not an event is not Docker's."""
     data = answer("") + line + b"\n"
-    with serving(tmp_path / "sock", lambda connection: connection.sendall(data)) as runtime:
-        events = Events(runtime)
+    with serving(tmp_path / "sock", lambda connection: connection.sendall(data)) as daemon:
+        events = Events(daemon)
         with pytest.raises(Unsupported, match="is not Docker"), contextlib.closing(events):
             while events.is_open:
                 select.select([events], [], [], 10)

@@ -214,7 +214,7 @@ def test_events(daemon, box):
 
     def inside():
         heard = []
-        events = docker.Events(docker.runtimes()[0])
+        events = docker.Events(docker.daemons()[0])
         assert events.read() == []
         for words in (["restart", "--time", "0", "box"], ["exec", "box", "busybox", "true"], ["rm", "--force", "box"]):
             subprocess.run(["docker", *words], check=True, capture_output=True)
