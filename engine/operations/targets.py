@@ -106,14 +106,14 @@ class Foreign:
 
     def _new(self, target: Target) -> Container:
         """Return a container that is not in the store yet; who had its name there is looked at again."""
-        from dnet.runtime.targets import Standing, Target, resolve
+        from dnet.runtime.targets import Target, TargetState, resolve
 
         made = _container(target)
         for item in self._store.foreign_containers():
             if item.name != made.name:
                 continue
             found = resolve(Target(**item.target))
-            if found.standing is Standing.GONE:
+            if found.state is TargetState.GONE:
                 self._collect(item)
                 continue
             other = replace(item, name=f"{item.target['kind']}:{item.target['reference'][:SHORT_ID]}")
@@ -160,16 +160,16 @@ class Foreign:
         return done
 
     def _refresh(self, container: Container, lacking: Lacking, *, is_dry_run: bool) -> list[Refreshed]:
-        from dnet.runtime.targets import Standing, Target, resolve
+        from dnet.runtime.targets import Target, TargetState, resolve
 
         found = resolve(Target(**container.target)) if container.target else None
-        if found is None or found.standing is Standing.SAME:
+        if found is None or found.state is TargetState.SAME:
             return self._mend(container, lacking, is_dry_run=is_dry_run)
-        if found.standing is Standing.CHANGED and found.target:
+        if found.state is TargetState.CHANGED and found.target:
             if not is_dry_run:
                 self._attach_again(container, found.target)
             return [Refreshed(f"{container.name}, which has been restarted")]
-        if found.standing is Standing.GONE:
+        if found.state is TargetState.GONE:
             if not is_dry_run:
                 self._collect(container)
             return [Refreshed(f"removal of {container.name}, which is gone")]

@@ -1,7 +1,4 @@
-"""What Docker and Podman know of their containers: a question over a socket, and a stream of events.
-
-Podman answers as Docker does.
-"""
+"""Client of Docker's API, which Podman speaks, too: look up a container, listen to events."""
 
 from __future__ import annotations
 
@@ -21,20 +18,20 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0
 TITLES = {"docker": "Docker", "podman": "Podman"}
-# What is asked where there is no socket.
+# Programs to ask where there is no socket.
 PROGRAMS = {"podman": "podman"}
 DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"
 ANSWER_BYTES_MAX = 1 << 24
 READ_BYTES = 1 << 16
-# What both runtimes allow in names and ids, and so needs no quoting in a URL.
+# Names and ids, by the rules of both. They need no quoting in a URL.
 REFERENCE_PATTERN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 OK, NO_SUCH = 200, 404
-# What Podman's program says of containers that it does not have.
+# What Podman's program says when it has no such container.
 UNKNOWN_WORDS = ("no such container", "no such object", "no container with name or id")
-# What is asked for by Docker's words and by Podman's, and what either means.
+# Events by Docker's names and by Podman's, and ours for them.
 ACTIONS = {"start": "start", "die": "die", "died": "die", "destroy": "destroy", "remove": "destroy"}
-# The filters are a document: {"type": ["container"], "event": [...]}.
+# The filters are quoted JSON: {"type": ["container"], "event": [...]}.
 EVENTS_PATH = (
     "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B"
     + "%2C".join(f"%22{action}%22" for action in ACTIONS)
@@ -42,13 +39,13 @@ EVENTS_PATH = (
 )
 
 
-class Absent(Unsupported):
-    """The runtime is not on this host."""
+class DaemonNotFound(Unsupported):
+    """Docker, or Podman, is not on this host."""
 
 
 @frozen
 class Daemon(Value):
-    """Where a container runtime is asked; `obstacle`, when set, says why it cannot be."""
+    """Docker or Podman on this host. `obstacle`, when set, says why it cannot be asked; `program` may be asked, too."""
 
     kind: str
     title: str
@@ -58,8 +55,8 @@ class Daemon(Value):
 
 
 @frozen
-class Found(Value):
-    """A container, as its runtime describes it. `pid` is 0 and `sandbox` perhaps empty when it does not run."""
+class InspectedContainer(Value):
+    """A container as its daemon describes it. When it does not run, `pid` is 0 and `sandbox` may be empty."""
 
     id: str
     name: str
@@ -70,7 +67,7 @@ class Found(Value):
 
 @frozen
 class Event(Value):
-    """Something that happened to a container: `start`, `die` or `destroy`."""
+    """An event of a container; `action` is `start`, `die` or `destroy`."""
 
     action: str
     id: str
@@ -78,31 +75,31 @@ class Event(Value):
 
 
 def daemons() -> tuple[Daemon, ...]:
-    """Return the runtimes in the order in which they are asked, where DOCKER_HOST and CONTAINER_HOST say they are."""
+    """Return Docker and Podman, where DOCKER_HOST and CONTAINER_HOST say that they are."""
     return (_here("docker", "DOCKER_HOST", DOCKER_SOCKET), _here("podman", "CONTAINER_HOST", PODMAN_SOCKET))
 
 
-def daemon_at(kind: str, place: str) -> Daemon:
-    """Return the runtime of a kind that is asked at a certain socket."""
-    return Daemon(kind, TITLES[kind], place, PROGRAMS.get(kind, ""))
+def daemon_at(kind: str, socket: str) -> Daemon:
+    """Return the daemon of a kind (`docker`, `podman`) that listens at a socket."""
+    return Daemon(kind, TITLES[kind], socket, PROGRAMS.get(kind, ""))
 
 
-def inspect(daemon: Daemon, reference: str) -> Found | None:
-    """Return the container with that name, id or unique beginning of an id; None when there is none.
+def inspect(daemon: Daemon, reference: str) -> InspectedContainer | None:
+    """Return the container of a name, an id or the unique beginning of an id; None when there is none.
 
-    Absent when the runtime is not on this host, Unsupported when it does not answer, or not as it should, within
-    TIMEOUT_S; NeedsRoot when it may not be asked; InvalidRequest when several match.
+    Raises DaemonNotFound when the daemon is not on this host, Unsupported when it does not answer properly within
+    TIMEOUT_S, NeedsRoot when the caller may not ask, InvalidRequest when several containers match.
     """
     if not REFERENCE_PATTERN.match(reference):
         return None
     try:
         status, body = _get(daemon, f"/containers/{reference}/json")
-    except Absent:
+    except DaemonNotFound:
         if not daemon.program or daemon.obstacle:
             raise
         return _inspect_by_program(daemon, reference)
     if status == OK:
-        return _found(daemon, _document(daemon, body))
+        return _decode(daemon, _document(daemon, body))
     message = _document(daemon, body).get("message")
     if not isinstance(message, str):
         raise _garbled(daemon)
@@ -112,10 +109,10 @@ def inspect(daemon: Daemon, reference: str) -> Found | None:
 
 
 class Events:
-    """What happens to a runtime's containers from now on; for use beside other descriptors in select or poll."""
+    """The events of a daemon's containers from now on; to be polled together with other descriptors."""
 
     def __init__(self, daemon: Daemon) -> None:
-        """Begin to listen; errors are those of `inspect`."""
+        """Begin to listen; raises what `inspect` raises."""
         self._daemon = daemon
         self._socket, self._response = _ask(daemon, EVENTS_PATH)
         self.is_open = True
@@ -131,11 +128,11 @@ class Events:
             raise
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when something has happened or the runtime has gone."""
+        """Return the descriptor, which is readable when there are events or the daemon has gone."""
         return self._socket.fileno()
 
     def read(self) -> list[Event]:
-        """Return what has happened since the last call, without waiting; `is_open` is false from the end on."""
+        """Return the events since the last call, without waiting. At the end of the stream `is_open` becomes false."""
         with suppress(BlockingIOError):
             try:
                 while received := self._socket.recv(READ_BYTES):
@@ -192,7 +189,7 @@ def _translating(daemon: Daemon) -> Iterator[None]:
 def _ask(daemon: Daemon, path: str) -> tuple[socket.socket, HTTPResponse]:
     """Return an open connection, and the response to a request sent over it."""
     if daemon.obstacle:
-        raise Absent(f"{daemon.title} cannot be asked: {daemon.obstacle}", object=daemon.title)
+        raise DaemonNotFound(f"{daemon.title} cannot be asked: {daemon.obstacle}", object=daemon.title)
     from dnet.runtime import unix_http
 
     with _translating(daemon):
@@ -221,10 +218,10 @@ def _document(daemon: Daemon, body: bytes | str) -> dict[str, Any]:
     return document
 
 
-def _found(daemon: Daemon, document: dict[str, Any]) -> Found:
+def _decode(daemon: Daemon, document: dict[str, Any]) -> InspectedContainer:
     try:
         state, settings = document["State"], document.get("NetworkSettings") or {}
-        return Found(
+        return InspectedContainer(
             id=_checked(document["Id"], str),
             name=_checked(document["Name"], str).lstrip("/"),
             is_running=_checked(state["Running"], bool),
@@ -241,7 +238,7 @@ def _checked(value: Any, kind: type) -> Any:
     return value
 
 
-def _inspect_by_program(daemon: Daemon, reference: str) -> Found | None:
+def _inspect_by_program(daemon: Daemon, reference: str) -> InspectedContainer | None:
     import subprocess
 
     command = [daemon.program, "inspect", "--type", "container", "--", reference]
@@ -249,7 +246,7 @@ def _inspect_by_program(daemon: Daemon, reference: str) -> Found | None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except FileNotFoundError as error:
         nowhere = f"neither a socket {daemon.socket} nor a program {daemon.program}"
-        raise Absent(f"{daemon.title} is not on this host: {nowhere}", object=daemon.title) from error
+        raise DaemonNotFound(f"{daemon.title} is not on this host: {nowhere}", object=daemon.title) from error
     except subprocess.TimeoutExpired as error:
         raise Unsupported(f"`{' '.join(command)}` did not end within {TIMEOUT_S:g} s", object=daemon.title) from error
     if done.returncode == 0:
@@ -257,7 +254,7 @@ def _inspect_by_program(daemon: Daemon, reference: str) -> Found | None:
             (document,) = json.loads(done.stdout)
         except (ValueError, TypeError) as error:
             raise _garbled(daemon) from error
-        return _found(daemon, document)
+        return _decode(daemon, document)
     message = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     if any(words in message.lower() for words in UNKNOWN_WORDS):
         return None
@@ -278,20 +275,20 @@ def _refusal(daemon: Daemon, reference: str, message: str) -> DnetError:
 
 
 def _failure(daemon: Daemon, error: OSError) -> DnetError:
-    place = f"{daemon.title} at {daemon.socket}"
+    what = f"ask {daemon.title} at {daemon.socket}"
     match error:
         case FileNotFoundError() | NotADirectoryError():
-            return Absent(f"{daemon.title} is not on this host: no socket {daemon.socket}", object=daemon.title)
+            return DaemonNotFound(f"{daemon.title} is not on this host: no socket {daemon.socket}", object=daemon.title)
         case TimeoutError() | BlockingIOError():
             return _silent(daemon)
         case PermissionError():
             hint = "run it as root, with sudo say"
-            return NeedsRoot(f"cannot ask {place}: {error.strerror}", object=daemon.socket, hint=hint)
+            return NeedsRoot(f"cannot {what}: {error.strerror}", object=daemon.socket, hint=hint)
         case ConnectionRefusedError():
             hint = f"is the service running? The socket {daemon.socket} is left from one that has ended"
-            return Unsupported(f"cannot ask {place}: nobody listens there", object=daemon.socket, hint=hint)
+            return Unsupported(f"cannot {what}: nobody listens there", object=daemon.socket, hint=hint)
         case _:
-            return Unsupported(f"cannot ask {place}: {error.strerror or error}", object=daemon.socket)
+            return Unsupported(f"cannot {what}: {error.strerror or error}", object=daemon.socket)
 
 
 def _silent(daemon: Daemon) -> Unsupported:
@@ -303,9 +300,9 @@ def _silent(daemon: Daemon) -> Unsupported:
 
 
 def _garbled(daemon: Daemon) -> Unsupported:
-    place = daemon.socket or daemon.program
+    address = daemon.socket or daemon.program
     return Unsupported(
-        f"what answers at {place} is not {daemon.title}",
-        object=place,
+        f"what answers at {address} is not {daemon.title}",
+        object=address,
         hint="`pid:N` and a namespace's path do without it",
     )

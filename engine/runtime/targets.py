@@ -1,12 +1,12 @@
-"""From what a user calls a target to a network namespace, and back to it after a restart.
+"""Targets: the network namespaces that users attach to, found by their words and found again after a restart.
 
     /run/netns/blue, path:/run/netns/blue     a namespace by its path
     pid:4711                                  that of a process
     docker:web, podman:web                    that of a container, by name, id or the unique beginning of an id
-    web                                       the same, asked of Docker and then of Podman
+    web                                       the same; Docker is asked first, then Podman
 
-dnet's own containers are looked for before all that, by the engine. What is remembered of a target finds it again:
-of a container its full id, not its name, so that another one of the same name is another one.
+The engine looks for dnet's own containers before. A container is remembered by its full id, not by its name, since
+another one may get its name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dnet.errors import DnetError, InvalidRequest, NotFound, Unsupported
 from dnet.linux import namespaces
 from dnet.model.values import Value, frozen
 from dnet.runtime import docker
-from dnet.runtime.docker import Absent, Daemon, Found
+from dnet.runtime.docker import Daemon, DaemonNotFound, InspectedContainer
 
 PATH, PID = "path", "pid"
 PREFIXES = (PATH, PID, *docker.TITLES)
@@ -30,10 +30,10 @@ START_FIELD = 22  # of /proc/PID/stat, in clock ticks since boot: proc(5)
 
 @frozen(kw_only=True)
 class Target(Value):
-    """A network namespace of somebody else's. All fields are text and numbers, to be stored.
+    """A network namespace that is not dnet's. All fields are text and numbers, to be stored.
 
-    `kind` and `reference` find it again: a path, a pid, a container's full id, asked for at `socket`. `name` is for
-    people. `path` is where it can be opened, `pid` the process by which (0 for a path) and `started` when that was;
+    `kind` and `reference` find it again: a path, a pid, or a container's full id, asked for at `socket`. `name` is for
+    people. `path` opens it; `pid` is the process in that path (0 for none), `started` the start time of the process.
     `inode` and `cookie` are the namespace's identity (namespaces.Identity).
     """
 
@@ -51,27 +51,27 @@ class Target(Value):
         return _describe(self.kind, self.name)
 
 
-class Standing(StrEnum):
-    """What has become of a target."""
+class TargetState(StrEnum):
+    """What has become of a target since it was found."""
 
     SAME = "same"
-    CHANGED = "changed"  # there, with another namespace: what was in the old one is gone
-    STOPPED = "stopped"  # there, with no namespace: a container that can be started again
+    CHANGED = "changed"  # it has another namespace: what was in the old one is gone
+    STOPPED = "stopped"  # it has no namespace: a container that can be started again
     GONE = "gone"
 
 
 @frozen
-class Resolution(Value):
-    """A target looked at again; `target` is what it is now, None when there is no namespace."""
+class ResolvedTarget(Value):
+    """A target that was looked at again; `target` is None when there is no namespace."""
 
-    standing: Standing
+    state: TargetState
     target: Target | None
 
 
 def split(text: str) -> tuple[str, str]:
-    """Return the kind that a text says outright, empty for a bare name, and the rest.
+    """Return the kind that a text begins with, empty for a bare name, and the rest.
 
-    InvalidRequest when there is no rest, or it cannot be one of that kind.
+    Raises InvalidRequest when the rest is missing, or is not of that kind.
     """
     if text.startswith("/"):
         return PATH, text
@@ -90,10 +90,10 @@ def split(text: str) -> tuple[str, str]:
 
 
 def find(text: str) -> Target:
-    """Return the namespace that a text means.
+    """Return the target that a text means.
 
-    NotFound when there is none, or its container does not run; InvalidRequest when the text is not one, several match
-    or it is the host's own; Unsupported when a runtime does not answer; NeedsRoot.
+    Raises NotFound when there is none or its container does not run, InvalidRequest when the text is malformed or
+    ambiguous or means the host's own namespace, Unsupported when a daemon does not answer, NeedsRoot.
     """
     kind, rest = split(text)
     match kind:
@@ -105,38 +105,38 @@ def find(text: str) -> Target:
             return _of_container(*_ask(rest, [one for one in docker.daemons() if kind in {"", one.kind}]))
 
 
-def resolve(target: Target) -> Resolution:
-    """Look at a target again. Unsupported when its runtime does not answer: then nothing is known of it.
+def resolve(target: Target) -> ResolvedTarget:
+    """Look at a target again; a daemon is asked only when the target's process has ended.
 
-    A container is asked for only when its process is no longer what it was.
+    Raises Unsupported when that daemon does not answer.
     """
     if _is_same(target):
-        return Resolution(Standing.SAME, target)
+        return ResolvedTarget(TargetState.SAME, target)
     try:
         match target.kind:
             case "path":
                 now = _of_path(target.reference)
             case "pid":
                 if _started(target.pid) != target.started:
-                    return Resolution(Standing.GONE, None)
+                    return ResolvedTarget(TargetState.GONE, None)
                 now = _of_process(target.reference)
             case _:
                 daemon = docker.daemon_at(target.kind, target.socket)
-                found = docker.inspect(daemon, target.reference)
-                if not found:
-                    return Resolution(Standing.GONE, None)
-                if not found.is_running or not found.pid:
-                    return Resolution(Standing.STOPPED, None)
-                now = _of_container(daemon, found)
+                container = docker.inspect(daemon, target.reference)
+                if not container:
+                    return ResolvedTarget(TargetState.GONE, None)
+                if not container.is_running or not container.pid:
+                    return ResolvedTarget(TargetState.STOPPED, None)
+                now = _of_container(daemon, container)
     except (NotFound, InvalidRequest):
-        return Resolution(Standing.GONE if target.kind in {PATH, PID} else Standing.STOPPED, None)
+        return ResolvedTarget(TargetState.GONE if target.kind in {PATH, PID} else TargetState.STOPPED, None)
     is_same = (now.inode, now.cookie) == (target.inode, target.cookie)
-    return Resolution(Standing.SAME if is_same else Standing.CHANGED, now)
+    return ResolvedTarget(TargetState.SAME if is_same else TargetState.CHANGED, now)
 
 
 @contextmanager
 def opened(target: Target) -> Iterator[int]:
-    """Open a target's namespace for a while. NotFound when it is another one by now: no race can mistake it."""
+    """Open a target's namespace for a while; raise NotFound when the target has another one by now."""
     descriptor = namespaces.open_namespace(target.path)
     try:
         if namespaces.identify(descriptor) != namespaces.Identity(target.inode, target.cookie):
@@ -161,46 +161,48 @@ def _of_process(number: str) -> Target:
         raise NotFound(f"there is no process {number}", object=number) from error
 
 
-def _of_container(daemon: Daemon, found: Found) -> Target:
-    label = _describe(daemon.kind, found.name)
-    if not found.is_running or not found.pid:
+def _of_container(daemon: Daemon, container: InspectedContainer) -> Target:
+    label = _describe(daemon.kind, container.name)
+    if not container.is_running or not container.pid:
         hint = "start it; what `dnet reconcile` remembers of it is then attached again"
-        raise NotFound(f"{label} is not running, so it has no network", object=found.name, hint=hint)
-    path, pid = f"/proc/{found.pid}/ns/net", found.pid
-    if found.sandbox and _is_elsewhere(path, found.sandbox):
-        # The runtime counts processes in another pid namespace: its number means nothing here.
-        path, pid = found.sandbox, 0
+        raise NotFound(f"{label} is not running, so it has no network", object=container.name, hint=hint)
+    path, pid = f"/proc/{container.pid}/ns/net", container.pid
+    if container.sandbox and _is_elsewhere(path, container.sandbox):
+        # The daemon lives in another pid namespace: its pids mean nothing here.
+        path, pid = container.sandbox, 0
     try:
-        return _target(daemon.kind, found.id, found.name, path, pid, daemon.socket)
+        return _target(daemon.kind, container.id, container.name, path, pid, daemon.socket)
     except NotFound as error:
         hint = "it has just ended, or its runtime is in another pid namespace"
-        raise NotFound(f"the network of {label} is not to be seen at {path}", object=found.name, hint=hint) from error
+        raise NotFound(
+            f"the network of {label} is not to be seen at {path}", object=container.name, hint=hint
+        ) from error
 
 
-def _ask(reference: str, asked: list[Daemon]) -> tuple[Daemon, Found]:
-    """Return the first runtime that knows a container, and what it knows."""
+def _ask(reference: str, asked: list[Daemon]) -> tuple[Daemon, InspectedContainer]:
+    """Return the first daemon that has a container, and the container."""
     outcomes: list[str] = []
-    trouble: DnetError | None = None
+    failure: DnetError | None = None
     for daemon in asked:
         try:
             found = docker.inspect(daemon, reference)
-        except Absent as error:
+        except DaemonNotFound as error:
             outcomes.append(str(error))
         except Unsupported as error:
             outcomes.append(str(error))
-            trouble = trouble or error
+            failure = failure or error
         else:
             if found:
                 return daemon, found
             outcomes.append(f"{daemon.title} has none of that name or id")
     sentence = f"no container {reference} was found: {'; '.join(outcomes)}"
-    if trouble:
-        raise Unsupported(sentence, object=reference, hint=trouble.hint) from trouble
+    if failure:
+        raise Unsupported(sentence, object=reference, hint=failure.hint) from failure
     raise NotFound(sentence, object=reference, hint="`pid:N` and a namespace's path are targets, too")
 
 
 def _target(kind: str, reference: str, name: str, path: str, pid: int = 0, socket: str = "") -> Target:
-    """Look at a namespace; InvalidRequest when it is the host's own."""
+    """Look at a namespace; raise InvalidRequest when it is the host's own."""
     started = _started(pid) if pid else 0
     descriptor = namespaces.open_namespace(path)
     try:
@@ -229,7 +231,7 @@ def _target(kind: str, reference: str, name: str, path: str, pid: int = 0, socke
 
 
 def _is_same(target: Target) -> bool:
-    """Whether the same process is still in the same namespace; of a path, whether the same one is there."""
+    """Whether the target's process, or path, still leads to the same namespace."""
     if target.kind != PATH and (not target.pid or _started(target.pid) != target.started):
         return False
     try:
@@ -240,7 +242,7 @@ def _is_same(target: Target) -> bool:
 
 
 def _started(pid: int) -> int:
-    """Return when a process was started, 0 when there is none."""
+    """Return the start time of a process, 0 when there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The second field is a name in parentheses, which may hold anything.
@@ -250,11 +252,11 @@ def _started(pid: int) -> int:
 
 
 def _is_elsewhere(path: str, sandbox: str) -> bool:
-    """Whether `sandbox` is to be seen, and `path` does not lead to the same namespace."""
+    """Whether the namespace at `sandbox` can be opened, and the one at `path` is another."""
     inodes = []
-    for place in (sandbox, path):
+    for one in (sandbox, path):
         try:
-            descriptor = namespaces.open_namespace(place)
+            descriptor = namespaces.open_namespace(one)
         except (NotFound, InvalidRequest):
             inodes.append(0)
         else:

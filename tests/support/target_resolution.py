@@ -19,7 +19,7 @@ def resolve(space: Namespace, target: Target) -> tuple[str, Target | None]:
 
     def inside():
         resolution = targets.resolve(target)
-        return str(resolution.standing), resolution.target and asdict(resolution.target)
+        return str(resolution.state), resolution.target and asdict(resolution.target)
 
-    standing, fields = space.call(inside)
-    return standing, fields and Target(**fields)
+    state, fields = space.call(inside)
+    return state, fields and Target(**fields)

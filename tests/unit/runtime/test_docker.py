@@ -16,7 +16,7 @@ import pytest
 
 from dnet.errors import InvalidRequest, NeedsRoot, Unsupported
 from dnet.runtime import docker
-from dnet.runtime.docker import Absent, Daemon, Event, Events, Found, daemons, inspect
+from dnet.runtime.docker import Daemon, DaemonNotFound, Event, Events, InspectedContainer, daemons, inspect
 
 FULL_ID = "4f2a9c0e1b7d" + "0" * 52
 DOCUMENT = {
@@ -25,7 +25,7 @@ DOCUMENT = {
     "State": {"Running": True, "Pid": 4711},
     "NetworkSettings": {"SandboxKey": "/var/run/docker/netns/abc"},
 }
-FOUND = Found(FULL_ID, "web", True, 4711, "/var/run/docker/netns/abc")
+FOUND = InspectedContainer(FULL_ID, "web", True, 4711, "/var/run/docker/netns/abc")
 TIMEOUT_S = 0.2
 
 
@@ -104,10 +104,13 @@ def test_answer_in_pieces(tmp_path, size):
 @pytest.mark.parametrize(
     ("document", "found"),
     [
-        (without("NetworkSettings"), Found(FULL_ID, "web", True, 4711, "")),
-        (without(NetworkSettings=None), Found(FULL_ID, "web", True, 4711, "")),
-        (without(Name="web"), Found(FULL_ID, "web", True, 4711, "/var/run/docker/netns/abc")),
-        (without(State={"Running": False, "Pid": 0}), Found(FULL_ID, "web", False, 0, "/var/run/docker/netns/abc")),
+        (without("NetworkSettings"), InspectedContainer(FULL_ID, "web", True, 4711, "")),
+        (without(NetworkSettings=None), InspectedContainer(FULL_ID, "web", True, 4711, "")),
+        (without(Name="web"), InspectedContainer(FULL_ID, "web", True, 4711, "/var/run/docker/netns/abc")),
+        (
+            without(State={"Running": False, "Pid": 0}),
+            InspectedContainer(FULL_ID, "web", False, 0, "/var/run/docker/netns/abc"),
+        ),
     ],
 )
 def test_documents(tmp_path, document, found):
@@ -139,8 +142,8 @@ def test_documents(tmp_path, document, found):
         answer(without(State={"Running": True, "Pid": "4711"})),
         answer(without(Name=None)),
         answer(without(NetworkSettings=["x"])),
-        answer("not found", "404 Not Found"),
-        answer({}, "404 Not Found"),
+        answer("not found", "404 Not InspectedContainer"),
+        answer({}, "404 Not InspectedContainer"),
         answer({"message": 5}, "500 Internal Server Error"),
         b"HTTP/1.0 200 OK\r\n\r\n\xff\xfe",
     ],
@@ -226,13 +229,13 @@ def test_dripping(tmp_path):
 def test_nobody_there(tmp_path):
     """No socket means no Docker; one that nobody listens at means that it has ended; a long path is an error, too."""
     daemon = Daemon("docker", "Docker", str(tmp_path / "sock"))
-    with pytest.raises(Absent, match=r"Docker is not on this host: no socket .*/sock"):
+    with pytest.raises(DaemonNotFound, match=r"Docker is not on this host: no socket .*/sock"):
         inspect(daemon, "web")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "sock"))
     with pytest.raises(Unsupported, match="nobody listens there") as caught:
         inspect(daemon, "web")
-    assert not isinstance(caught.value, Absent)
+    assert not isinstance(caught.value, DaemonNotFound)
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / ("x" * 200)):
         with pytest.raises(Unsupported, match="cannot ask Docker at"):
@@ -265,7 +268,7 @@ def as_nobody() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("status", "message", "outcome"),
     [
-        ("404 Not Found", "No such container: web", None),
+        ("404 Not InspectedContainer", "No such container: web", None),
         ("500 Internal Server Error", "Multiple IDs found with provided prefix: 4", InvalidRequest),
         ("400 Bad Request", "multiple IDs found with provided prefix: 4", InvalidRequest),
         ("500 Internal Server Error", "more than one result for container name or ID 4", InvalidRequest),
@@ -306,7 +309,7 @@ def test_where_daemons_are(monkeypatch):
     assert [one.socket for one in daemons()] == ["/run/other.sock", "/run/podman/podman.sock"]
     for value in ("tcp://192.0.2.1:2375", "ssh://root@elsewhere", "unix://relative", "npipe:////./pipe/docker_engine"):
         monkeypatch.setenv("DOCKER_HOST", value)
-        with pytest.raises(Absent, match="Docker cannot be asked: DOCKER_HOST is "):
+        with pytest.raises(DaemonNotFound, match="Docker cannot be asked: DOCKER_HOST is "):
             inspect(daemons()[0], "web")
 
 
@@ -372,7 +375,7 @@ def test_podmans_program_hangs(podman):
 def test_no_podman(tmp_path, monkeypatch):
     """Without socket and program there is no Podman; both are named."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Absent, match=r"neither a socket .*/absent nor a program podman"):
+    with pytest.raises(DaemonNotFound, match=r"neither a socket .*/absent nor a program podman"):
         inspect(Daemon("podman", "Podman", str(tmp_path / "absent"), "podman"), "web")
 
 

@@ -44,8 +44,8 @@ def test_path_that_vanishes_and_comes_back(host):
     host.run("ip netns delete blue")
     assert resolve(host, before) == ("gone", None)
     host.run("ip netns add blue")
-    standing, after = resolve(host, before)
-    assert standing == "changed"
+    state, after = resolve(host, before)
+    assert state == "changed"
     assert after == find(host, "/run/netns/blue")
     assert after.cookie != before.cookie
 
@@ -108,8 +108,8 @@ def test_process_that_moves(host):
     process.stdin.write("\n")
     process.stdin.flush()
     assert process.stdout.readline() == "0\n"
-    standing, after = resolve(host, before)
-    assert (standing, after) == ("changed", find(host, f"pid:{process.pid}"))
+    state, after = resolve(host, before)
+    assert (state, after) == ("changed", find(host, f"pid:{process.pid}"))
     assert (after.pid, after.started) == (before.pid, before.started)
     assert after.cookie != before.cookie
 

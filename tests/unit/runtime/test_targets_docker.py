@@ -139,8 +139,8 @@ def test_restart(daemon, box):
     """After a restart the container has another namespace, although the kernel may number it as the old one."""
     before = find(daemon.host, "box")
     daemon.docker("restart", "--time", "0", "box")
-    standing, after = resolve(daemon.host, before)
-    assert standing == "changed"
+    state, after = resolve(daemon.host, before)
+    assert state == "changed"
     assert after == find(daemon.host, "box")
     assert (after.reference, after.pid) == (box, daemon.pid("box"))
     assert after.pid != before.pid
@@ -169,14 +169,14 @@ def test_unknown_when_docker_is_away(daemon):
     wait_until(lambda: daemon.pid("box") == 0, "Docker sees the end of it")
     with pytest.raises(Raised, match="Docker is not on this host") as caught:
         resolve(daemon.host, replace(before, socket="/absent"))
-    assert caught.value.kind == "Absent"
+    assert caught.value.kind == "DaemonNotFound"
 
 
 def test_reused_pid(daemon):
     """A pid that belongs to another process by now is noticed by the time of its start; Docker is asked again."""
     target = find(daemon.host, "web")
-    standing, after = resolve(daemon.host, replace(target, started=target.started - 1))
-    assert (standing, after) == ("same", target)
+    state, after = resolve(daemon.host, replace(target, started=target.started - 1))
+    assert (state, after) == ("same", target)
 
 
 @pytest.mark.usefixtures("box")
