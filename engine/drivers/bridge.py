@@ -1,10 +1,11 @@
-"""Networks on a Linux bridge."""
+"""The driver `bridge`: networks on a Linux bridge."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from dnet.drivers import nat_table, sandbox
+from dnet.drivers.driver import Driver, Group
 from dnet.model import address
 from dnet.model.container import Container, Endpoint
 from dnet.model.network import Network, Uplink
@@ -17,12 +18,11 @@ from dnet.objects.observed import Link
 from dnet.objects.routes import Address, LocalRouting, LoopbackRoute
 from dnet.objects.vlans import BridgeFiltering, BridgeVlans, MacEntry, VlanEntry, VlanFilter, VlanProgram
 
-# A Linux bridge numbers its ports with ten bits, of which 0 is never given out (BR_MAX_PORTS).
 PORTS_MAX = 1023
 
 
-def network(net: Network) -> tuple[Object, ...]:
-    """Return all that exists because the network does, the table itself apart."""
+def network(net: Network) -> Group:
+    """Return the objects of a network: its rules, the bridge, and the gateway on it."""
     return (*nat_table.network_objects(net), *sandbox.forwarding(net), *_bridge(net))
 
 
@@ -34,10 +34,10 @@ def _bridge(net: Network) -> Iterator[Object]:
         yield from sandbox.gateway(net, index)
         return
     if net.device_mac:
-        # Else the bridge's would be the lowest of its ports', and change as containers come and go.
+        # Otherwise the MAC would be the lowest one of the ports, and change as containers come and go.
         yield replay.mac(Link(index=index, name=device), net.device_mac)
     yield Up(device, index, "")
-    for item in (*sandbox.within(net, index), *sandbox.loopback(net, index)):
+    for item in (*sandbox.gateway_addresses(net, index), *sandbox.loopback(net, index)):
         yield _addition(item)
 
 
@@ -52,7 +52,7 @@ def _addition(item: Address | LocalRouting | LoopbackRoute) -> Addition:
 
 
 def vlans(net: Network) -> Iterator[Object]:
-    """Yield what makes the bridge keep VLANs apart, its own device being in the network's."""
+    """Yield what makes the bridge separate VLANs. The bridge's own device is in the network's VLAN."""
     device, index = net.device, net.device_index
     own = PortVlans(access=net.vlan)
     if net.vlan_backend == "bpf":
@@ -65,50 +65,64 @@ def vlans(net: Network) -> Iterator[Object]:
         yield from BridgeVlans.of(device, index, own, is_bridge=True)
 
 
-def endpoint(net: Network, container: Container, end: Endpoint) -> tuple[Object, ...]:
-    """Return all that exists because the endpoint does, its sandbox apart."""
+def endpoint(net: Network, container: Container, item: Endpoint) -> Group:
+    """Return the objects of an endpoint: a veth that is a port of the bridge, and the inside of the sandbox."""
     return (
-        sandbox.veth(net, container, end, net.device_index),
-        *sandbox.inside(net, container, end),
-        sandbox.quiet(net, container, end),
-        _settings(net, end),
-        *port_vlans(net, end),
-        Up(end.host_interface, end.host_index, ""),
+        sandbox.veth(net, container, item, net.device_index),
+        *sandbox.inside(net, container, item),
+        sandbox.host_interface(net, container, item),
+        _settings(net, item),
+        *port_vlans(net, item),
+        Up(item.host_interface, item.host_index, ""),
     )
 
 
-def port_vlans(net: Network, end: Endpoint) -> Iterator[Object]:
-    """Yield what an endpoint's port passes."""
-    yield from _passing(net, end.host_interface, end.host_index, end.vlans_on(net))
+def port_vlans(net: Network, item: Endpoint) -> Iterator[Object]:
+    """Yield what sets the VLANs of an endpoint's port."""
+    yield from _passing(net, item.host_interface, item.host_index, item.vlans_on(net))
     if net.vlan_backend == "bpf":
-        yield MacEntry(end.host_interface, end.host_index, "", mac=end.mac)
+        yield MacEntry(item.host_interface, item.host_index, "", mac=item.mac)
 
 
-def _passing(net: Network, device: str, index: int, wanted: PortVlans | None) -> Iterator[Object]:
-    if wanted is None:
+def _passing(net: Network, device: str, index: int, passed: PortVlans | None) -> Iterator[Object]:
+    if passed is None:
         return
     if net.vlan_backend == "bpf":
-        yield VlanEntry(device, index, wanted)
+        yield VlanEntry(device, index, passed)
         yield VlanFilter(device, index, "", bridge_index=net.device_index)
     elif net.vlan_backend == "bridge":
-        yield from BridgeVlans.of(device, index, wanted, is_bridge=False)
+        yield from BridgeVlans.of(device, index, passed, is_bridge=False)
 
 
-def uplink(net: Network, item: Uplink) -> tuple[Object, ...]:
-    """Return what makes an interface of the host's a port of the bridge; programs are at it before it is one."""
+def uplink(net: Network, item: Uplink) -> Group:
+    """Return what makes an interface of the host a port of the bridge. BPF programs come before the port."""
     passing = list(_passing(net, item.interface, item.index, item.vlans_on(net)))
     membership = Membership(item.interface, item.index, "", master=net.device, master_index=net.device_index)
     own = [part for part in passing if isinstance(part, BridgeVlans)]
     return (*(part for part in passing if part not in own), membership, *own)
 
 
-def port(net: Network, end: Endpoint) -> tuple[Object, ...]:
-    """Return what makes an endpoint's host end, which exists, a port of the bridge."""
-    membership = Membership(end.host_interface, end.host_index, "", master=net.device, master_index=net.device_index)
-    # What the bridge knows of a port goes when that leaves; programs at the port stay.
-    known = (item for item in port_vlans(net, end) if isinstance(item, (BridgeVlans, MacEntry)))
-    return (membership, _settings(net, end), *known)
+def port(net: Network, item: Endpoint) -> Group:
+    """Return what makes the host interface of an endpoint a port of the bridge again."""
+    membership = Membership(item.host_interface, item.host_index, "", master=net.device, master_index=net.device_index)
+    # The bridge forgets its VLANs and MAC entries when a port leaves; BPF programs stay on the device.
+    forgotten = (part for part in port_vlans(net, item) if isinstance(part, (BridgeVlans, MacEntry)))
+    return (membership, _settings(net, item), *forgotten)
 
 
-def _settings(net: Network, end: Endpoint) -> BridgePort:
-    return BridgePort(end.host_interface, end.host_index, "", hairpin=True, isolated=not net.icc)
+def _settings(net: Network, item: Endpoint) -> BridgePort:
+    return BridgePort(item.host_interface, item.host_index, "", hairpin=True, isolated=not net.icc)
+
+
+DRIVER = Driver(
+    network=network,
+    endpoint=endpoint,
+    port=port,
+    uplink=uplink,
+    vlans=vlans,
+    port_vlans=port_vlans,
+    ports_max=1023,  # a Linux bridge numbers its ports with ten bits, and never gives out 0 (BR_MAX_PORTS)
+    vlan_backends=("bridge", "bpf"),
+    has_vlans_on_existing=False,
+    needs_switch=False,
+)

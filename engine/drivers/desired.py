@@ -1,12 +1,14 @@
-"""What the store implies: the objects of networks and containers, by their drivers."""
+"""Desired state: the objects that must exist for the stored networks and containers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from dnet.drivers import attachment, bridge, host_files, nat_table, openvswitch, sandbox
+from dnet.drivers.driver import Driver, Group
+from dnet.model.attachment import Attachment
 from dnet.model.container import MODE_FOREIGN, MODE_HOST, Container, Endpoint, Link
 from dnet.model.network import Network, Uplink
 from dnet.model.values import Value, frozen
@@ -14,40 +16,16 @@ from dnet.objects.host import Directory, File, NftTable, Symlink
 from dnet.objects.object import Object
 from dnet.objects.vlans import VlanEntry, VlanFilter
 
+DRIVERS: Mapping[str, Driver] = {"bridge": bridge.DRIVER, "ovs": openvswitch.DRIVER}
+
 # Where `ip netns` looks for names (iproute2's NETNS_RUN_DIR).
 NAME_DIRECTORY = "/run/netns"
-# What is in NAME there, `ip netns exec NAME` mounts over /etc.
+# `ip netns exec NAME` mounts the files of NAME in here over those of /etc.
 ETC_DIRECTORY = "/etc/netns"
 
-Group = tuple[Object, ...]
-# What an endpoint's objects, and the text of files but hosts, depend on besides endpoints.
+# Besides endpoints, what the objects of an endpoint depend on, and the text of all files except hosts.
 _OF_ENDPOINTS = attrgetter("id", "name", "mode", "mtu", "displaced")
 _OF_FILES = attrgetter("files", "settings", "attachments")
-
-
-class Driver(Protocol):
-    """What a driver tells of networks and endpoints: a module with these functions."""
-
-    def network(self, net: Network) -> Group:
-        """Return all that exists because a network does, the table itself apart."""
-
-    def endpoint(self, net: Network, container: Container, end: Endpoint) -> Group:
-        """Return all that exists because an endpoint does, its sandbox apart."""
-
-    def port(self, net: Network, end: Endpoint) -> Group:
-        """Return what makes an endpoint's host end, which exists, a port of the network's bridge."""
-
-    def vlans(self, net: Network) -> Iterable[Object]:
-        """Return what, apart from the bridge, keeps its VLANs apart."""
-
-    def port_vlans(self, net: Network, end: Endpoint) -> Iterable[Object]:
-        """Return what, apart from the port, says which VLANs it passes."""
-
-    def uplink(self, net: Network, item: Uplink) -> Group:
-        """Return what makes an interface of the host's a port of the network's bridge."""
-
-
-DRIVERS: Mapping[str, Driver] = {"bridge": bridge, "ovs": openvswitch}
 
 
 @frozen
@@ -59,32 +37,83 @@ class HostFiles(Value):
     hosts: str = ""
 
 
-def name_path(name: str) -> str:
-    """Return where `ip netns` looks for a container."""
-    return f"{NAME_DIRECTORY}/{name}"
+# Networks
 
 
 def network(net: Network, *, is_first: bool) -> Group:
-    """Return the objects of a network; the first one brings the table, and the last one takes it along."""
+    """Return the objects of a network. The first network also has the nftables table, which the last one removes."""
     return (*((NftTable(),) if is_first else ()), *DRIVERS[net.driver].network(net))
 
 
+def ports(net: Network, members: Iterable[Container], present: Collection[int]) -> Group:
+    """Return what makes host interfaces of the members ports of their bridge again; `present` are the indexes."""
+    return tuple(
+        item
+        for member in members
+        for endpoint in member.endpoints
+        if endpoint.network_id == net.id and endpoint.host_index in present
+        for item in DRIVERS[net.driver].port(net, endpoint)
+    )
+
+
+def uplink(net: Network, item: Uplink) -> Group:
+    """Return what makes an interface of the host a port of a network's bridge."""
+    return DRIVERS[net.driver].uplink(net, item)
+
+
+def uplinks(net: Network) -> Group:
+    """Return what makes all uplinks of a network ports of its bridge."""
+    return tuple(part for item in net.uplinks for part in uplink(net, item))
+
+
+def uplink_rules(net: Network) -> Group:
+    """Return the nftables elements that a network needs for its uplinks."""
+    return DRIVERS[net.driver].uplink_rules(net)
+
+
+def vlans(networks: Iterable[Network], containers: Iterable[Container]) -> Group:
+    """Return what separates VLANs on Linux bridges: BPF programs, VLAN map entries, and filtering bridges."""
+    known = {net.id: net for net in networks}
+    objects = [item for net in known.values() for item in DRIVERS[net.driver].vlans(net)]
+    objects += [item for net in known.values() for item in uplinks(net) if isinstance(item, (VlanEntry, VlanFilter))]
+    for container in containers:
+        for endpoint in container.endpoints:
+            net = known[endpoint.network_id]
+            objects += DRIVERS[net.driver].port_vlans(net, endpoint)
+    return tuple(objects)
+
+
+def rules(networks: Iterable[Network], containers: Iterable[Container]) -> Group:
+    """Return the nftables table with all its elements."""
+    known = {net.id: net for net in networks}
+    objects: list[Object] = [NftTable()]
+    for net in known.values():
+        objects += [*nat_table.network_objects(net), *uplink_rules(net)]
+    members = {item.name: item for item in containers}
+    for item in members.values():
+        objects += container_rules(item, known, members)
+    return tuple(dict.fromkeys(item for item in objects if item.backend == "nft"))
+
+
+# Containers
+
+
 class Same(NamedTuple):
-    """What is the same in two states of a container: some endpoints, and perhaps the files, hosts apart."""
+    """What two states of a container have in common: some endpoints, and perhaps all files except hosts."""
 
     endpoints: Collection[Endpoint] = ()
     has_files: bool = False
 
 
 def unchanged(before: Container, after: Container) -> Same:
-    """Return that of which all objects are the same in two states of a container."""
+    """Return the parts of a container all of whose objects are the same in two states."""
     if _OF_ENDPOINTS(before) != _OF_ENDPOINTS(after):
         return Same()
-    # The first brings the loopback device up.
+    # The first endpoint brings the loopback device up.
     start = 0 if before.endpoints[:1] == after.endpoints[:1] else 1
-    ends = tuple(end for end in before.endpoints[start:] if end in after.endpoints[start:])
-    six, six_after = (any(end.address6 for end in item.endpoints) for item in (before, after))
-    return Same(ends, has_files=six == six_after and _OF_FILES(before) == _OF_FILES(after))
+    endpoints = tuple(item for item in before.endpoints[start:] if item in after.endpoints[start:])
+    six, six_after = (any(item.address6 for item in state.endpoints) for state in (before, after))
+    return Same(endpoints, has_files=six == six_after and _OF_FILES(before) == _OF_FILES(after))
 
 
 def container(
@@ -95,23 +124,23 @@ def container(
     *,
     without: Same = Same(),  # noqa: B008  it is frozen
 ) -> Group:
-    """Return the objects of a container, those of `without` left out.
+    """Return the objects of a container, except those of `without`.
 
-    `networks` are by id, `peers` the containers it has links with by name.
+    `networks` are by id, `peers` the containers that it has links with by name.
     """
     if item.shares:
         return (Symlink(f"{ETC_DIRECTORY}/{item.name}", item.files), Symlink(name_path(item.name), item.sandbox))
-    links = list(sandbox.sandbox(item, name_path(item.name)))
-    for end in item.endpoints:
-        if end not in without.endpoints:
-            net = networks[end.network_id]
-            links += DRIVERS[net.driver].endpoint(net, item, end)
-    for wire in item.attachments:
-        links += attachment.attachment(item, wire)
+    inside = list(sandbox.sandbox(item, name_path(item.name)))
+    for endpoint in item.endpoints:
+        if endpoint not in without.endpoints:
+            net = networks[endpoint.network_id]
+            inside += DRIVERS[net.driver].endpoint(net, item, endpoint)
+    for attached in item.attachments:
+        inside += attachment.attachment(item, attached)
     if item.routes:
-        links += attachment.routes(item, inner_indexes(item))
+        inside += attachment.routes(item, inner_indexes(item))
     if item.mode == MODE_FOREIGN:
-        return (*container_rules(item, networks, peers or {}), *links)
+        return (*container_rules(item, networks, peers or {}), *inside)
     files: Group = (File(f"{item.files}/hosts", hosts(item, networks, host, peers or {})),)
     if not without.has_files:
         files = (
@@ -121,33 +150,37 @@ def container(
             File(f"{item.files}/resolv.conf", host_files.resolv_conf(item, host.resolv_conf, host.systemd)),
             Symlink(f"{ETC_DIRECTORY}/{item.name}", item.files),
         )
-    return (*files, *container_rules(item, networks, peers or {}), *links)
+    return (*files, *container_rules(item, networks, peers or {}), *inside)
+
+
+def name_path(name: str) -> str:
+    """Return the file by which `ip netns` finds a container."""
+    return f"{NAME_DIRECTORY}/{name}"
 
 
 def inner_indexes(item: Container) -> dict[str, int]:
-    """Return the indexes inside the sandbox of the interfaces that dnet made there, by name."""
-    is_foreign = item.mode == MODE_FOREIGN
-    indexes = {end.interface: sandbox.inner_index(end, is_foreign=is_foreign) for end in item.endpoints}
-    return indexes | {wire.interface: attachment.inner_index(wire) for wire in item.attachments}
+    """Return the indexes inside the sandbox of the interfaces that dnet created there, by name."""
+    interfaces: tuple[Endpoint | Attachment, ...] = (*item.endpoints, *item.attachments)
+    return {one.interface: sandbox.index_inside(item, one) for one in interfaces}
 
 
 def container_rules(item: Container, networks: Mapping[str, Network], peers: Mapping[str, Container]) -> Group:
-    """Return a container's objects in the table and in connection tracking, those of links from and to it included."""
+    """Return a container's objects in nftables and in connection tracking, including those of links from and to it."""
     own = nat_table.container_objects(item, networks)
     if not item.links and not item.linked_by:
         return own
-    rules = list(own)
+    objects = list(own)
     for link in item.links:
         if link.child in peers:
-            rules += nat_table.link_objects(item, peers[link.child], networks)
+            objects += nat_table.link_objects(item, peers[link.child], networks)
     for link in item.linked_by:
         if link.parent in peers:
-            rules += nat_table.link_objects(peers[link.parent], item, networks)
-    return tuple(dict.fromkeys(rules))
+            objects += nat_table.link_objects(peers[link.parent], item, networks)
+    return tuple(dict.fromkeys(objects))
 
 
 def hosts(item: Container, networks: Mapping[str, Network], host: HostFiles, peers: Mapping[str, Container]) -> str:
-    """Return the text of a container's hosts."""
+    """Return the text of a container's hosts file."""
     if item.mode == MODE_HOST:
         return host_files.hosts_of_host(item, host.hosts)
     outlet = nat_table.outlet(item, 4) if item.settings.extra_hosts else None
@@ -156,52 +189,7 @@ def hosts(item: Container, networks: Mapping[str, Network], host: HostFiles, pee
 
 
 def link_lines(parent: Container, link: Link, peers: Mapping[str, Container]) -> str:
-    """Return the lines of a link in its parent's hosts; none while there is no such container on the same network."""
+    """Return a link's lines in its parent's hosts file; none if there is no such container on the same network."""
     child = peers.get(link.child)
-    ends = nat_table.link_ends(parent, child) if child else None
-    return host_files.link_lines(link, child, (ends[1].address, ends[1].address6)) if child and ends else ""
-
-
-def ports(net: Network, members: Iterable[Container], present: Collection[int]) -> Group:
-    """Return what makes those of the members' host ends that are `present`, by index, ports of their bridge again."""
-    return tuple(
-        item
-        for member in members
-        for end in member.endpoints
-        if end.network_id == net.id and end.host_index in present
-        for item in DRIVERS[net.driver].port(net, end)
-    )
-
-
-def uplink(net: Network, item: Uplink) -> Group:
-    """Return what makes an interface of the host's a port of a network's bridge."""
-    return DRIVERS[net.driver].uplink(net, item)
-
-
-def uplinks(net: Network) -> Group:
-    """Return that for all that a network has adopted."""
-    return tuple(part for item in net.uplinks for part in uplink(net, item))
-
-
-def vlans(networks: Iterable[Network], containers: Iterable[Container]) -> Group:
-    """Return what keeps VLANs apart at all Linux bridges: the programs and the entries of the VLAN map."""
-    known = {net.id: net for net in networks}
-    found = [item for net in known.values() for item in DRIVERS[net.driver].vlans(net)]
-    found += [item for net in known.values() for item in uplinks(net) if isinstance(item, (VlanEntry, VlanFilter))]
-    for item in containers:
-        for end in item.endpoints:
-            net = known[end.network_id]
-            found += DRIVERS[net.driver].port_vlans(net, end)
-    return tuple(found)
-
-
-def rules(networks: Iterable[Network], containers: Iterable[Container]) -> Group:
-    """Return all that belongs into the table, itself included."""
-    known = {net.id: net for net in networks}
-    found: list[Object] = [NftTable()]
-    for net in known.values():
-        found += [*nat_table.network_objects(net), *nat_table.uplink_objects(net)]
-    members = {item.name: item for item in containers}
-    for item in members.values():
-        found += container_rules(item, known, members)
-    return tuple(dict.fromkeys(item for item in found if item.backend == "nft"))
+    joined = nat_table.link_ends(parent, child) if child else None
+    return host_files.link_lines(link, child, (joined[1].address, joined[1].address6)) if child and joined else ""

@@ -1,31 +1,32 @@
-"""Networks on an Open vSwitch bridge.
+"""The driver `ovs`: networks on an Open vSwitch bridge.
 
-The gateway is the bridge's internal port, a device with the bridge's name that ovs-vswitchd makes: its index is the
-kernel's choice, so everything on it goes by its name (index 0). The host's end of an endpoint is up before it becomes
-a port, since every link event makes ovs-vswitchd go through all its ports.
+The gateway is the bridge's internal port, a device with the bridge's name that ovs-vswitchd creates. The kernel chooses
+its index, so everything on it goes by its name (index 0). The host interface of an endpoint is up before it becomes a
+port, because ovs-vswitchd goes through all its ports at every link event.
 """
 
 from __future__ import annotations
 
 from dnet.drivers import nat_table, sandbox
+from dnet.drivers.driver import Driver, Group
 from dnet.model import address
 from dnet.model.container import Container, Endpoint
+from dnet.model.network import DATAPATH_TYPE as DATAPATH_TYPE  # noqa: PLC0414
 from dnet.model.network import Network, Uplink
+from dnet.objects.host import NatElement
 from dnet.objects.links import Offloads, Up
-from dnet.objects.object import Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.vlans import ALL_VLANS
 
 BY_NAME = 0
-DATAPATH_TYPE = "datapath_type"  # the options of a network that say what its bridge is ...
-DATABASE = "ovsdb"  # ... and where
+DATABASE = "ovsdb"
 UNTAGGED = 1  # the VLAN that untagged frames of somebody's bridge count as, as on every switch
 
 
-def network(net: Network) -> tuple[Object, ...]:
-    """Return all that exists because the network does, the table itself apart.
+def network(net: Network) -> Group:
+    """Return the objects of a network: its rules, the bridge, and the gateway on it.
 
-    A bridge that is somebody's has to exist, and neither it nor the addresses of its device are touched.
+    A bridge that dnet did not create must exist; neither it nor the addresses of its device are changed.
     """
     datapath_type = net.options.get(DATAPATH_TYPE, "")
     mac = next((item.mac for item in net.uplinks if item.mac), address.mac_of(net.gateway))
@@ -36,32 +37,32 @@ def network(net: Network) -> tuple[Object, ...]:
     return (*nat_table.network_objects(net), *sandbox.forwarding(net), bridge, *on_device)
 
 
-def endpoint(net: Network, container: Container, end: Endpoint) -> tuple[Object, ...]:
-    """Return all that exists because the endpoint does, its sandbox apart."""
-    veth = sandbox.veth(net, container, end, 0)
+def endpoint(net: Network, container: Container, item: Endpoint) -> Group:
+    """Return the objects of an endpoint: a veth, the inside of the sandbox, and the port."""
+    veth = sandbox.veth(net, container, item, 0)
     return (
         veth,
-        Offloads(end.interface, veth.peer_index, container.name, switch=net.device),
-        *sandbox.inside(net, container, end),
-        sandbox.quiet(net, container, end),
-        Up(end.host_interface, end.host_index, ""),
-        *port(net, end),
+        Offloads(item.interface, veth.peer_index, container.name, switch=net.device),
+        *sandbox.inside(net, container, item),
+        sandbox.host_interface(net, container, item),
+        Up(item.host_interface, item.host_index, ""),
+        *port(net, item),
     )
 
 
-def port(net: Network, end: Endpoint) -> tuple[OvsPort]:
-    """Return what makes an endpoint's host end, which exists, a port of the bridge.
+def port(net: Network, item: Endpoint) -> Group:
+    """Return the port of an endpoint.
 
-    Without VLANs it takes and gives untagged frames only, as the host's own end of the bridge does.
+    Without VLANs it passes untagged frames only, as the bridge's own device does.
     """
-    name, vlans, is_protected = end.host_interface, end.vlans_on(net), not net.icc
-    return (OvsPort.of(name, net.device, end.id, vlans, untagged=_untagged(net), is_protected=is_protected),)
+    name, vlans, is_protected = item.host_interface, item.vlans_on(net), not net.icc
+    return (OvsPort.of(name, net.device, item.id, vlans, untagged=_untagged(net), is_protected=is_protected),)
 
 
-def uplink(net: Network, item: Uplink) -> tuple[OvsPort]:
-    """Return what makes an interface of the host's a port of the bridge.
+def uplink(net: Network, item: Uplink) -> Group:
+    """Return the port of an uplink.
 
-    Without VLANs of dnet's, a bridge that is somebody's may have some: then it is what every port is that is not told.
+    If the network has no VLANs but the bridge is not dnet's, others may use VLANs on it: the port then passes all.
     """
     name, vlans = item.interface, item.vlans_on(net)
     if vlans is None and not net.owns_device:
@@ -69,18 +70,23 @@ def uplink(net: Network, item: Uplink) -> tuple[OvsPort]:
     return (OvsPort.of(name, net.device, net.id, vlans, untagged=_untagged(net), is_protected=False),)
 
 
+def uplink_rules(net: Network) -> Group:
+    """Return the elements that keep the host's own stack from what Open vSwitch reads at the uplinks."""
+    return tuple(NatElement("switched", f'"{item}"') for item in net.uplinks)
+
+
 def _untagged(net: Network) -> int:
-    """Return the VLAN that stands for untagged frames: the network's, where the host's end of a bridge is in none."""
+    """Return the VLAN that untagged frames count as: the network's, if the device of an existing bridge is in none."""
     return net.vlan if not net.owns_device and "vlan" not in net.found else 0
 
 
-def vlans(net: Network) -> tuple[Object, ...]:
-    """Return what makes the bridge keep VLANs apart besides its objects: nothing."""
-    del net
-    return ()
-
-
-def port_vlans(net: Network, end: Endpoint) -> tuple[Object, ...]:
-    """Return what an endpoint's port passes, besides its objects: nothing."""
-    del net, end
-    return ()
+DRIVER = Driver(
+    network=network,
+    endpoint=endpoint,
+    port=port,
+    uplink=uplink,
+    uplink_rules=uplink_rules,
+    vlan_backends=("ovs",),
+    has_vlans_on_existing=True,
+    needs_switch=True,
+)

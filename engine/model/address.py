@@ -1,7 +1,8 @@
-"""Types of IP addresses, and the MAC address that follows from one."""
+"""Types of IP addresses, and the MAC and link-local addresses that follow from one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 IPV4_BYTES = 4
@@ -15,6 +16,15 @@ def mac_of(address: IPv4Address) -> str:
     return "02:42:" + address.packed.hex(":")
 
 
+def link_local(address: IPv6Address) -> IPv6Interface:
+    """Return the link-local address with the same interface id, and therefore the same solicited-node group."""
+    return IPv6Interface((LINK_LOCAL.network_address + int(address) % 2**64, LINK_LOCAL.prefixlen))
+
+
 IPAddress = IPv4Address | IPv6Address
 IPInterface = IPv4Interface | IPv6Interface
 IPNetwork = IPv4Network | IPv6Network
+
+# The destination of a default route, by IP version.
+ANYWHERE: Mapping[int, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+LINK_LOCAL = IPv6Network("fe80::/64")

@@ -11,6 +11,8 @@ from dnet.model.vlan import EVERY_VLAN, PortVlans
 
 DEFAULT_NETWORK = "bridge"
 DEFAULT_DEVICE = "dnet0"
+# Options of a network on Open vSwitch: the datapath of its bridge, and the address of the database.
+DATAPATH_TYPE, DATABASE = "datapath_type", "ovsdb"
 
 
 @frozen(kw_only=True)
