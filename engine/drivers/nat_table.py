@@ -1,8 +1,8 @@
-"""The table `inet dnet`: what networks and containers add to it, as objects and as nft's text.
+"""What networks and containers add to the nftables table `inet dnet`: as objects, and as nft's text.
 
-Everything that comes and goes is an element of a set or map, so that neither the cost of a packet nor that of a
-change depends on how much there is. The chains are fixed; making the table again replaces their rules in one
-transaction and leaves the elements. dnet sets no policy: every chain accepts what is none of its business.
+Everything that comes and goes is an element of a set or map, so neither the cost of a packet nor that of a change grows
+with the number of containers. The chains are fixed; creating the table again replaces their rules in one transaction
+and leaves the elements. dnet sets no policy: every chain accepts what does not concern it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,152 @@ from dnet.model.published_port import PortMapping
 from dnet.objects.host import Flows, NatElement, NftTable
 from dnet.objects.object import Object
 
-TABLE = "inet dnet"
+# Networks
 
+
+def network_objects(network: Network) -> tuple[Object, ...]:
+    """Return the elements of a network, except those of its uplinks."""
+    bridge = f'"{network.device}"'
+    elements = [NatElement("bridges", bridge), NatElement("subnets4", f"{bridge} . {network.subnet}")]
+    if network.subnet6:
+        elements.append(NatElement("subnets6", f"{bridge} . {network.subnet6}"))
+    if network.is_enclosed:
+        elements.append(NatElement("enclosed", bridge))
+    elements.append(NatElement("within_network" if network.icc else "apart", f"{bridge} . {bridge}"))
+    if network.internal:
+        elements.append(NatElement("internal", bridge))
+    elif not network.masquerade:
+        elements.append(NatElement("routed", bridge))
+    elif network.has_own_subnets:
+        elements += _sources(network, network.subnet, network.subnet6)
+    return tuple(elements)
+
+
+def uplink_objects(network: Network) -> tuple[Object, ...]:
+    """Transitional."""
+    if network.driver != "ovs":
+        return ()
+    return tuple(NatElement("switched", f'"{item}"') for item in network.uplinks)
+
+
+def _sources(network: Network, four: object, six: object) -> Iterator[NatElement]:
+    """Yield the source address outside, of a network's subnets or of one container's addresses."""
+    for version, source, address in ((4, four, network.snat), (6, six, network.snat6)):
+        if source and address:
+            yield NatElement(f"snat{version}", str(source), str(address))
+        elif source:
+            yield NatElement(f"masquerade{version}", str(source))
+
+
+# Endpoints
+
+
+def guest_objects(network: Network, endpoint: Endpoint) -> Iterator[NatElement]:
+    """Yield the elements of an endpoint whose network shares its bridge or subnets with others.
+
+    On other networks, elements of the network cover all of its endpoints.
+    """
+    if network.has_own_subnets:
+        return
+    four, six = _address(4, endpoint), _address(6, endpoint)
+    for address in (four, six):
+        if address:
+            yield NatElement(f"guests{address.version}", str(address))
+    if network.masquerade and not network.internal:
+        yield from _sources(network, four, six)
+
+
+def _address(version: int, endpoint: Endpoint) -> IPAddress | None:
+    interface = endpoint.address if version == 4 else endpoint.address6
+    return interface.ip if interface else None
+
+
+def container_objects(container: Container, networks: Mapping[str, Network]) -> tuple[Object, ...]:
+    """Return the elements and connections of a container's addresses and published ports; `networks` are by id."""
+    if not container.endpoints:
+        return ()
+    addresses = tuple(one.ip for item in container.endpoints for one in (item.address, item.address6) if one)
+    udp_ports = tuple((item.host_ip, item.host_port) for item in container.ports if item.protocol == "udp")
+    elements = [element for _, element in published(container)]
+    for endpoint in container.endpoints:
+        elements += guest_objects(networks[endpoint.network_id], endpoint)
+    for endpoint in container.endpoints if container.ports else ():
+        network = networks[endpoint.network_id]
+        if not network.masquerade and not network.internal:
+            elements += _open_ports(container, endpoint)
+    return (Flows(addresses, udp_ports), *elements)
+
+
+# Published ports
+
+
+def outlet(container: Container, version: int) -> Endpoint | None:
+    """Return the endpoint that ports of an IP version are published on: that of the default route, else the first."""
+    able = [item for item in container.endpoints if version == 4 or item.address6]
+    gateways = [item for item in able if (item.gateway if version == 4 else item.gateway6)]
+    return next(iter(gateways or able), None)
+
+
+def published(container: Container) -> Iterator[tuple[PortMapping, NatElement]]:
+    """Yield each published port with its element; nothing if the container has no address of that IP version left."""
+    outlets = {4: outlet(container, 4), 6: outlet(container, 6)} if container.ports else {}
+    for item in container.ports:
+        version = item.host_ip.version
+        endpoint = outlets[version]
+        address = _address(version, endpoint) if endpoint else None
+        if address is None:
+            continue
+        key, target = f"{item.protocol} . {item.host_port}", f"{address} . {item.container_port}"
+        if item.host_ip.is_unspecified:
+            yield item, NatElement(f"publish{version}", key, target)
+        else:
+            yield item, NatElement(f"publish{version}_on", f"{item.host_ip} . {key}", target)
+
+
+def _open_ports(container: Container, endpoint: Endpoint) -> Iterator[NatElement]:
+    """Yield what opens the published ports of an endpoint of a routed network to the outside."""
+    opened = {
+        (item.host_ip.version, item.protocol, item.container_port)
+        for item in container.ports
+        if not item.host_ip.is_loopback
+    }
+    for version, protocol, port in sorted(opened):
+        if address := _address(version, endpoint):
+            yield NatElement(f"open{version}", f"{address} . {protocol} . {port}")
+
+
+# Links
+
+
+def link_ends(parent: Container, child: Container) -> tuple[Endpoint, Endpoint] | None:
+    """Return the endpoints that a link joins: those on the first network of the parent that the child is on, too."""
+    there = {item.network_id: item for item in child.endpoints}
+    return next(((item, there[item.network_id]) for item in parent.endpoints if item.network_id in there), None)
+
+
+def link_objects(parent: Container, child: Container, networks: Mapping[str, Network]) -> tuple[Object, ...]:
+    """Return what opens the child's exposed ports to the parent, if containers of their network may not talk."""
+    joined = link_ends(parent, child)
+    if joined is None or networks[joined[0].network_id].icc:
+        return ()
+    sources, targets = ([_address(version, endpoint) for version in (4, 6)] for endpoint in joined)
+    return tuple(
+        NatElement(f"links{target.version}", f"{source} . {target} . {protocol} . {port}")
+        for source, target in zip(sources, targets, strict=True)
+        for port, protocol in child.exposed
+        if source and target
+    )
+
+
+# The table
+
+TABLE = "inet dnet"
 # IANA's numbers. nft looks names up in /etc/protocols, which a small system does not have.
 PROTOCOL_NUMBERS = {"tcp": "6", "udp": "17", "sctp": "132"}
-ICMP, ICMPV6 = 1, 58
-IPV4 = 4
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+ICMP, ICMPV6 = 1, 58
 
-# Each set and map with its type, its options and what it holds.
+# Each set and map: its type and options, and a comment that says what it holds.
 SETS = {
     "bridges": ("type ifname;", "the bridges of dnet networks"),
     "enclosed": ("type ifname;", "those of them that nobody but containers is on"),
@@ -161,7 +298,7 @@ CHAINS = {
 
 
 def table_commands() -> list[str]:
-    """Return the commands that make the table, or bring an existing one up to date, leaving its elements."""
+    """Return the commands that create the table, or update an existing one without touching its elements."""
     lines = [f'add table {TABLE} {{ comment "container networks; made by dnet"; }}']
     for kind, members in (("set", SETS), ("map", MAPS)):
         lines += [f'add {kind} {TABLE} {name} {{ {what} comment "{why}"; }}' for name, (what, why) in members.items()]
@@ -172,138 +309,8 @@ def table_commands() -> list[str]:
     return lines
 
 
-def network_objects(network: Network) -> tuple[Object, ...]:
-    """Return the elements that exist because `network` does."""
-    bridge = f'"{network.device}"'
-    elements = [NatElement("bridges", bridge), NatElement("subnets4", f"{bridge} . {network.subnet}")]
-    if network.subnet6:
-        elements.append(NatElement("subnets6", f"{bridge} . {network.subnet6}"))
-    if network.is_enclosed:
-        elements.append(NatElement("enclosed", bridge))
-    elements.append(NatElement("within_network" if network.icc else "apart", f"{bridge} . {bridge}"))
-    if network.internal:
-        elements.append(NatElement("internal", bridge))
-    elif not network.masquerade:
-        elements.append(NatElement("routed", bridge))
-    elif network.has_own_subnets:
-        elements += _sources(network, network.subnet, network.subnet6)
-    return tuple(elements)
-
-
-def uplink_objects(network: Network) -> tuple[Object, ...]:
-    """Return the elements that exist because interfaces are ports of `network`'s bridge, besides `network_objects`."""
-    if network.driver != "ovs":
-        return ()
-    return tuple(NatElement("switched", f'"{item}"') for item in network.uplinks)
-
-
-def _sources(network: Network, four: object, six: object) -> Iterator[NatElement]:
-    """Yield under which source address a network's subnets, or one container's addresses, leave."""
-    for version, source, address in ((4, four, network.snat), (6, six, network.snat6)):
-        if source and address:
-            yield NatElement(f"snat{version}", str(source), str(address))
-        elif source:
-            yield NatElement(f"masquerade{version}", str(source))
-
-
-def guest_objects(network: Network, end: Endpoint) -> Iterator[NatElement]:
-    """Yield what says of one container what otherwise is said of its whole network."""
-    if network.has_own_subnets:
-        return
-    four, six = _inside(4, end), _inside(6, end)
-    for version, address in ((4, four), (6, six)):
-        if address:
-            yield NatElement(f"guests{version}", str(address))
-    if network.masquerade and not network.internal:
-        yield from _sources(network, four, six)
-
-
-def outlet(container: Container, version: int) -> Endpoint | None:
-    """Return the endpoint that ports of a family are published on: the default route's, or else the first."""
-    able = [end for end in container.endpoints if version == IPV4 or end.address6]
-    gateways = [end for end in able if (end.gateway if version == IPV4 else end.gateway6)]
-    return next(iter(gateways or able), None)
-
-
-def container_objects(container: Container, networks: Mapping[str, Network]) -> tuple[Object, ...]:
-    """Return what exists because of the container's addresses and published ports; `networks` are by id."""
-    if not container.endpoints:
-        return ()
-    addresses = tuple(address.ip for end in container.endpoints for address in (end.address, end.address6) if address)
-    udp_ports = tuple((item.host_ip, item.host_port) for item in container.ports if item.protocol == "udp")
-    elements = [element for _, element in published(container)]
-    for end in container.endpoints:
-        elements += guest_objects(networks[end.network_id], end)
-    for end in container.endpoints if container.ports else ():
-        network = networks[end.network_id]
-        if network.masquerade or network.internal:
-            continue
-        opened = {
-            (item.host_ip.version, item.protocol, item.container_port)
-            for item in container.ports
-            if not item.host_ip.is_loopback
-        }
-        for version, protocol, port in sorted(opened):
-            address = _inside(version, end)
-            elements += [NatElement(f"open{version}", f"{address} . {protocol} . {port}")] if address else []
-    return (Flows(addresses, udp_ports), *elements)
-
-
-def published(container: Container) -> Iterator[tuple[PortMapping, NatElement]]:
-    """Yield each published port with its element; none where the container has no address of the family any more."""
-    outlets = {4: outlet(container, 4), 6: outlet(container, 6)} if container.ports else {}
-    for item in container.ports:
-        version = item.host_ip.version
-        end = outlets[version]
-        address = _inside(version, end) if end else None
-        if address is None:
-            continue
-        key, target = f"{item.protocol} . {item.host_port}", f"{address} . {item.container_port}"
-        if item.host_ip.is_unspecified:
-            yield item, NatElement(f"publish{version}", key, target)
-        else:
-            yield item, NatElement(f"publish{version}_on", f"{item.host_ip} . {key}", target)
-
-
-def link_ends(parent: Container, child: Container) -> tuple[Endpoint, Endpoint] | None:
-    """Return the endpoints through which a link works: those on the parent's first network that the child is on too."""
-    there = {end.network_id: end for end in child.endpoints}
-    return next(((end, there[end.network_id]) for end in parent.endpoints if end.network_id in there), None)
-
-
-def link_objects(parent: Container, child: Container, networks: Mapping[str, Network]) -> tuple[Object, ...]:
-    """Return what opens the child's exposed ports to the parent, where containers of their network may not talk."""
-    ends = link_ends(parent, child)
-    if ends is None or networks[ends[0].network_id].icc:
-        return ()
-    sources, targets = ([_inside(version, end) for version in (4, 6)] for end in ends)
-    return tuple(
-        NatElement(f"links{target.version}", f"{source} . {target} . {protocol} . {port}")
-        for source, target in zip(sources, targets, strict=True)
-        for port, protocol in child.exposed
-        if source and target
-    )
-
-
-def key_of(set_name: str, parts: Sequence[str]) -> str:
-    """Return the key that objects have for an element as nft lists it, its protocol perhaps as a number."""
-    named = list(parts)
-    if set_name.startswith("publish"):
-        position = 1 if set_name.endswith("_on") else 0
-        named[position] = _PROTOCOL_NAMES.get(named[position], named[position])
-    elif set_name.startswith(("links", "open")):
-        position = 2 if set_name.startswith("links") else 1
-        named[position] = _PROTOCOL_NAMES.get(named[position], named[position])
-    return " . ".join(named)
-
-
-def _inside(version: int, end: Endpoint) -> IPAddress | None:
-    interface = end.address if version == IPV4 else end.address6
-    return interface.ip if interface else None
-
-
 def commands(objects: Iterable[Object], verb: str) -> list[str]:
-    """Return nft's commands that `add` or `delete` objects, elements of one set gathered into one command."""
+    """Return nft commands that `add` or `delete` objects; the elements of one set are in one command."""
     lines: list[str] = []
     elements: dict[str, dict[str, None]] = {}
     for item in objects:
@@ -313,9 +320,19 @@ def commands(objects: Iterable[Object], verb: str) -> list[str]:
             case NatElement():
                 value = f" : {item.value}" if item.value and verb == "add" else ""
                 parts = [PROTOCOL_NUMBERS.get(part, part) for part in item.key.split(" . ")]
-                # A key is deleted once, whatever values are meant.
+                # A key is deleted once, even if several values are given for it.
                 elements.setdefault(item.set_name, {})[" . ".join(parts) + value] = None
             case _:
                 raise TypeError(item)
-    whole = [f"{verb} element {TABLE} {name} {{ {', '.join(keys)} }}" for name, keys in elements.items()]
-    return whole + lines if verb == "delete" else lines + whole
+    changes = [f"{verb} element {TABLE} {name} {{ {', '.join(keys)} }}" for name, keys in elements.items()]
+    return changes + lines if verb == "delete" else lines + changes
+
+
+def key_of(set_name: str, parts: Sequence[str]) -> str:
+    """Return the key of an element as its object has it; nft lists it in `parts`, perhaps with a protocol's number."""
+    kind = (SETS.get(set_name) or MAPS[set_name])[0].removeprefix("type ").partition(";")[0].partition(" : ")[0]
+    named = [
+        _PROTOCOL_NAMES.get(part, part) if what == "inet_proto" else part
+        for what, part in zip(kind.split(" . "), parts, strict=True)
+    ]
+    return " . ".join(named)
