@@ -1,7 +1,7 @@
-"""Bridges of the user's own: what a network takes from one that exists already.
+"""Bridges of the user's own: what a network takes over from a bridge that exists already.
 
-Its addresses are gateways and subnets, as with dockerd's `-b`. An address that the network needs and the bridge does
-not have is added to it, and goes with the network; everything else on the bridge is left as it is.
+The bridge's addresses become gateways and subnets, as with dockerd's `-b`. An address that the network needs and the
+bridge does not have is added, and removed with the network. Nothing else on the bridge is changed.
 """
 
 from __future__ import annotations
@@ -9,25 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import TypeVar
 
 from dnet.errors import InvalidRequest, NotFound
-from dnet.model.address import IPAddress, IPInterface, IPNetwork
+from dnet.model.address import IPAddress, IPNetwork
 from dnet.model.network import Network
 from dnet.model.network_spec import NetworkSpec
 from dnet.model.values import Value, frozen, replace
 from dnet.objects.observed import PERMANENT, SECONDARY, TABLE_LOCAL, Address, Link, Report, Route
-from dnet.objects.replay import SETTINGS
+from dnet.objects.replay import LOOPBACK, SETTINGS
 
-MTU_USUAL = 1500
-LOOPBACK6 = IPv6Network("::1/128")
+MTU_DEFAULT = 1500
+
+Interface = TypeVar("Interface", IPv4Interface, IPv6Interface)
 
 
 @frozen(kw_only=True)
 class Taken(Value):
-    """What a network has because of what there is; `found` is Network's.
+    """What a network takes over from the host; the fields are those of Network.
 
-    Without `owns_device` the bridge is somebody's. `options` are Network's, with what was chosen; `vlan` is the VLAN
-    that the host's end of the bridge is in, or 0.
+    `owns_device` is False if the bridge is the user's. `mac` is the bridge's MAC address. `vlan` is the VLAN of the
+    bridge's own device, or 0. `options` include those that were chosen for the network.
     """
 
     subnet: IPv4Network | None = None
@@ -56,15 +58,14 @@ def check(link: Link) -> None:
 
 
 def take(spec: NetworkSpec, link: Link, report: Report) -> Taken:
-    """Return what a network takes from a bridge of the host's."""
+    """Return what a network takes over from a Linux bridge of the host; raise if they do not fit."""
     check(link)
     if spec.vlan or spec.vlan_backend:
         hint = "let dnet make the bridge, or leave VLANs out"
         raise InvalidRequest(f"bridge {link.name} is not dnet's, and keeps no VLANs apart", object=link.name, hint=hint)
     addresses, routes = report.addresses_of(link), report.routes
     four, six = gateways(spec, addresses)
-    mtu = spec.mtu or (link.mtu if link.mtu != MTU_USUAL else 0)
-    found = found_on(link, addresses, routes)
+    mtu = spec.mtu or (link.mtu if link.mtu != MTU_DEFAULT else 0)
     return Taken(
         subnet=four.network if four else None,
         gateway=four.ip if four else None,
@@ -72,36 +73,36 @@ def take(spec: NetworkSpec, link: Link, report: Report) -> Taken:
         gateway6=six.ip if six else None,
         mtu=mtu,
         mac=link.mac,
-        found=(*(["gateway"] if four else []), *(["gateway6"] if six else []), *found),
+        found=(*(["gateway"] if four else []), *(["gateway6"] if six else []), *found_on(link, addresses, routes)),
         owns_device=False,
         options=spec.options,
     )
 
 
 def gateways(spec: NetworkSpec, addresses: Iterable[Address]) -> tuple[IPv4Interface | None, IPv6Interface | None]:
-    """Return the addresses of a bridge that a network's gateways are, None for a family that it has none of."""
-    fit = [item.interface for item in addresses if _is_for_gateway(item)]
-    four = _choose(spec.bridge, [item for item in fit if isinstance(item, IPv4Interface)], spec.subnet, spec.gateway)
-    six = _choose(spec.bridge, [item for item in fit if isinstance(item, IPv6Interface)], spec.subnet6, spec.gateway6)
-    return four if isinstance(four, IPv4Interface) else None, six if isinstance(six, IPv6Interface) else None
+    """Return the addresses of a bridge that become a network's gateways; None where it has none of that IP version."""
+    usable = [item.interface for item in addresses if _is_usable(item)]
+    four, six = IPv4Interface, IPv6Interface
+    return (
+        _choose(spec.bridge, [item for item in usable if isinstance(item, four)], spec.subnet, spec.gateway),
+        _choose(spec.bridge, [item for item in usable if isinstance(item, six)], spec.subnet6, spec.gateway6),
+    )
 
 
 def found_on(link: Link, addresses: Iterable[Address], routes: Iterable[Route]) -> tuple[str, ...]:
-    """Return which of the settings that a network needs a bridge has already, as Network's `found` calls them."""
+    """Return which settings that a network needs a bridge has already, by the names in Network's `found`."""
     position = SETTINGS.index("route_localnet")
-    has_loopback_route = any(
-        item.destination == LOOPBACK6 and item.table == TABLE_LOCAL and link.index in item.indexes() for item in routes
-    )
+    local_routes = [item for item in routes if item.table == TABLE_LOCAL and link.index in item.indexes()]
     names = {
         "route_localnet": position < len(link.settings) and link.settings[position] == 1,
         "link_local": any(item.interface.version == 6 and item.interface.is_link_local for item in addresses),
-        "loopback_route": has_loopback_route,
+        "loopback_route": any(item.destination == IPv6Network(LOOPBACK) for item in local_routes),
     }
     return tuple(name for name, is_there in names.items() if is_there)
 
 
 def again(network: Network, report: Report) -> Network:
-    """Return a network as it is now that its bridge is another device of the same name; raise when there is none."""
+    """Return a network whose bridge has been created anew under the same name; raise if there is no such bridge."""
     link = report.link(network.device)
     if link is None:
         made = f"ip link add {network.device} type bridge; ip link set {network.device} up"
@@ -120,8 +121,8 @@ def again(network: Network, report: Report) -> Network:
     return replace(network, device_index=link.index, device_mac=link.mac, found=found)
 
 
-def _is_for_gateway(item: Address) -> bool:
-    """Whether containers can have an address as their gateway: not a link-local one, nor an IPv6 one that changes."""
+def _is_usable(item: Address) -> bool:
+    """Whether an address can be the gateway of containers: not a link-local one, nor an IPv6 one that changes."""
     if item.interface.is_link_local:
         return False
     if item.interface.version == 4:
@@ -130,9 +131,9 @@ def _is_for_gateway(item: Address) -> bool:
 
 
 def _choose(
-    bridge: str, present: Sequence[IPInterface], subnet: IPNetwork | None, gateway: IPAddress | None
-) -> IPInterface | None:
-    """Return the address of a bridge that a network's gateway is, or None where one has to be added."""
+    bridge: str, present: Sequence[Interface], subnet: IPNetwork | None, gateway: IPAddress | None
+) -> Interface | None:
+    """Return the address of a bridge that becomes a network's gateway, or None if one has to be added."""
     if not present:
         return None
     listed = ", ".join(map(str, present))

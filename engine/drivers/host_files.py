@@ -1,6 +1,6 @@
-"""The text of a container's three files: hosts, hostname, resolv.conf.
+"""The texts of a container's files: hosts, hostname, resolv.conf.
 
-The texts follow Docker's (libnetwork's etchosts and resolvconf packages) where a Docker user would look.
+They follow Docker's (libnetwork's etchosts and resolvconf packages) where a Docker user would look.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def hostname(container: Container) -> str:
 
 
 def hosts(container: Container, networks: Iterable[Network], linked: str = "") -> str:
-    """Return the text of /etc/hosts: localhost, `--add-host`, the container's own names at each address, links."""
+    """Return the text of /etc/hosts: localhost, `--add-host`, the container's names at each address, then links."""
     lines = [_LOCAL_HOSTS]
     gateways = [network.gateway for network in networks][:1]
     lines += extra_hosts(container, gateways)
@@ -46,13 +46,13 @@ def hosts(container: Container, networks: Iterable[Network], linked: str = "") -
     full = f"{own}.{domain}" if domain else own
     short = full.partition(".")[0]
     names = full if short == full else f"{full} {short}"
-    for end in container.endpoints:
-        lines += [f"{address.ip}\t{names}\n" for address in (end.address, end.address6) if address]
+    for endpoint in container.endpoints:
+        lines += [f"{address.ip}\t{names}\n" for address in (endpoint.address, endpoint.address6) if address]
     return "".join(lines) + linked
 
 
 def extra_hosts(container: Container, gateways: Sequence[IPAddress]) -> list[str]:
-    """Return the lines of `--add-host`; `gateways` are the host as the container sees it."""
+    """Return the lines of `--add-host`; `gateways` are the addresses by which the container reaches the host."""
     lines = []
     for name, address in container.settings.extra_hosts:
         if address != HOST_GATEWAY:
@@ -62,22 +62,22 @@ def extra_hosts(container: Container, gateways: Sequence[IPAddress]) -> list[str
 
 
 def hosts_of_host(container: Container, host_text: str) -> str:
-    """Return the text of /etc/hosts in mode host: the host's own, and `--add-host`."""
-    end = "" if not host_text or host_text.endswith("\n") else "\n"
-    return host_text + end + "".join(extra_hosts(container, (LOOPBACK,)))
+    """Return the text of /etc/hosts in mode host: that of the host, then `--add-host`."""
+    line_end = "" if not host_text or host_text.endswith("\n") else "\n"
+    return host_text + line_end + "".join(extra_hosts(container, (LOOPBACK,)))
 
 
 def link_lines(link: Link, child: Container, addresses: Iterable[IPInterface | None]) -> str:
-    """Return what a link adds to its parent's hosts: `ADDRESS ALIAS HOSTNAME NAME` for each address of the child."""
+    """Return a link's lines in its parent's hosts: `ADDRESS ALIAS HOSTNAME NAME` for each address of the child."""
     names = " ".join(dict.fromkeys((link.alias, child.settings.hostname, child.name)))
     return "".join(f"{address.ip}\t{names}\n" for address in addresses if address)
 
 
 def edited(text: str, before: str, after: str) -> str:
-    """Return a text with the lines that dnet no longer means gone, and new ones added; somebody else's are kept."""
+    """Return `text` without the lines that only `before` has, and with those that only `after` has; others stay."""
     if text == before:
         return after
-    # Not splitlines(): to whoever reads the file, nothing else ends a line.
+    # Not splitlines(): programs that read the file end a line at \n only.
     lines, old, new = (part.removesuffix("\n").split("\n") if part else [] for part in (text, before, after))
     for line in old:
         if line not in new and line in lines:
@@ -87,28 +87,26 @@ def edited(text: str, before: str, after: str) -> str:
 
 
 def resolv_conf(container: Container, host_text: str, systemd_text: str) -> str:
-    """Return the text of /etc/resolv.conf, from the host's and the container's own settings.
+    """Return the text of /etc/resolv.conf: the container's own settings, else those of DHCP, else the host's.
 
-    Those that DHCP told the container come before the host's.
-
-    Name servers on the host's loopback mean nothing in a container (mode host excepted): where the host has no others,
-    those behind systemd-resolved (`systemd_text`) serve, or else public ones.
+    A container cannot reach name servers on the host's loopback, except in mode host. If the host has no others, those
+    of systemd-resolved (`systemd_text`) take their place, and if there are none, public ones.
     """
-    has_ipv6 = any(end.address6 for end in container.endpoints)
+    has_ipv6 = any(endpoint.address6 for endpoint in container.endpoints)
     settings = container.settings
     source = host_text
     leases = [item.lease for item in container.attachments if item.lease and item.lease["dns"]]
     servers = list(settings.dns) or [server for lease in leases for server in lease["dns"]]
     if not servers and container.mode == MODE_HOST:
-        servers = [words[1] for words in map(str.split, host_text.splitlines()) if words[:1] == ["nameserver"]]
+        servers = _name_servers(host_text)
     elif not servers:
         servers = _usable(host_text, has_ipv6=has_ipv6)
         if not servers and systemd_text:
             source, servers = systemd_text, _usable(systemd_text, has_ipv6=has_ipv6)
         if not servers:
             servers = [*FALLBACK_SERVERS, *(FALLBACK_SERVERS6 if has_ipv6 else ())]
-    told = [name for lease in leases for name in lease["search"] or filter(None, [lease["domain"]])]
-    search = list(settings.dns_search) or told or _search(source)
+    leased = [name for lease in leases for name in lease["search"] or filter(None, [lease["domain"]])]
+    search = list(settings.dns_search) or leased or _search(source)
     options = list(settings.dns_options) or _options(source)
     lines = [_RESOLV_HEAD, *(f"nameserver {server}\n" for server in servers)]
     if search and search != ["."]:
@@ -120,29 +118,28 @@ def resolv_conf(container: Container, host_text: str, systemd_text: str) -> str:
 
 
 def renewed(text: str, after: str) -> str:
-    """Return the resolv.conf that is to be in the place of one, which stays where somebody has edited it."""
+    """Return the new text of a resolv.conf: `after`, unless somebody has edited it."""
     return after if is_untouched(text) else text
 
 
 def is_untouched(text: str) -> bool:
-    """Whether a resolv.conf is still as dnet made it: its last line is the checksum of what is before."""
-    body, mark, checksum = text.rpartition(_CHECKSUM)
-    return bool(mark) and checksum.strip() == _checksum(body)
+    """Whether a resolv.conf is as dnet wrote it: its last line is the checksum of the lines before it."""
+    body, separator, checksum = text.rpartition(_CHECKSUM)
+    return bool(separator) and checksum.strip() == _checksum(body)
 
 
 def _checksum(body: str) -> str:
     return f"{zlib.crc32(body.encode(errors='surrogateescape')):08x}"
 
 
+def _name_servers(text: str) -> list[str]:
+    return [words[1] for words in map(str.split, text.splitlines()) if words[:1] == ["nameserver"] and words[1:]]
+
+
 @lru_cache(maxsize=16)
 def _usable(text: str, *, has_ipv6: bool) -> list[str]:
-    """Return the name servers that a container can reach: none on loopback, IPv6 ones only with IPv6."""
-    found = []
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver" and _is_reachable(words[1], has_ipv6=has_ipv6):
-            found.append(words[1])
-    return found
+    """Return the name servers that a container can reach: none on the loopback, IPv6 ones only with IPv6."""
+    return [server for server in _name_servers(text) if _is_reachable(server, has_ipv6=has_ipv6)]
 
 
 def _is_reachable(text: str, *, has_ipv6: bool) -> bool:
@@ -155,17 +152,13 @@ def _is_reachable(text: str, *, has_ipv6: bool) -> bool:
 
 @lru_cache(maxsize=16)
 def _search(text: str) -> list[str]:
-    """Return the search domains: those of the last line of `search` or `domain` (resolv.conf(5))."""
-    found: Sequence[str] = ()
-    for line in text.splitlines():
-        words = line.split()
-        if words and words[0] in {"search", "domain"}:
-            found = words[1:]
-    return list(found)
+    """Return the search domains: those of the last line `search` or `domain` (resolv.conf(5))."""
+    lines = [words[1:] for words in map(str.split, text.splitlines()) if words and words[0] in {"search", "domain"}]
+    return lines[-1] if lines else []
 
 
 @lru_cache(maxsize=16)
 def _options(text: str) -> list[str]:
-    """Return the words of all lines of options, which add up."""
-    lines = [line.split() for line in text.splitlines()]
+    """Return the words of all lines `options`; resolvers add them up."""
+    lines = map(str.split, text.splitlines())
     return [word for words in lines if words[:1] == ["options"] for word in words[1:]]
