@@ -1,8 +1,8 @@
-"""Moving what an interface is on the network to the bridge that it becomes a port of, and back.
+"""Uplinks: moving the addresses and routes of an interface to the bridge that it becomes a port of, and back.
 
-`adopting` and `releasing` are the messages, in the order in which they go out, one batch each. What the kernel does by
-itself (local routes, the route to an address's subnet) is left to it, what is there beside that is sent again as it was
-reported. The order is argued for in docs/decisions/0011-adopting.md.
+`adopting` and `releasing` return the messages of one batch, in their order; docs/decisions/0011-adopting.md gives the
+reasons for it. What the kernel adds by itself (local routes, the route to an address's subnet) is left to it;
+everything else is sent again as it was reported.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dnet.objects.openvswitch import NoOvsPort, OvsMac, OvsPort
 from dnet.objects.replay import SETTINGS
 from dnet.objects.vlans import NoVlanEntry, NoVlanFilter, VlanEntry, VlanFilter
 
-# Of net.ipv4.conf, the bridge gets the interface's values, except of these, which are about forwarding for containers.
-_LEFT = {"forwarding", "mc_forwarding", "bc_forwarding", "route_localnet", "arp_notify", "tag", "medium_id"}
-CARRIED = tuple(name for name in SETTINGS if name not in _LEFT)
+# The bridge gets the interface's values of net.ipv4.conf, except these, which concern forwarding for containers.
+_NOT_CARRIED = {"forwarding", "mc_forwarding", "bc_forwarding", "route_localnet", "arp_notify", "tag", "medium_id"}
+CARRIED = tuple(name for name in SETTINGS if name not in _NOT_CARRIED)
 
-ARP_SILENT = 8  # of arp_ignore: no answer, for whatever address
+ARP_SILENT = 8  # of arp_ignore: no answer for any address
 
 Key = tuple[IPNetwork, int, IPAddress | None]
 
 
 def adopting(snapshot: Snapshot, port: Sequence[Object]) -> tuple[Object, ...]:
-    """Return what makes the interface a port of the bridge, by the objects of `port`, and the bridge what it was."""
+    """Return what makes the interface a port, by the objects of `port`, and the bridge what the interface was."""
     return tuple(_adopting(snapshot, port))
 
 
@@ -38,11 +38,11 @@ def _adopting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
     interface, bridge = snapshot.interface, snapshot.bridge
     # In the map first, so that all messages go out together.
     yield from (item for item in port if item.backend == "bpf")
-    yield from _sysctls(snapshot, _wanted_sysctls(snapshot))
-    values = _wanted_settings(snapshot)
+    yield from _sysctls(snapshot, _changed_sysctls(snapshot))
+    values = _changed_settings(snapshot)
     if values:
         yield replay.settings(bridge, values)
-    if _is_switched(snapshot):  # which takes some time, and the host goes on by the interface meanwhile
+    if _is_switched(snapshot):  # this takes some time, in which the host still uses the interface
         yield from _switching(snapshot, port)
     yield from _leaving(snapshot, interface)
     if interface.address_generation not in (None, GENERATION_NONE):
@@ -53,7 +53,7 @@ def _adopting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
         yield replay.up(interface)
     if not _is_switched(snapshot):
         yield from _becoming(interface, bridge, takes_mac=_changes_mac(snapshot))
-    elif _deafens(snapshot):
+    elif _silences_arp(snapshot):
         yield replay.settings(interface, {"arp_ignore": ARP_SILENT})
     for item in snapshot.displaced:
         yield replay.no_address(item, bridge.name, bridge)
@@ -61,7 +61,7 @@ def _adopting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
 
 
 def _switching(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
-    """Yield what makes the interface a port of Open vSwitch's, the bridge's MAC address last."""
+    """Yield what makes the interface a port of Open vSwitch, and then the bridge's MAC address."""
     interface = snapshot.interface
     if snapshot.merging:
         yield Merging(interface.name, interface.index, "", 0)
@@ -71,7 +71,7 @@ def _switching(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
 
 
 def _becoming(interface: Link, bridge: Link, *, takes_mac: bool) -> Iterator[Message]:
-    """Yield what of the interface a Linux bridge has to have; one of Open vSwitch gets it from that."""
+    """Yield the MTU and MAC address that a Linux bridge takes over; ovs-vswitchd sets those of its bridges."""
     if interface.mtu < bridge.mtu:
         yield replay.mtu(bridge, interface.mtu)
     if takes_mac:
@@ -79,15 +79,15 @@ def _becoming(interface: Link, bridge: Link, *, takes_mac: bool) -> Iterator[Mes
 
 
 def releasing(snapshot: Snapshot, port: Sequence[Object], *, is_rollback: bool = False) -> tuple[Object, ...]:
-    """Return what makes everything as the snapshot says it was; for a rollback, however far the adopting came.
+    """Return what restores everything from the snapshot; for a rollback, however far the adoption came.
 
-    `port` are the objects that make the interface a port, those tc hooks left out that are not there.
+    `port` are the objects that make the interface a port, without tc hooks that are gone.
     """
     return tuple(_releasing(snapshot, port, is_rollback=is_rollback))
 
 
 def parting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
-    """Yield what ends the interface's being a port, and nothing else."""
+    """Yield what takes the interface out of the bridge, and nothing else."""
     for item in port:
         if isinstance(item, OvsPort):
             yield NoOvsPort.instead(item)
@@ -105,7 +105,7 @@ def _releasing(snapshot: Snapshot, port: Sequence[Object], *, is_rollback: bool)
     if bridge.index:
         yield from _leaving(snapshot, bridge)
     if interface.index and _is_switched(snapshot):
-        yield from _regaining(snapshot, is_rollback=is_rollback)
+        yield from _restoring(snapshot, is_rollback=is_rollback)
     yield from parting(snapshot, port)
     if bridge.index:
         if interface.mtu != bridge.mtu and not _is_switched(snapshot):
@@ -114,24 +114,24 @@ def _releasing(snapshot: Snapshot, port: Sequence[Object], *, is_rollback: bool)
             yield replay.mac(bridge, bridge.mac)
         for item in snapshot.displaced:
             yield replay.address(item, bridge.name, bridge, item.flags)
-        values = _wanted_settings(snapshot)
+        values = _changed_settings(snapshot)
         if values:
             yield replay.settings(bridge, {name: _setting(bridge, name) for name in values})
     if interface.index and not _is_switched(snapshot):
-        yield from _regaining(snapshot, is_rollback=is_rollback)
+        yield from _restoring(snapshot, is_rollback=is_rollback)
     if bridge.index:
-        before = {name: snapshot.bridge_sysctls[name] for name in _wanted_sysctls(snapshot)}
+        before = {name: snapshot.bridge_sysctls[name] for name in _changed_sysctls(snapshot)}
         yield from _sysctls(snapshot, dict(reversed(before.items())))
     yield from (NoVlanEntry.instead(item) for item in port if isinstance(item, VlanEntry))
 
 
-def _regaining(snapshot: Snapshot, *, is_rollback: bool) -> Iterator[Object]:
+def _restoring(snapshot: Snapshot, *, is_rollback: bool) -> Iterator[Object]:
     interface = snapshot.interface
     if is_rollback:
         yield from _leaving(snapshot, interface)
     if snapshot.merging:
         yield Merging(interface.name, interface.index, "", snapshot.merging)
-    if _deafens(snapshot):
+    if _silences_arp(snapshot):
         yield replay.settings(interface, {"arp_ignore": _setting(interface, "arp_ignore")})
     if interface.address_generation not in (None, GENERATION_NONE):
         yield replay.address_generation(interface, interface.address_generation or 0)
@@ -141,14 +141,13 @@ def _regaining(snapshot: Snapshot, *, is_rollback: bool) -> Iterator[Object]:
 
 
 def _is_switched(snapshot: Snapshot) -> bool:
-    """Whether the bridge is Open vSwitch's."""
     return snapshot.switch_mac is not None
 
 
-def _deafens(snapshot: Snapshot) -> bool:
+def _silences_arp(snapshot: Snapshot) -> bool:
     """Whether the interface has to stop answering ARP.
 
-    What Open vSwitch reads in user space, the host's own stack gets as well; of IP, the table drops that.
+    The host's own stack also receives what Open vSwitch reads in user space; nftables drops only the IP part of that.
     """
     position = SETTINGS.index("arp_ignore")
     known = snapshot.interface.settings
@@ -163,29 +162,29 @@ def _setting(link: Link, name: str) -> int:
     return link.settings[SETTINGS.index(name)]
 
 
-def _wanted_settings(snapshot: Snapshot) -> dict[str, int]:
-    """Return what of the bridge's net.ipv4.conf has to change."""
+def _changed_settings(snapshot: Snapshot) -> dict[str, int]:
+    """Return the settings in the bridge's net.ipv4.conf that have to change."""
     count = min(len(snapshot.interface.settings), len(snapshot.bridge.settings), len(SETTINGS))
     known = [name for name in CARRIED if SETTINGS.index(name) < count]
     values = {name: _setting(snapshot.interface, name) for name in known}
     if _changes_mac(snapshot) and "arp_notify" in SETTINGS[:count]:
-        values["arp_notify"] = 1  # the bridge's neighbours are told its new MAC address
+        values["arp_notify"] = 1  # tell neighbours the bridge's new MAC address
     return {name: value for name, value in values.items() if value != _setting(snapshot.bridge, name)}
 
 
-def _wanted_sysctls(snapshot: Snapshot) -> dict[str, str]:
-    """Return what of the bridge's net.ipv6.conf has to change."""
+def _changed_sysctls(snapshot: Snapshot) -> dict[str, str]:
+    """Return the settings in the bridge's net.ipv6.conf that have to change."""
     own, other = snapshot.sysctls, snapshot.bridge_sysctls
-    wanted = {name: own[name] for name in (*LEARNING, "accept_redirects", "use_tempaddr") if name in own}
+    values = {name: own[name] for name in (*LEARNING, "accept_redirects", "use_tempaddr") if name in own}
     if "accept_ra" in own:
-        # 1 means: unless the host forwards, which dnet may switch on later; the interface's answer of today counts.
+        # 1 means: unless the host forwards. dnet may turn forwarding on later, so what holds now counts.
         is_learning = own["accept_ra"] == "2" or (own["accept_ra"] == "1" and own.get("forwarding") == "0")
-        wanted["accept_ra"] = "2" if is_learning else "0"
+        values["accept_ra"] = "2" if is_learning else "0"
     if any(item.interface.version == 6 for item in snapshot.addresses):
-        wanted = {"disable_ipv6": "0"} | wanted
+        values = {"disable_ipv6": "0"} | values
     if _changes_mac(snapshot):
-        wanted["ndisc_notify"] = "1"
-    return {name: value for name, value in wanted.items() if other.get(name, value) != value}
+        values["ndisc_notify"] = "1"
+    return {name: value for name, value in values.items() if other.get(name, value) != value}
 
 
 def _sysctls(snapshot: Snapshot, values: Mapping[str, str]) -> Iterator[Sysctl]:
@@ -194,7 +193,7 @@ def _sysctls(snapshot: Snapshot, values: Mapping[str, str]) -> Iterator[Sysctl]:
 
 
 def _leaving(snapshot: Snapshot, link: Link) -> Iterator[Message]:
-    """Yield the absence of all addresses and routes from a device, in reverse."""
+    """Yield the removal of all addresses and routes from a device, in reverse."""
     interface = snapshot.interface
     for item, _ in reversed(_explicit(snapshot, link)):
         yield replay.no_route(item, interface, link, snapshot.names)
@@ -220,14 +219,14 @@ def _arriving(snapshot: Snapshot, link: Link) -> Iterator[Object]:
 
 
 def _ordered(snapshot: Snapshot) -> list[Address]:
-    """Return addresses in the order to add them in: the kernel lists IPv4's oldest first, IPv6's newest first."""
+    """Return addresses in the order to add them: the kernel lists the oldest IPv4 and the newest IPv6 address first."""
     fours = [item for item in snapshot.addresses if item.interface.version == 4]
     return fours + [item for item in reversed(snapshot.addresses) if item.interface.version != 4]
 
 
 def _implied(snapshot: Snapshot, link: Link) -> set[Key]:
     """Return the routes that the kernel adds on a device with the addresses."""
-    found: set[Key] = set()
+    keys: set[Key] = set()
     for item in snapshot.addresses:
         if item.flags & DADFAILED and link.index != snapshot.interface.index:
             continue
@@ -235,8 +234,8 @@ def _implied(snapshot: Snapshot, link: Link) -> set[Key]:
         if link.index == snapshot.bridge.index:
             # Beside a primary address of the same subnet it is a secondary one.
             made = {key for key in made if str(key[0]) not in snapshot.bridge_subnets}
-        found |= made
-    return found
+        keys |= made
+    return keys
 
 
 def _key(route: Route) -> Key:
@@ -244,9 +243,9 @@ def _key(route: Route) -> Key:
 
 
 def _explicit(snapshot: Snapshot, link: Link) -> list[tuple[Route, bool]]:
-    """Return the routes that have to be sent for a device, nearest first, each with whether it goes behind its like.
+    """Return the routes to send for a device, nearest first, each with whether it follows another to the same place.
 
-    Those that go before the others of their kind are sent last one first.
+    Those that precede others are sent in reverse.
     """
     implied = _implied(snapshot, link)
     chosen = [
@@ -260,7 +259,7 @@ def _explicit(snapshot: Snapshot, link: Link) -> list[tuple[Route, bool]]:
 
 
 def _corrections(snapshot: Snapshot, link: Link) -> Iterator[Message]:
-    """Yield the absence of routes that the kernel adds with the addresses, and that were not there or come in front."""
+    """Yield the removal of routes that the kernel adds with the addresses, but that were absent or in another order."""
     own = {_key(item): number for number, item in enumerate(snapshot.routes) if item.protocol == PROTOCOL_KERNEL}
     for key in sorted(_implied(snapshot, link), key=str):
         is_misplaced = own.get(key) in snapshot.ahead

@@ -1,6 +1,6 @@
-"""An interface and a bridge as they were: looked at, judged, remembered.
+"""Snapshots of an interface and of the bridge that takes its place, from which both are restored.
 
-What has to be known to let a bridge take an interface's place, and to give it back; `uplink` says what is sent then.
+`uplink` tells what is sent to the kernel.
 """
 
 from __future__ import annotations
@@ -8,31 +8,29 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, field
-from typing import Any
 
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model.address import IPInterface
 from dnet.model.values import Value, frozen, replace
 from dnet.objects.observed import ETHERNET, IFF_LOOPBACK, SECONDARY, Address, Link, Report, Route
 
-# What of net.ipv6.conf says how the host learns from routers, and sends.
+# The settings in net.ipv6.conf that say how the host learns from routers, and how it sends.
 LEARNING = ("accept_ra_defrtr", "accept_ra_pinfo", "accept_ra_rtr_pref", "accept_ra_rt_info_max_plen", "autoconf")
 SYSCTLS = ("disable_ipv6", "accept_ra", *LEARNING, "accept_redirects", "use_tempaddr", "ndisc_notify", "forwarding")
-# Devices that take all that comes in by the device that they are made on, as a bridge does.
+# Kinds of devices that receive all frames of their parent, as a bridge does.
 RIVALS = frozenset({"macvlan", "macvtap", "ipvlan", "ipvtap"})
 
 
 @frozen(kw_only=True)
 class Snapshot(Value):
-    """An interface, and the bridge that is to take its place, both as they were before.
+    """An interface, and the bridge that takes its place, as they were before. An index of 0 means: the device is gone.
 
-    `addresses` and `routes` are the interface's, as the kernel listed them. Routes of the numbers in `behind` have
-    others of the same kind before them, through other devices; those in `ahead` have some behind them only. `displaced`
-    are addresses of the bridge that the interface's replace. An index 0 is that of a device which is gone. `sysctls`
-    are net.ipv6.conf's, `bridge_subnets` the primary IPv4 addresses', `bridge_learned` what routers had taught the
-    host on the bridge already. `boot` is the id of the running system. `switch_mac` is the MAC address that the
-    bridge had in Open vSwitch's database, empty for none, and None where it is a Linux bridge. `merging` is
-    objects.Merging's, where that has to end.
+    `addresses` and `routes` are the interface's, in the kernel's order. `behind` are the positions of routes that
+    follow a route to the same destination through another device, `ahead` of those that only precede one. `displaced`
+    are addresses of the bridge that those of the interface replace. `sysctls` are of net.ipv6.conf. `bridge_subnets`
+    are those of primary IPv4 addresses. `bridge_learned` is what the host had learned from routers on the bridge.
+    `boot` is the id of the running system. `switch_mac` is the bridge's MAC address in Open vSwitch's database, empty
+    for none, and None if it is a Linux bridge. `merging` are receive offloads that have to be off meanwhile.
     """
 
     interface: Link
@@ -54,7 +52,7 @@ class Snapshot(Value):
 
     @property
     def has_addresses(self) -> bool:
-        """Whether the host is reached by the interface from further than its own wire."""
+        """Whether others than link-local neighbours reach the host through the interface."""
         return any(not item.interface.ip.is_link_local for item in self.addresses)
 
     @property
@@ -63,11 +61,11 @@ class Snapshot(Value):
         return any(item.is_default for item in self.routes)
 
 
-# Looking
+# Taking a snapshot
 
 
 def check(report: Report, interface: str, bridge: Link, *, is_wireless: bool) -> Link:
-    """Return the interface if it can become a port of the bridge; raise otherwise."""
+    """Return the interface if it can become a port of the bridge; otherwise raise."""
     link = report.link(interface)
     if link is None:
         raise NotFound(f"there is no interface {interface}", object=interface, hint="`ip link` lists them")
@@ -95,7 +93,7 @@ def check(report: Report, interface: str, bridge: Link, *, is_wireless: bool) ->
 
 
 def _unfit(report: Report, link: Link, bridge: Link, *, is_wireless: bool) -> tuple[str, str]:
-    """Return why a device cannot be a port of a bridge, and what to do about it; nothing if it can."""
+    """Return why a device cannot be a port of a bridge, and a remedy; empty texts if it can."""
     reasons = (
         (link.index == bridge.index, "it is the network's bridge itself", ""),
         (link.flags & IFF_LOOPBACK, "it is the loopback", ""),
@@ -112,7 +110,7 @@ def _unfit(report: Report, link: Link, bridge: Link, *, is_wireless: bool) -> tu
 
 
 def _check_addresses(report: Report, link: Link) -> None:
-    """Raise when an address of the interface is on another one too: only one of them could go on working."""
+    """Raise if another interface has an address of this one, too: only one of them could go on working."""
     own = {item.interface.ip for item in report.addresses_of(link) if not item.interface.ip.is_link_local}
     for item in report.addresses:
         if item.index != link.index and item.interface.ip in own:
@@ -135,9 +133,9 @@ def take(
     switch_mac: str | None = None,
     merging: int = 0,
 ) -> Snapshot:
-    """Return a snapshot of two devices.
+    """Return a snapshot of two devices; the keywords are its fields.
 
-    `spare` is the link-local address that dnet gave the bridge for want of another; it may be a router's on the LAN.
+    `spare` is the link-local address that dnet gave the bridge because it had none. A router on the LAN may have it.
     """
     routes = report.routes_of(interface)
     others = [item for item in report.routes if interface.index not in item.indexes() and not item.is_kernels]
@@ -145,7 +143,7 @@ def take(
     behind, ahead = [], []
     for number, item in enumerate(routes):
         alike = [order[id(other)] for other in others if item.version == 4 and other.key == item.key]
-        if any(place < order[id(item)] for place in alike):
+        if any(position < order[id(item)] for position in alike):
             behind.append(number)
         elif alike:
             ahead.append(number)
@@ -177,60 +175,63 @@ def take(
 
 
 def _learned(report: Report, bridge: Link) -> tuple[str, ...]:
-    found = [str(item) for item in report.addresses_of(bridge) if item.is_advertised]
-    return (*found, *(item.text({}) for item in report.routes_of(bridge) if item.is_learned))
+    addresses = [str(item) for item in report.addresses_of(bridge) if item.is_advertised]
+    return (*addresses, *(item.text({}) for item in report.routes_of(bridge) if item.is_learned))
+
+
+# Restoring from one
 
 
 def now(snapshot: Snapshot, report: Report) -> Snapshot:
-    """Return the snapshot as it has to be for giving back now.
+    """Return the snapshot from which the interface is to be restored now.
 
-    Devices have the indexes that they have now. What has a lifetime goes back with what is left of it, or not at all;
-    and what routers have taught the host on the bridge goes along, since it was by the interface that they did.
+    It has the devices' current indexes. Addresses keep what is left of their lifetime, and are dropped if they have
+    expired. What the host has learned on the bridge is added, because it learned it through the interface.
     """
     interface, bridge = (report.link(item.name) for item in (snapshot.interface, snapshot.bridge))
-    place = replace(snapshot.interface, index=interface.index if interface else 0)
+    link = replace(snapshot.interface, index=interface.index if interface else 0)
     if bridge is None:
-        return replace(snapshot, interface=place, bridge=replace(snapshot.bridge, index=0))
-    names = (bridge.name, place.name)
+        return replace(snapshot, interface=link, bridge=replace(snapshot.bridge, index=0))
+    names = (bridge.name, link.name)
     present = {item.interface: item for item in report.addresses_of(bridge)}
-    gone = [item for item in snapshot.addresses if item.lifetime_s is not None and item.interface not in present]
+    expired = [item for item in snapshot.addresses if item.lifetime_s is not None and item.interface not in present]
     kept = [
         item.aged(present[item.interface]) if item.interface in present else item
         for item in snapshot.addresses
-        if item not in gone
+        if item not in expired
     ]
     own = {item.interface for item in kept}
     learned = [
-        Address(item.on(place.index, names, item.flags))
+        Address(item.on(link.index, names, item.flags))
         for item in present.values()
         if item.is_advertised and item.interface not in own and str(item) not in snapshot.bridge_learned
     ]
     through = report.routes_of(bridge)
     numbers = [number for number, item in enumerate(snapshot.routes) if not item.is_learned]
-    if gone:  # what needed them went with them
+    if expired:  # the kernel has removed the routes that needed them
         there = {item.text({}) for item in through}
         numbers = [number for number in numbers if snapshot.routes[number].text({}) in there]
-    taught = [
-        Route(item.through(bridge.index, place.index))
+    learned_routes = [
+        Route(item.through(bridge.index, link.index))
         for item in through
         if item.is_learned and item.text({}) not in snapshot.bridge_learned
     ]
     old = snapshot.interface.index
     return replace(
         snapshot,
-        interface=place,
+        interface=link,
         bridge=replace(snapshot.bridge, index=bridge.index),
         addresses=(*learned, *kept),
-        routes=(*(Route(snapshot.routes[number].through(old, place.index)) for number in numbers), *taught),
+        routes=(*(Route(snapshot.routes[number].through(old, link.index)) for number in numbers), *learned_routes),
         behind=tuple(numbers.index(number) for number in snapshot.behind if number in numbers),
         ahead=tuple(numbers.index(number) for number in snapshot.ahead if number in numbers),
     )
 
 
 def merged(snapshot: Snapshot, older: Snapshot) -> Snapshot:
-    """Return the snapshot with what an older one of the same boot has besides and had no end.
+    """Return the snapshot with the permanent addresses and routes that only an older one of the same boot has.
 
-    A bridge that somebody has deleted took the addresses along that were moved to it.
+    They had moved to a bridge that somebody has deleted since.
     """
     present = {item.interface for item in snapshot.addresses}
     index, old_index = snapshot.interface.index, older.interface.index
@@ -250,40 +251,25 @@ def merged(snapshot: Snapshot, older: Snapshot) -> Snapshot:
     )
 
 
-# Remembering
+# As text
 
 
 def text(snapshot: Snapshot) -> str:
     """Return a snapshot as JSON."""
     fields = asdict(replace(snapshot, addresses=(), routes=(), displaced=()))
-    fields["addresses"] = [item.body.hex() for item in snapshot.addresses]
-    fields["displaced"] = [item.body.hex() for item in snapshot.displaced]
-    fields["routes"] = [item.body.hex() for item in snapshot.routes]
+    for name in ("addresses", "routes", "displaced"):
+        fields[name] = [item.body.hex() for item in getattr(snapshot, name)]
     return json.dumps(fields)
 
 
 def read(stored: str) -> Snapshot:
-    """Read what `text` wrote."""
+    """Return the snapshot that `text` wrote."""
     fields = json.loads(stored)
-    return Snapshot(
-        interface=_read_link(fields["interface"]),
-        bridge=_read_link(fields["bridge"]),
-        addresses=tuple(Address(bytes.fromhex(item)) for item in fields["addresses"]),
-        routes=tuple(Route(bytes.fromhex(item)) for item in fields["routes"]),
-        behind=tuple(fields["behind"]),
-        ahead=tuple(fields["ahead"]),
-        displaced=tuple(Address(bytes.fromhex(item)) for item in fields["displaced"]),
-        sysctls=fields["sysctls"],
-        bridge_sysctls=fields["bridge_sysctls"],
-        bridge_subnets=tuple(fields["bridge_subnets"]),
-        bridge_learned=tuple(fields["bridge_learned"]),
-        names={int(index): name for index, name in fields["names"].items()},
-        takes_mac=fields["takes_mac"],
-        boot=fields["boot"],
-        switch_mac=fields.get("switch_mac"),
-        merging=fields.get("merging", 0),
-    )
-
-
-def _read_link(fields: dict[str, Any]) -> Link:
-    return Link(**{**fields, "settings": tuple(fields["settings"])})
+    for name in ("addresses", "displaced"):
+        fields[name] = tuple(Address(bytes.fromhex(item)) for item in fields[name])
+    fields["routes"] = tuple(Route(bytes.fromhex(item)) for item in fields["routes"])
+    for name in ("interface", "bridge"):
+        fields[name] = Link(**{**fields[name], "settings": tuple(fields[name]["settings"])})
+    for name in ("behind", "ahead", "bridge_subnets", "bridge_learned"):
+        fields[name] = tuple(fields[name])
+    return Snapshot(**{**fields, "names": {int(index): name for index, name in fields["names"].items()}})
