@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from dnet.linux.kernel import Kernel
     from dnet.linux.nftables import Nft
     from dnet.model.attachment_spec import AttachmentSpec, AttachOptions, ToNetwork
-    from dnet.model.container_spec import ContainerOptions, NetworkOptions
+    from dnet.model.container_spec import ContainerOptions
+    from dnet.model.network_spec import NetworkOptions
     from dnet.objects.object import Object
     from dnet.openvswitch.switch import OpenVSwitch
     from dnet.operations.attachments import Attached, Attaching

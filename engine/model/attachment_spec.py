@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_interface, ip_network
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from dnet.errors import InvalidRequest, Unsupported
 from dnet.model.address import IPAddress, IPInterface
 from dnet.model.attachment import StaticRoute
 from dnet.model.container_spec import EndpointSpec
 from dnet.model.network import Network
-from dnet.model.parse import check_interface, check_mac, check_mtu, parse_any_address
-from dnet.model.values import Value, frozen, replace
+from dnet.model.parse import check_interface, check_mac, check_mtu, listed, parse_address, take
+from dnet.model.values import Value, fill, frozen, optional, reads, replace
 from dnet.model.vlan import PortVlans, read_vlans
 
 HASHED_BYTES = 5
@@ -38,7 +38,7 @@ METRIC_MAX = 0xFFFFFFFF
 if TYPE_CHECKING:  # making one takes 0.2 ms
 
     class AttachOptions(TypedDict, total=False):
-        """AttachmentSpec's fields as keywords of Engine.attach."""
+        """Keywords of AttachmentSpec, and of Engine.attach to a device."""
 
         bridge: str
         macvlan: str
@@ -58,76 +58,110 @@ if TYPE_CHECKING:  # making one takes 0.2 ms
         host_interface: str
 
 
+def _read_device(bridge: str = "", macvlan: str = "", direct: str = "", *, dummy: bool = False) -> tuple[str, str]:
+    """Return the kind of an attachment, and its device; a dummy has none."""
+    named = {"bridge": bridge, "macvlan": macvlan, "direct": direct, "dummy": "dummy" if dummy else ""}
+    given = [(kind, device) for kind, device in named.items() if device]
+    if len(given) != 1:
+        hint = "name one: a bridge, a parent of a macvlan, or an interface that moves itself"
+        raise InvalidRequest("an attachment needs one device of the host", object=bridge or macvlan, hint=hint)
+    kind, device = given[0]
+    if device == "lo":
+        raise InvalidRequest("lo is the loopback device, which leads to nobody", object=device)
+    return kind, "" if dummy else device
+
+
+def parse_address_and_gateway(text: str) -> tuple[IPInterface | None, IPAddress | None]:
+    """Read CIDR[@GATEWAY]; None for pipework's 0/0, and where no gateway is given."""
+    address, at, after = text.partition("@")
+    gateway = parse_address(after, "gateway") if at else None
+    if gateway and (gateway.is_unspecified or gateway.is_multicast or gateway.is_loopback):
+        raise InvalidRequest(f"no gateway has the address {gateway}", object=text)
+    if address in NO_ADDRESSES:
+        return None, gateway
+    try:
+        if "/" not in address or "%" in address:
+            raise ValueError(address)
+        interface = ip_interface(address)
+    except ValueError as error:
+        hint = "write the address with its prefix length, as in 10.1.0.5/16, and a gateway behind an @"
+        raise InvalidRequest(f"invalid address {text!r}", object=text, hint=hint) from error
+    if interface.ip.is_unspecified or interface.ip.is_multicast or interface.ip.is_loopback:
+        raise InvalidRequest(
+            f"an interface cannot have the address {interface}", object=text, hint="0/0 stands for none"
+        )
+    return interface, gateway
+
+
+def parse_mac(text: str) -> str:
+    """Read a MAC address, or U: and a string to make one from, as pipework does."""
+    if not text.startswith(STRING_MAC):
+        return check_mac(text)
+    if not text.removeprefix(STRING_MAC).strip():
+        raise InvalidRequest(f"invalid MAC address {text!r}", object=text, hint="write U: and any string")
+    return mac_of(text.removeprefix(STRING_MAC))
+
+
+def _check_mode(kind: str, mode: str) -> str:
+    if kind != "macvlan" and mode:
+        raise InvalidRequest("--mode is for a macvlan", object=mode, hint="add --macvlan DEVICE")
+    mode = mode or ("bridge" if kind == "macvlan" else "")
+    if mode and mode not in MACVLAN_MODES:
+        hint = f"choose {', '.join(MACVLAN_MODES[:-1])} or {MACVLAN_MODES[-1]}"
+        raise InvalidRequest(f"there is no macvlan mode {mode!r}", object=mode, hint=hint)
+    return mode
+
+
 @frozen(kw_only=True)
 class AttachmentSpec(Value):
-    """What is asked of an attachment to a device of the host's: a bridge, or another interface.
+    """What is asked of an attachment to a device of the host. Text is read and checked here.
 
-    One of `bridge`, `macvlan`, `direct` names the device, or `dummy` is set; VLANs are for a bridge that turns out to
-    be Open vSwitch's, of kind `ovs`. `addresses` are written with their prefix
-    length and perhaps, behind an @, a gateway, which becomes the default route; 0/0 stands for no address. `mac` may
-    be `U:` and any string, which gives the same address each time.
+    Keywords, of which InvalidRequest says what is wrong, and Unsupported where a device has no VLANs:
+
+    bridge, macvlan, direct: the device, by exactly one of them: a bridge, the parent of a macvlan, or an interface that
+        moves into the container; or `dummy`, for an interface that leads nowhere
+    mode: of a macvlan: `bridge`, `private`, `vepa` or `passthru`
+    interface: name inside the container, at most 15 characters; empty, the first free one of eth0, eth1, ...
+    addresses: ADDRESS/PREFIX-LENGTH[@GATEWAY], where the gateway becomes the default route; 0/0 is no address
+    gateways: addresses of gateways, one of each version of IP at most
+    mac: unicast MAC address, or `U:` and any string, which gives the same address each time
+    mtu: bytes, 68 to 65535; 0 is that of the device
+    vlan, trunk, native: as of ContainerSpec, for a bridge of Open vSwitch
+    dhcp: whether an IPv4 address comes by DHCP; `hostname` is sent to the server, empty for the container's name
+    host_interface: name of the veth on the host; empty, it is chosen
+
+    `kind` is `bridge`, `macvlan`, `direct`, `dummy`, or `ovs` once a bridge is known to be one of Open vSwitch.
     """
 
     kind: str
-    device: str
+    device: str = optional(check_interface, "")
     mode: str
-    interface: str
+    interface: str = optional(check_interface, "")
     addresses: tuple[IPInterface, ...]
     gateways: tuple[IPAddress, ...]
-    mac: str
-    mtu: int
+    mac: str = optional(parse_mac, "")
+    mtu: int = reads(check_mtu, 0)
     is_dhcp: bool
-    hostname: str
-    host_interface: str
+    hostname: str = ""
+    host_interface: str = optional(check_interface, "")
     vlans: PortVlans | None
 
-    def __init__(
-        self,
-        *,
-        bridge: str = "",
-        macvlan: str = "",
-        direct: str = "",
-        dummy: bool = False,
-        mode: str = "",
-        interface: str = "",
-        addresses: Iterable[str | IPInterface] = (),
-        gateways: Iterable[str | IPAddress] = (),
-        mac: str = "",
-        mtu: int = 0,
-        vlan: str | int | None = None,
-        trunk: str | None = None,
-        native: str | int | None = None,
-        dhcp: bool = False,
-        hostname: str = "",
-        host_interface: str = "",
-    ) -> None:
-        named = {"bridge": bridge, "macvlan": macvlan, "direct": direct, "dummy": "dummy" if dummy else ""}
-        given = [(kind, device) for kind, device in named.items() if device]
-        if len(given) != 1:
-            hint = "name one: a bridge, a parent of a macvlan, or an interface that moves itself"
-            raise InvalidRequest("an attachment needs one device of the host", object=bridge or macvlan, hint=hint)
-        kind, device = given[0]
-        if device == "lo":
-            raise InvalidRequest("lo is the loopback device, which leads to nobody", object=device)
-        listed = [addresses] if isinstance(addresses, str) else list(addresses)
-        pairs = [parse_address(str(item)) for item in listed]
-        ways = [way for _, way in pairs if way] + [parse_any_address(str(item), "gateway") for item in gateways]
-        fields = {
+    def __init__(self, **options: Unpack[AttachOptions]) -> None:
+        given: dict[str, Any] = {**options}
+        kind, device = _read_device(**take(given, "bridge", "macvlan", "direct", "dummy"))
+        pairs = [parse_address_and_gateway(str(item)) for item in listed(given.pop("addresses", ()))]
+        gateways = [gateway for _, gateway in pairs if gateway]
+        gateways += [parse_address(str(item), "gateway") for item in given.pop("gateways", ())]
+        read = {
             "kind": kind,
-            "device": "" if dummy else check_interface(device),
-            "mode": _check_mode(kind, mode),
-            "interface": check_interface(interface) if interface else "",
+            "device": device,
+            "mode": _check_mode(kind, given.pop("mode", "")),
             "addresses": tuple(address for address, _ in pairs if address),
-            "gateways": tuple(dict.fromkeys(ways)),
-            "mac": parse_mac(mac) if mac else "",
-            "mtu": check_mtu(mtu),
-            "is_dhcp": dhcp,
-            "hostname": hostname,
-            "host_interface": check_interface(host_interface) if host_interface else "",
-            "vlans": read_vlans(vlan=vlan, trunk=trunk, native=native),
+            "gateways": tuple(dict.fromkeys(gateways)),
+            "is_dhcp": given.pop("dhcp", False),
+            "vlans": read_vlans(**take(given, "vlan", "trunk", "native")),
         }
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
+        fill(self, {**read, **given})
         self._check()
 
     def of_kind(self, kind: str) -> AttachmentSpec:
@@ -153,9 +187,9 @@ class AttachmentSpec(Value):
         if self.kind != "bridge":
             self.check_vlans()
         for version in (4, 6):
-            ways = [way for way in self.gateways if way.version == version]
-            if len(ways) > 1:
-                raise InvalidRequest(f"two gateways of one family: {ways[0]} and {ways[1]}", object=str(ways[1]))
+            same = [gateway for gateway in self.gateways if gateway.version == version]
+            if len(same) > 1:
+                raise InvalidRequest(f"two gateways of one family: {same[0]} and {same[1]}", object=str(same[1]))
         own = [address.ip for address in self.addresses]
         for address in own:
             if own.count(address) > 1:
@@ -213,30 +247,32 @@ def to_network(
     takes_default: bool = False,
 ) -> ToNetwork:
     """Read what is asked of an attachment to a network: addresses as ADDR[/LENGTH][@GATEWAY]."""
-    found: dict[int, IPAddress] = {}
-    ways = [parse_any_address(str(item), "gateway") for item in gateways]
+    by_version: dict[int, IPAddress] = {}
+    wanted = [parse_address(str(item), "gateway") for item in gateways]
     lengths = []
     for text in addresses:
-        address, at, way = str(text).partition("@")
-        ways += [parse_any_address(way, "gateway")] if at else []
-        bare, slash, length = address.partition("/")
-        one = parse_any_address(bare, "address")
-        if one.version in found:
-            raise InvalidRequest(f"two addresses of one family: {found[one.version]} and {one}", object=str(one))
-        found[one.version] = one
+        bare, at, gateway = str(text).partition("@")
+        wanted += [parse_address(gateway, "gateway")] if at else []
+        bare, slash, length = bare.partition("/")
+        address = parse_address(bare, "address")
+        if other := by_version.get(address.version):
+            raise InvalidRequest(f"two addresses of one family: {other} and {address}", object=str(address))
+        by_version[address.version] = address
         if slash and not length.isdecimal():
             raise InvalidRequest(f"invalid address {text!r}", object=str(text), hint="write it as in 10.1.0.5/16")
-        lengths += [(one.version, int(length))] if slash else []
+        lengths += [(address.version, int(length))] if slash else []
     spec = EndpointSpec(
         network=network,
-        ip=str(found.get(4, "")),
-        ip6=str(found.get(6, "")),
+        ip=str(by_version.get(4, "")),
+        ip6=str(by_version.get(6, "")),
         mac=parse_mac(mac) if mac else "",
         interface=interface,
         aliases=aliases,
         vlans=read_vlans(vlan=vlan, trunk=trunk, native=native),
     )
-    return ToNetwork(spec=spec, takes_default=takes_default or bool(ways), gateways=tuple(ways), lengths=tuple(lengths))
+    return ToNetwork(
+        spec=spec, takes_default=takes_default or bool(wanted), gateways=tuple(wanted), lengths=tuple(lengths)
+    )
 
 
 def read(
@@ -257,46 +293,6 @@ def read(
     return to_network(network, aliases=aliases, takes_default=takes_default, **fields)
 
 
-def _check_mode(kind: str, mode: str) -> str:
-    if kind != "macvlan" and mode:
-        raise InvalidRequest("--mode is for a macvlan", object=mode, hint="add --macvlan DEVICE")
-    mode = mode or ("bridge" if kind == "macvlan" else "")
-    if mode and mode not in MACVLAN_MODES:
-        hint = f"choose {', '.join(MACVLAN_MODES[:-1])} or {MACVLAN_MODES[-1]}"
-        raise InvalidRequest(f"there is no macvlan mode {mode!r}", object=mode, hint=hint)
-    return mode
-
-
-def parse_address(text: str) -> tuple[IPInterface | None, IPAddress | None]:
-    """Read CIDR[@GATEWAY]; None for pipework's 0/0, and where no gateway is given."""
-    address, at, gateway = text.partition("@")
-    way = parse_any_address(gateway, "gateway") if at else None
-    if way and (way.is_unspecified or way.is_multicast or way.is_loopback):
-        raise InvalidRequest(f"no gateway has the address {way}", object=text)
-    if address in NO_ADDRESSES:
-        return None, way
-    try:
-        if "/" not in address or "%" in address:
-            raise ValueError(address)
-        found = ip_interface(address)
-    except ValueError as error:
-        hint = "write the address with its prefix length, as in 10.1.0.5/16, and a gateway behind an @"
-        raise InvalidRequest(f"invalid address {text!r}", object=text, hint=hint) from error
-    if found.ip.is_unspecified or found.ip.is_multicast or found.ip.is_loopback:
-        raise InvalidRequest(f"an interface cannot have the address {found}", object=text, hint="0/0 stands for none")
-    return found, way
-
-
-def parse_mac(text: str) -> str:
-    """Read a MAC address, or U: and a string to make one from, as pipework does."""
-    if not text.startswith(STRING_MAC):
-        return check_mac(text)
-    if not text.removeprefix(STRING_MAC).strip():
-        raise InvalidRequest(f"invalid MAC address {text!r}", object=text, hint="write U: and any string")
-
-    return mac_of(text.removeprefix(STRING_MAC))
-
-
 # Routes
 
 
@@ -315,7 +311,7 @@ def parse_route(words: Sequence[str], *, is_way_open: bool = False) -> StaticRou
             hint = "write DEST [via GATEWAY] [dev INTERFACE] [metric N]"
             raise InvalidRequest(f"cannot read {key!r} in a route", object=key, hint=hint)
         fields[key] = rest.pop(0)
-    gateway = parse_any_address(fields["via"], "gateway") if "via" in fields else None
+    gateway = parse_address(fields["via"], "gateway") if "via" in fields else None
     interface = check_interface(fields["dev"]) if "dev" in fields else ""
     version = gateway.version if gateway else 4
     text = {4: "0.0.0.0/0", 6: "::/0"}[version] if words[0] == "default" else words[0]

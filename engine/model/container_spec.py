@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, TypedDict
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
 from dnet.errors import InvalidRequest
-from dnet.model.address import IPAddress
 from dnet.model.container import MODE_CONTAINER, MODE_HOST, MODE_NONE, Process, Settings
 from dnet.model.network import DEFAULT_NETWORK
 from dnet.model.parse import (
@@ -20,16 +18,16 @@ from dnet.model.parse import (
     check_mtu,
     check_name,
     check_word,
-    fill,
+    copied,
+    each,
     listed,
     parse_address,
-    parse_address6,
-    parse_any_address,
     parse_extra_host,
     read_integer,
+    take,
 )
 from dnet.model.published_port import Publish, parse_expose, parse_publish
-from dnet.model.values import Value, frozen, replace
+from dnet.model.values import Value, fill, frozen, optional, reads, replace
 from dnet.model.vlan import PortVlans, read_vlans
 
 PRIORITY_MAX = (1 << 31) - 1
@@ -80,8 +78,20 @@ def check_process(
 
 if TYPE_CHECKING:  # making one takes 0.2 ms
 
+    class EndpointOptions(TypedDict, total=False):
+        """Keywords of EndpointSpec."""
+
+        network: Required[str]
+        ip: str | IPv4Address | None
+        ip6: str | IPv6Address | None
+        mac: str
+        aliases: Iterable[str]
+        interface: str
+        gateway_priority: int
+        vlans: PortVlans | None
+
     class ContainerOptions(TypedDict, total=False):
-        """ContainerSpec's fields as keywords of Engine.create, name and network apart."""
+        """Keywords of ContainerSpec, and of Engine.create, besides name and network."""
 
         ip: str | IPv4Address | None
         ip6: str | IPv6Address | None
@@ -104,74 +114,41 @@ if TYPE_CHECKING:  # making one takes 0.2 ms
         process: Process | None
         labels: Mapping[str, str] | None
 
-    class NetworkOptions(TypedDict, total=False):
-        """NetworkSpec's fields as keywords of Engine.create_network, the name apart."""
 
-        driver: str
-        subnet: str | IPv4Network | None
-        gateway: str | IPv4Address | None
-        ip_range: str | IPv4Network | None
-        ipv6: bool
-        subnet6: str | IPv6Network | None
-        gateway6: str | IPv6Address | None
-        aux_addresses: Mapping[str, str | IPAddress] | None
-        internal: bool
-        icc: bool
-        masquerade: bool
-        host_binding: str | IPAddress | None
-        vlan: str | int | None
-        mtu: int
-        bridge: str
-        labels: Mapping[str, str] | None
-        options: Mapping[str, str] | None
+def _read_priority(priority: int) -> int:
+    if not isinstance(priority, int) or not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
+        hint = f"use a number from {-PRIORITY_MAX} to {PRIORITY_MAX}"
+        raise InvalidRequest(f"invalid gateway priority {priority!r}", object="gateway priority", hint=hint)
+    return priority
 
 
 @frozen(kw_only=True)
 class EndpointSpec(Value):
-    """What is asked of a container's endpoint on one network. Unset fields are chosen by the engine.
+    """What is asked of a container's endpoint on one network. Text is read and checked here, unset fields are chosen.
 
-    The default route goes through the network of the highest `gateway_priority`; see docs/guide.md.
+    network: name of a network; `default` is the network `bridge`
+    ip, ip6: addresses in the network's subnets, without prefix length
+    mac: unicast MAC address, in hexadecimal with colons or dashes
+    aliases: names under which others on the network find the container; not on the network `bridge`
+    interface: name inside the container, at most 15 characters
+    gateway_priority: the default route goes through the network of the highest; from -2147483647 to 2147483647
+    vlans: VLANs of the port, on a network with VLANs
     """
 
-    network: str
-    ip: IPv4Address | None = None
-    ip6: IPv6Address | None = None
-    mac: str = ""
-    aliases: tuple[str, ...] = ()
-    interface: str = ""
-    gateway_priority: int = 0
+    network: str = reads(lambda name: check_name(DEFAULT_NETWORK if name == "default" else name, "network"))
+    ip: IPv4Address | None = optional(lambda text: parse_address(text, "address", IPv4Address), None)
+    ip6: IPv6Address | None = optional(lambda text: parse_address(text, "IPv6 address", IPv6Address), None)
+    mac: str = optional(check_mac, "")
+    aliases: tuple[str, ...] = reads(lambda names: tuple(dict.fromkeys(map(check_domain, listed(names)))), ())
+    interface: str = optional(check_interface, "")
+    gateway_priority: int = reads(_read_priority, 0)
     vlans: PortVlans | None = None
 
-    def __init__(
-        self,
-        *,
-        network: str,
-        ip: str | IPv4Address | None = None,
-        ip6: str | IPv6Address | None = None,
-        mac: str = "",
-        aliases: Iterable[str] = (),
-        interface: str = "",
-        gateway_priority: int = 0,
-        vlans: PortVlans | None = None,
-    ) -> None:
-        network = DEFAULT_NETWORK if network == "default" else network
-        if not isinstance(gateway_priority, int) or not -PRIORITY_MAX <= gateway_priority <= PRIORITY_MAX:
-            hint = f"use a number from {-PRIORITY_MAX} to {PRIORITY_MAX}"
-            raise InvalidRequest(f"invalid gateway priority {gateway_priority!r}", object="gateway priority", hint=hint)
-        fill(
-            self,
-            network=check_name(network, "network"),
-            ip=parse_address(str(ip), "address") if ip else None,
-            ip6=parse_address6(str(ip6), "IPv6 address") if ip6 else None,
-            mac=check_mac(mac) if mac else "",
-            aliases=tuple(dict.fromkeys(check_domain(item) for item in listed(aliases))),
-            interface=check_interface(interface) if interface else "",
-            gateway_priority=gateway_priority,
-            vlans=vlans,
-        )
-        if self.aliases and network == DEFAULT_NETWORK:
+    def __init__(self, **options: Unpack[EndpointOptions]) -> None:
+        fill(self, options)
+        if self.aliases and self.network == DEFAULT_NETWORK:
             hint = "aliases are for networks of the user's own: `dnet network create`"
-            raise InvalidRequest(f"network {network} has no aliases", object=self.aliases[0], hint=hint)
+            raise InvalidRequest(f"network {self.network} has no aliases", object=self.aliases[0], hint=hint)
 
 
 def parse_endpoint(text: str) -> EndpointSpec:
@@ -209,76 +186,54 @@ def parse_link(text: str) -> tuple[str, str]:
 
 @frozen(kw_only=True)
 class ContainerSpec(Value):
-    """What is asked of one container. Unset fields are chosen by the engine; text is read and checked here.
+    """What is asked of one container. Text is read and checked here, unset fields are chosen by the engine.
 
-    `network` is a mode (`bridge`, `host`, `none`, `container:NAME`), a network's name, an EndpointSpec, or several of
-    the last two; `ip`, `ip6`, `mac`, `aliases`, and `vlan` or `trunk` and `native`, are the first endpoint's. `publish`
-    takes Docker's `-p` grammar, `expose` that of `--expose`; `publish_all` publishes what is exposed. `links` are
-    (container, alias) pairs. `process` is what Engine.run shall start.
+    Keywords, of which InvalidRequest says what is wrong:
+
+    name: at most 128 letters, digits, `_`, `.` and `-`
+    network: a mode (`host`, `none`, `container:NAME`), a network's name, Docker's long form `name=blue,ip=10.1.0.5`,
+        an EndpointSpec, or several of the last three
+    ip, ip6, mac, aliases: of the first endpoint, as in EndpointSpec
+    vlan: VLAN of the first endpoint's port, 1 to 4094; or `trunk` (`100,200-210`), and perhaps its untagged `native`
+    mtu: bytes, 68 to 65535; 0 is the network's
+    publish: published ports in the grammar of Docker's `-p`, `[ip:][hostPort[-end]:]containerPort[-end][/protocol]`
+    publish_all: whether exposed ports are published, on host ports that the engine chooses
+    expose: ports as in Docker's `--expose`, `PORT[-end][/protocol]`
+    hostname, domainname: at most 64 and 253 characters; the hostname is the name if unset
+    dns, dns_search, dns_options: addresses of servers, domains and options of resolv.conf, in place of the host's
+    add_hosts: lines of the hosts file, `NAME:ADDRESS`; the address may be `host-gateway`
+    links: `NAME[:ALIAS]` of other containers, as Docker's `--link`
+    process: what Engine.run shall start; made by `check_process`
+    labels: any text by any key
     """
 
-    name: str = ""
-    mode: str = DEFAULT_NETWORK
-    endpoints: tuple[EndpointSpec, ...] = ()
-    mtu: int = 0
-    publish: tuple[Publish, ...] = ()
+    name: str = optional(lambda name: check_name(name, "container"), "")
+    mode: str
+    endpoints: tuple[EndpointSpec, ...]
+    mtu: int = reads(check_mtu, 0)
+    publish: tuple[Publish, ...] = reads(each(lambda item: parse_publish(item) if isinstance(item, str) else item), ())
     publish_all: bool = False
-    expose: tuple[tuple[int, str], ...] = ()
-    settings: Settings = field(default_factory=lambda: Settings(hostname=""))
-    links: tuple[tuple[str, str], ...] = ()
+    expose: tuple[tuple[int, str], ...] = reads(
+        lambda items: tuple(pair for item in listed(items) for pair in parse_expose(str(item))), ()
+    )
+    settings: Settings
+    links: tuple[tuple[str, str], ...] = reads(each(parse_link), ())
     process: Process | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = reads(copied, None)
 
     def __init__(
         self,
         *,
         name: str = "",
         network: str | EndpointSpec | Iterable[str | EndpointSpec] = DEFAULT_NETWORK,
-        ip: str | IPv4Address | None = None,
-        ip6: str | IPv6Address | None = None,
-        mac: str = "",
-        aliases: Iterable[str] = (),
-        vlan: str | int | None = None,
-        trunk: str | None = None,
-        native: str | int | None = None,
-        mtu: int = 0,
-        publish: Iterable[str | Publish] = (),
-        publish_all: bool = False,
-        expose: Iterable[str | int] = (),
-        hostname: str = "",
-        domainname: str = "",
-        dns: Iterable[str] = (),
-        dns_search: Iterable[str] = (),
-        dns_options: Iterable[str] = (),
-        add_hosts: Iterable[str] = (),
-        links: Iterable[str] = (),
-        process: Process | None = None,
-        labels: Mapping[str, str] | None = None,
+        **options: Unpack[ContainerOptions],
     ) -> None:
-        vlans = read_vlans(vlan=vlan, trunk=trunk, native=native)
-        first = {"ip": ip, "ip6": ip6, "mac": mac, "aliases": tuple(listed(aliases)), "vlans": vlans}
+        given: dict[str, Any] = {"name": name, **options}
+        vlans = read_vlans(**take(given, "vlan", "trunk", "native"))
+        first = take(given, "ip", "ip6", "mac") | {"aliases": tuple(listed(given.pop("aliases", ()))), "vlans": vlans}
         mode, endpoints = _read_networks(network, {key: value for key, value in first.items() if value})
-        fill(
-            self,
-            name=check_name(name, "container") if name else "",
-            mode=mode,
-            endpoints=endpoints,
-            mtu=check_mtu(mtu),
-            publish=tuple(parse_publish(item) if isinstance(item, str) else item for item in listed(publish)),
-            publish_all=publish_all,
-            expose=tuple(pair for item in listed(expose) for pair in parse_expose(str(item))),
-            settings=Settings(
-                hostname=check_hostname(hostname) if hostname else "",
-                domainname=check_domain(domainname) if domainname else "",
-                dns=tuple(str(parse_any_address(item, "DNS server")) for item in listed(dns)),
-                dns_search=tuple(item if item == "." else check_domain(item) for item in listed(dns_search)),
-                dns_options=tuple(check_word(item, "resolver option") for item in listed(dns_options)),
-                extra_hosts=tuple(parse_extra_host(item) for item in listed(add_hosts)),
-            ),
-            links=tuple(parse_link(item) for item in listed(links)),
-            process=process,
-            labels=dict(labels or {}),
-        )
+        hosts = take(given, "hostname", "domainname", "dns", "dns_search", "dns_options", "add_hosts")
+        fill(self, {"mode": mode, "endpoints": endpoints, "settings": _read_settings(**hosts), **given})
         self._check_mode()
         self._check_links(self.name)
 
@@ -332,6 +287,24 @@ class ContainerSpec(Value):
     def shares(self) -> str:
         """The container whose sandbox it is to share, in mode `container:NAME`."""
         return self.mode.removeprefix(MODE_CONTAINER) if self.mode.startswith(MODE_CONTAINER) else ""
+
+
+def _read_settings(
+    hostname: str = "",
+    domainname: str = "",
+    dns: Iterable[str] = (),
+    dns_search: Iterable[str] = (),
+    dns_options: Iterable[str] = (),
+    add_hosts: Iterable[str] = (),
+) -> Settings:
+    return Settings(
+        hostname=check_hostname(hostname) if hostname else "",
+        domainname=check_domain(domainname) if domainname else "",
+        dns=tuple(str(parse_address(item, "DNS server")) for item in listed(dns)),
+        dns_search=tuple(item if item == "." else check_domain(item) for item in listed(dns_search)),
+        dns_options=tuple(check_word(item, "resolver option") for item in listed(dns_options)),
+        extra_hosts=tuple(parse_extra_host(item) for item in listed(add_hosts)),
+    )
 
 
 def _read_networks(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from dnet.errors import InvalidRequest
 from dnet.model.address import IPAddress
 
+A = TypeVar("A", IPv4Address, IPv6Address)
 N = TypeVar("N", IPv4Network, IPv6Network)
 
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
@@ -20,6 +21,12 @@ HOSTNAME_PATTERN = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?\Z")
 DOMAIN_CHARACTERS_MAX = 253  # RFC 1035, without the root's dot
 HOSTNAME_CHARACTERS_MAX = 64
 INTERFACE_PATTERN = re.compile(r"[!-$&-.0-9;-~]{1,15}\Z")  # dev_valid_name() and IFNAMSIZ; a % it would fill in
+
+_ADDRESS_HINTS: dict[type[IPAddress] | None, str] = {
+    None: "an IP address, without a zone",
+    IPv4Address: "an IPv4 address, as in 10.1.0.5",
+    IPv6Address: "an IPv6 address, as in fd00:1::5",
+}
 
 
 def check_name(name: str, what: str) -> str:
@@ -64,49 +71,25 @@ def check_mtu(mtu: int) -> int:
     return mtu
 
 
-def parse_address(text: str, what: str) -> IPv4Address:
-    """Read an IPv4 address; `what` names it in the error."""
+@overload
+def parse_address(text: str, what: str) -> IPAddress: ...
+@overload
+def parse_address(text: str, what: str, kind: type[A]) -> A: ...
+def parse_address(text: str, what: str, kind: Any = None) -> IPAddress:
+    """Read an address without a zone, of either version of IP or of class `kind`; `what` names it in the error."""
     try:
-        return IPv4Address(text)
-    except ValueError as error:
-        hint = "write an IPv4 address, as in 10.1.0.5"
-        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
-
-
-def parse_address6(text: str, what: str) -> IPv6Address:
-    """Read an IPv6 address, without a zone; `what` names it in the error."""
-    try:
-        address = IPv6Address(text)
-        if address.scope_id:
+        address = ip_address(text)
+        if "%" in text or (kind and not isinstance(address, kind)):
             raise ValueError(text)
     except ValueError as error:
-        hint = "write an IPv6 address, as in fd00:1::5"
+        hint = f"write {_ADDRESS_HINTS[kind]}"
         raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
     return address
 
 
-def parse_any_address(text: str, what: str) -> IPAddress:
-    """Read an address of either family."""
-    try:
-        if "%" in text:
-            raise ValueError(text)
-        return ip_address(text)
-    except ValueError as error:
-        hint = "write an IP address, without a zone"
-        raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint=hint) from error
-
-
-def parse_subnet(text: str, what: str = "subnet") -> IPv4Network:
-    """Read an IPv4 CIDR; host bits must be zero."""
-    return _read_subnet(text, what, IPv4Network, "10.1.0.0/16")
-
-
-def parse_subnet6(text: str, what: str = "subnet") -> IPv6Network:
-    """Read an IPv6 CIDR; host bits must be zero."""
-    return _read_subnet(text, what, IPv6Network, "fd00:1::/64")
-
-
-def _read_subnet(text: str, what: str, kind: type[N], example: str) -> N:
+def parse_subnet(text: str, what: str, kind: type[N]) -> N:
+    """Read ADDRESS/PREFIX-LENGTH with the host bits zero; `what` names it in the error."""
+    example = "10.1.0.0/16" if kind is IPv4Network else "fd00:1::/64"
     try:
         network = kind(text)
     except ValueError as error:
@@ -150,7 +133,7 @@ def parse_extra_host(text: str) -> tuple[str, str]:
         raise InvalidRequest(f"invalid --add-host {text!r}", object=text, hint=hint)
     if address == "host-gateway":
         return check_domain(name), address
-    return check_domain(name), str(parse_any_address(address.strip("[]"), f"address of --add-host {name}"))
+    return check_domain(name), str(parse_address(address.strip("[]"), f"address of --add-host {name}"))
 
 
 Item = TypeVar("Item")
@@ -183,7 +166,16 @@ def listed(items: Iterable[Item] | str) -> Iterable[Item | str]:
     return [items] if isinstance(items, str) else items
 
 
-def fill(target: object, **fields: object) -> None:
-    """Fill a frozen value from its own __init__."""
-    for key, value in fields.items():
-        object.__setattr__(target, key, value)
+def each(reader: Callable[[Any], Item]) -> Callable[[Iterable[Any]], tuple[Item, ...]]:
+    """Return a function that reads items, or a text alone, into a tuple."""
+    return lambda items: tuple(map(reader, listed(items)))
+
+
+def copied(items: Mapping[str, str] | None) -> dict[str, str]:
+    """Return a copy; None is empty."""
+    return dict(items or {})
+
+
+def take(keywords: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Remove some keywords, those that are there, and return them."""
+    return {name: keywords.pop(name) for name in names if name in keywords}

@@ -7,12 +7,13 @@ value, and becomes a dataclass when `dataclasses.fields`, `asdict` or `replace` 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field
 from operator import attrgetter
-from typing import Any, NoReturn, TypeVar, dataclass_transform, overload
+from typing import Any, NoReturn, TypeVar, cast, dataclass_transform, overload
 
 T = TypeVar("T")
+E = TypeVar("E")
 V = TypeVar("V", bound="Value")
 
 
@@ -59,7 +60,40 @@ def replace(value: V, **changes: Any) -> V:
     return made
 
 
+# Fields that are read from keywords, for classes whose `__init__` calls `fill`.
+
+
+def reads(reader: Callable[[Any], T], default: Any = MISSING) -> T:
+    """Declare a field that `fill` sets to what the reader returns for the keyword, or for `default` without one."""
+    return cast("T", field(default=default, metadata={"reader": reader}))
+
+
+def optional(reader: Callable[[str], T], empty: E) -> T | E:
+    """Declare a field that `fill` reads from a keyword's text; it is `empty` when that is empty or not given."""
+    return reads(lambda given: reader(str(given)) if given else empty, empty)
+
+
+def fill(value: Value, keywords: Mapping[str, Any]) -> None:
+    """Set the fields of a value that is being initialized; TypeError when a keyword is unknown or missing."""
+    kind = type(value)
+    readers = _READERS.get(kind)
+    if not readers:
+        _READERS[kind] = readers = {
+            name: (how.metadata.get("reader"), how.default, how.init) for name, how in _fields(kind).items()
+        }
+    for name in keywords:
+        if name not in readers or not readers[name][2]:
+            raise TypeError(f"{kind.__name__}.__init__() got an unexpected keyword argument {name!r}")
+    own = value.__dict__
+    for name, (reader, default, _) in readers.items():
+        given = keywords.get(name, default)
+        if given is MISSING:
+            raise TypeError(f"{kind.__name__}.__init__() missing required keyword-only argument: {name!r}")
+        own[name] = reader(given) if reader else given
+
+
 _KEYWORD_ONLY: set[type] = set()
+_READERS: dict[type, dict[str, tuple[Any, Any, bool]]] = {}  # by field: reader, default, whether it is a keyword
 _FIELDS: dict[type, dict[str, Field[Any]]] = {}
 _KEYS: dict[type, Callable[[object], Any]] = {}
 

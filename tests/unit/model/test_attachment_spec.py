@@ -116,7 +116,7 @@ def test_vlan_of_a_device():
 def test_any_text_is_read_or_refused(text):
     """No text leads to any other error than InvalidRequest."""
     for read in (
-        attachment_spec.parse_address,
+        attachment_spec.parse_address_and_gateway,
         attachment_spec.parse_mac,
         lambda words: attachment_spec.parse_route(words.split()),
     ):
