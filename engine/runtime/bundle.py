@@ -1,9 +1,8 @@
-"""The text of an OCI bundle's config.json, and what goes into it.
+"""The OCI bundle: config.json of a container's process.
 
-What a container may and sees follows Docker's defaults (moby's oci package), without seccomp and AppArmor profiles.
-The host's files are shown as a layer for each directory of its root, and for each file system mounted below, over which
-lies a layer of the container's own; the runtime mounts all of them in the container's mount namespace, so that the host
-has no mount more, and none to be forgotten.
+Capabilities, mounts and masked paths follow Docker's defaults (moby's oci package); there are no seccomp and AppArmor
+profiles. The host's files are shown as overlays, one for each directory of its root and for each file system mounted
+below. The OCI runtime mounts them in the container's mount namespace, so the host gets no mounts that could be left.
 """
 
 from __future__ import annotations
@@ -22,29 +21,13 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FILES = ("hosts", "hostname", "resolv.conf")
 # Directories of the root that are the container's own.
 OWN_DIRECTORIES = ("/proc", "/sys", "/dev", "/run")
-# Other programs' container stores: mounts below are those programs' containers.
+# Other programs' container stores: mounts below belong to those programs' containers.
 STORES = ("/var/lib/docker", "/var/lib/containers", "/var/lib/containerd", "/var/lib/kubelet", "/snap", "/var/snap")
-# File systems that overlayfs takes as a lower layer, and those of disks that it does not: they are shown read-only.
-OVERLAID = frozenset(
-    {
-        "ext2",
-        "ext3",
-        "ext4",
-        "xfs",
-        "btrfs",
-        "f2fs",
-        "zfs",
-        "bcachefs",
-        "tmpfs",
-        "overlay",
-        "nfs",
-        "nfs4",
-        "9p",
-        "virtiofs",
-    }
-)
+# File systems that can be a lower layer of overlayfs, and other file systems of disks: those are shown read-only.
+_OVERLAID = "ext2 ext3 ext4 xfs btrfs f2fs zfs bcachefs tmpfs overlay nfs nfs4 9p virtiofs"
+OVERLAID = frozenset(_OVERLAID.split())
 READ_ONLY = frozenset({"vfat", "exfat", "ntfs3", "fuseblk", "iso9660", "udf", "squashfs", "erofs", "cifs"})
-# What overlayfs cannot write to.
+# File systems that cannot be an upper layer of overlayfs.
 UPPERLESS = frozenset({"overlay", "nfs", "nfs4", "cifs", "vfat", "exfat", "9p", "virtiofs"})
 _ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\,:"})
 
@@ -94,7 +77,7 @@ _OWN_RUN = {"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options"
 
 @frozen
 class User(Value):
-    """A user as the kernel knows it, and its home directory."""
+    """A user's numbers and home directory."""
 
     uid: int
     gid: int
@@ -104,23 +87,23 @@ class User(Value):
 
 @frozen
 class Layer(Value):
-    """A directory of the host's that a container sees: writable by an overlay, or read-only."""
+    """A directory of the host that a container sees: writable through an overlay, or read-only."""
 
     path: str
     is_overlaid: bool
 
     @property
     def name(self) -> str:
-        """What the directories that belong to the layer are called."""
+        """Name of the layer's directories in `upper/` and `work/`."""
         name = self.path[1:].replace("%", "%25").replace("/", "%2F")
         encoded = name.encode(errors="surrogateescape")
         return name if len(encoded) <= NAME_BYTES_MAX else f"{zlib.crc32(encoded):08x}%{len(encoded)}"
 
 
 def find_user(text: str, passwd: str, group: str) -> User:
-    """Return the user that `user[:group]` means, by the texts of the container's /etc/passwd and /etc/group.
+    """Return the user that `user[:group]` means; `passwd` and `group` are the texts of the container's files.
 
-    Nothing means root. As with Docker a number needs no entry, and other groups count only where none is named.
+    An empty text means root. As with Docker, numbers need no entry, and naming a group drops the user's other groups.
     """
     name, _, group_name = text.partition(":")
     name = name or "0"
@@ -160,10 +143,10 @@ def _number(text: str) -> int:
 
 
 def mounted(mountinfo: str) -> dict[str, str]:
-    """Return the type of the file system at each mount point, from the text of /proc/self/mountinfo (proc(5))."""
+    """Return the file system's type at each mount point, from the text of /proc/self/mountinfo (proc(5))."""
     found = {}
     for line in mountinfo.splitlines():
-        # Namespaces are pinned by the thousand; a container sees none of them.
+        # Namespaces are pinned by the thousand; containers do not see them.
         if " - nsfs " not in line:
             before, _, after = line.partition(" - ")
             found[_unescaped(before.split(" ", 5)[4])] = after.partition(" ")[0]
@@ -175,16 +158,16 @@ def _unescaped(text: str) -> str:
 
 
 def type_at(path: str, types: Mapping[str, str]) -> str:
-    """Return the type of the file system that a path is on, by what is mounted."""
+    """Return the type of the file system that a path is on; `types` are those of the mount points."""
     while path not in types and path:
         path = path.rpartition("/")[0]
     return types.get(path or "/", "")
 
 
 def layers(directories: Iterable[str], types: Mapping[str, str], hidden: Sequence[str]) -> list[Layer]:
-    """Return the layers of the host's files: `directories` of its root, and file systems mounted below them.
+    """Return the layers of the host's files: the `directories` of its root, and file systems mounted below them.
 
-    `types` is what is mounted; `hidden` are directories below which nothing is shown.
+    `types` are the mount points' types; nothing below the `hidden` directories is shown.
     """
     left_out = (*OWN_DIRECTORIES, *STORES, *hidden)
     tops = {path for path in directories if not is_below(path, left_out)}
@@ -193,9 +176,9 @@ def layers(directories: Iterable[str], types: Mapping[str, str], hidden: Sequenc
     return [Layer(path, kind in OVERLAID) for path, kind in kinds.items() if kind in OVERLAID or kind in READ_ONLY]
 
 
-def is_below(path: str, places: Iterable[str]) -> bool:
-    """Whether a path is one of the places or below one."""
-    return any(path == place or path.startswith(f"{place}/") for place in places)
+def is_below(path: str, directories: Iterable[str]) -> bool:
+    """Whether a path is one of some directories, or below one."""
+    return any(path == directory or path.startswith(f"{directory}/") for directory in directories)
 
 
 def config(
@@ -212,14 +195,14 @@ def config(
 ) -> str:
     """Return the text of config.json (OCI runtime specification 1.0).
 
-    `root` is the root directory. Where the host's files are shown in it, as `layers`, `directory` has `upper/` and
-    `work/` with a directory for each, and what is `hidden` is empty. `size` is the terminal's, columns and lines.
+    `root` is the root directory. `layers` of the host's files are mounted there; `directory` has their `upper/` and
+    `work/`, and `hidden` directories are empty. `size` is the terminal's, in columns and lines.
     """
     namespaces: list[dict[str, str]] = [{"type": name} for name in ("pid", "mount", "uts", "ipc")]
     sysctl = {"kernel.domainname": container.settings.domainname} if container.settings.domainname else {}
     if container.sandbox:
         namespaces.append({"type": "network", "path": container.sandbox})
-        # So that a user other than root may serve port 80, and ping.
+        # Users other than root may serve port 80, and ping.
         sysctl |= {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
     mounts = [_layer_mount(layer, directory, is_read_only=process.is_read_only) for layer in layers]
     mounts += [*_SYSTEM_MOUNTS, *([_OWN_RUN] if layers else [])]
@@ -247,7 +230,7 @@ def config(
 
 
 def default_environment(container: Container, process: Process, user: User) -> dict[str, str]:
-    """Return the variables that a container's first process has, before those that are asked for."""
+    """Return the variables of a container's first process that nobody asked for."""
     found = {"PATH": PATH, "HOSTNAME": container.settings.hostname, "HOME": user.home}
     return found | ({"TERM": "xterm"} if process.has_terminal else {})
 
@@ -255,7 +238,7 @@ def default_environment(container: Container, process: Process, user: User) -> d
 def process_document(
     process: Process, user: User, environment: Mapping[str, str], size: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """Return config.json's `process`, which is also what `exec` takes; the process's own variables come last."""
+    """Return config.json's `process`, which is also `exec`'s document; the process's own variables come last."""
     variables = {**environment, **dict(process.env)}
     own = CAPABILITIES if user.uid == 0 else []
     document = {
@@ -264,7 +247,7 @@ def process_document(
         "args": list(process.args),
         "env": [f"{key}={value}" for key, value in variables.items()],
         "cwd": process.workdir or "/",
-        # What execve(2) gives a user other than root: the bounding set alone.
+        # Users other than root have the bounding set alone, as after execve(2).
         "capabilities": {"bounding": CAPABILITIES, "effective": own, "permitted": own},
         "noNewPrivileges": False,
         "oomScoreAdj": 0,
@@ -277,7 +260,7 @@ def process_document(
 def further_process(
     first: Mapping[str, Any], process: Process, user: User | None, size: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """Return the document of a further process in a container, by that of its first; `user` None is that one's."""
+    """Return the document of a further process in a container; `first` is its first's, `user` None means that one's."""
     environment = dict(text.split("=", 1) for text in first["env"])
     if user is None:
         numbers = first["user"]
@@ -297,8 +280,8 @@ def _layer_mount(layer: Layer, directory: str, *, is_read_only: bool) -> dict[st
         f"lowerdir={_escaped(layer.path)}",
         f"upperdir={_escaped(f'{directory}/upper/{layer.name}')}",
         f"workdir={_escaped(f'{directory}/work/{layer.name}')}",
-        "index=off",  # so that the same upper directory goes with a lower one that has changed meanwhile
-        # Unmounting would write back the whole file system of the upper directory, 2 to 10 ms each.
+        "index=off",  # the lower directory may have changed since the upper one was made
+        # Else each unmount writes back the upper directory's whole file system, 2 to 10 ms.
         "volatile",
         *(["ro"] if is_read_only else []),
     ]
@@ -306,7 +289,7 @@ def _layer_mount(layer: Layer, directory: str, *, is_read_only: bool) -> dict[st
 
 
 def _escaped(path: str) -> str:
-    """Write a path as overlayfs reads it: commas divide options, colons layers."""
+    """Escape a path for overlayfs, where commas separate options and colons layers."""
     return path.translate(_ESCAPES)
 
 

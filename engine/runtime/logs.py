@@ -1,4 +1,4 @@
-"""Reads the log that conmon writes of a container."""
+"""Reader of the logs that conmon writes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import IO, NamedTuple
 from dnet.errors import StateError
 from dnet.linux.watch_files import Watch
 
-# A line of conmon's: time, stream, whether the line ended there (F) or was cut (P), and what was written.
+# A line is: time, stream, F (full line) or P (part of one), and the output.
 FIELDS = 4
 KINDS = (b"F", b"P")
 
 
 class Entry(NamedTuple):
-    """What a process wrote at one time (RFC 3339) to `stdout` or `stderr`; with a terminal all is stdout."""
+    """Output of a process at a time (RFC 3339), to `stdout` or `stderr`; with a terminal all is stdout."""
 
     time: str
     stream: str
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 
 def read(path: str, open_keeper: Callable[[], int | None] = lambda: None) -> Iterator[Entry]:
-    """Yield a log's entries; if there is a keeper (a pidfd, closed here), go on until that process has ended."""
+    """Yield a log's entries; with a keeper (a pidfd, closed here) go on until that process has ended."""
     keeper = open_keeper()
     if keeper is None:
         with open(path, "rb") as file:
@@ -35,7 +35,7 @@ def read(path: str, open_keeper: Callable[[], int | None] = lambda: None) -> Ite
         with open(path, "rb") as file, Watch(path) as watch:
             is_last = False
             while not is_last:
-                # Looked at before reading: what is written before the end is read after it.
+                # Looked at before reading, so that everything written before the end is read.
                 is_last = bool(select.select([keeper], [], [], 0)[0])
                 yield from _entries(file, rest)
                 if not is_last:
@@ -45,7 +45,7 @@ def read(path: str, open_keeper: Callable[[], int | None] = lambda: None) -> Ite
 
 
 def _entries(file: IO[bytes], rest: list[bytes]) -> Iterator[Entry]:
-    """Yield the entries up to the end of the file; an incomplete last line is left in `rest`."""
+    """Yield the entries up to the end of the file; keep an incomplete last line in `rest`."""
     for piece in file:
         rest.append(piece)
         if piece.endswith(b"\n"):

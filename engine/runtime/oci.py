@@ -1,4 +1,4 @@
-"""The programs that start containers: which OCI runtime, how it and conmon are called, what they say."""
+"""Command lines of OCI runtimes and conmon, and their errors."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from contextlib import suppress
 from dnet.errors import RuntimeFailed, Unsupported
 from dnet.linux import files, spawn
 from dnet.model.container import Process
-from dnet.runtime.paths import Place
+from dnet.runtime.paths import ContainerPaths
 
 HYBRID_CONTROLLERS = "/sys/fs/cgroup/unified/cgroup.controllers"
 # A shell's exit statuses.
 EXIT_FAILED, EXIT_UNFIT, EXIT_MISSING = 125, 126, 127
-# Variables by which systemd would be told of our programs' children instead of whom it started.
+# With these variables systemd would take our programs' children for the service that it started.
 SYSTEMD_VARIABLES = frozenset({"NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"})
 NOWHERE = (os.devnull, os.devnull, os.devnull)
 
 
 class Programs:
-    """OCI runtimes that remember their containers below the directory `states`; `program` is to be used, if given."""
+    """The OCI runtimes, which keep their state below the directory `states`; `program` is the one to use, if given."""
 
     def __init__(self, states: str, program: str) -> None:
         self._states = states
@@ -38,7 +38,7 @@ class Programs:
         if self._program:
             return spawn.require(self._program, os.path.basename(self._program))
         crun = spawn.find("crun")
-        # crun refuses where some controllers are in cgroups v1 and others in v2.
+        # crun refuses to run when some controllers are in cgroups v1 and others in v2.
         is_mixed = bool(files.read(HYBRID_CONTROLLERS).strip())
         found = crun if crun and not is_mixed else spawn.find("runc")
         if found:
@@ -48,48 +48,48 @@ class Programs:
             sentence, hint = "crun cannot work where control groups are of both versions", "install the package runc"
         raise Unsupported(sentence, object="crun", hint=hint)
 
-    def chosen_for(self, place: Place) -> str:
-        """Return the path of the OCI runtime that has a container, or that a new one would get."""
+    def chosen_for(self, paths: ContainerPaths) -> str:
+        """Return the path of the OCI runtime that started a container, else of that for new ones."""
         with suppress(FileNotFoundError):
             for name in os.listdir(self._states):
-                if os.path.isdir(f"{self._states}/{name}/{place.name}"):
+                if os.path.isdir(f"{self._states}/{name}/{paths.name}"):
                     is_ours = name == os.path.basename(self._program)
                     return spawn.require(self._program if is_ours else name, name)
         return self.choose()
 
     def command(self, program: str, error: str, *arguments: str) -> list[str]:
-        """Return a command line for an OCI runtime, what it has to say going to the file `error`."""
+        """Return a command line of an OCI runtime; it logs to the file `error`."""
         state = f"{self._states}/{os.path.basename(program)}"
         return [program, f"--root={state}", f"--log={error}", "--log-format=json", *arguments]
 
-    def forget(self, place: Place) -> None:
-        """Have the OCI runtime remove what it has of a container whose process has ended: notes, and control groups."""
-        program = self.chosen_for(place)
-        if os.path.isdir(f"{self._states}/{os.path.basename(program)}/{place.name}"):
-            command = self.command(program, place.error, "delete", "--force", place.name)
+    def forget(self, paths: ContainerPaths) -> None:
+        """Have the OCI runtime remove its state and the control groups of a container whose process has ended."""
+        program = self.chosen_for(paths)
+        if os.path.isdir(f"{self._states}/{os.path.basename(program)}/{paths.name}"):
+            command = self.command(program, paths.error, "delete", "--force", paths.name)
             if spawn.wait(spawn.spawn(command, files=NOWHERE)):
-                raise failure(place.error, f"remove {place.name}")
+                raise failure(paths.error, f"remove {paths.name}")
 
 
-def create_kept(place: Place, runtime: Sequence[str], process: Process, on_exit: Sequence[str]) -> int:
-    """Have conmon create a container; return the pid of its process, which waits for the start, or 0.
+def create_kept(paths: ContainerPaths, runtime: Sequence[str], process: Process, on_exit: Sequence[str]) -> int:
+    """Have conmon create a container; return the pid of its process, which waits to be started, or 0 on failure.
 
-    `runtime` is the OCI runtime's command line up to the verb. conmon goes on as a process of its own.
+    `runtime` is the OCI runtime's command line up to the verb. conmon continues in the background.
     """
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     command = [
         spawn.require("conmon", "conmon"),
         "--api-version=1",
-        f"--cid={place.name}",
-        f"--cuuid={place.name}",
+        f"--cid={paths.name}",
+        f"--cuuid={paths.name}",
         f"--runtime={runtime[0]}",
         *(f"--runtime-arg={word}" for word in runtime[1:]),
-        f"--bundle={place.state}",
-        f"--persist-dir={place.state}",
-        f"--container-pidfile={place.pid}",
-        f"--conmon-pidfile={place.keeper}",
-        f"--log-path=k8s-file:{place.log}",
+        f"--bundle={paths.state}",
+        f"--persist-dir={paths.state}",
+        f"--container-pidfile={paths.pid}",
+        f"--conmon-pidfile={paths.keeper}",
+        f"--log-path=k8s-file:{paths.log}",
         "--no-sync-log",
         "--full-attach",
         *(["--terminal"] if process.has_terminal else []),
@@ -100,7 +100,7 @@ def create_kept(place: Place, runtime: Sequence[str], process: Process, on_exit:
     with open(reader, encoding="utf-8", errors="replace") as told:
         try:
             variables = environment() | {"_OCI_SYNCPIPE": str(writer)}
-            files = (os.devnull, os.devnull, place.error)
+            files = (os.devnull, os.devnull, paths.error)
             spawn.wait(spawn.spawn(command, files=files, environment=variables))
         finally:
             os.close(writer)
@@ -109,14 +109,14 @@ def create_kept(place: Place, runtime: Sequence[str], process: Process, on_exit:
 
 
 def environment() -> dict[str, str]:
-    """Return the variables that the programs get; containers see none of them."""
+    """Return the environment of the OCI runtime and conmon; containers see nothing of it."""
     return {key: value for key, value in os.environ.items() if key not in SYSTEMD_VARIABLES}
 
 
 def failure(error: str, what: str, status: int = 0) -> RuntimeFailed:
-    """Build the error of something that an OCI runtime refused, from what it has said last, or the signal it died of.
+    """Return the error of an OCI runtime that failed, from its log, or the signal that ended it.
 
-    `status` is its exit status, negative after a signal.
+    `error` is the log file, `status` the exit status, negative after a signal.
     """
     if status < 0:
         sentence = f"cannot {what}: {signal.strsignal(-status) or -status} came before it had been started"
@@ -129,10 +129,10 @@ def failure(error: str, what: str, status: int = 0) -> RuntimeFailed:
 
 
 def shell_code(code: int, error: str, *, is_fit: bool) -> int:
-    """Return a shell's exit status for that of an OCI runtime, negative after a signal.
+    """Return a shell's exit status for an OCI runtime's status, which is negative after a signal.
 
-    A program that was found but that the kernel could not execute is 126 to a shell. crun says so after the start; runc
-    (1.1) exits with 1, and tells only the container's standard error: then it is so if the program is not `is_fit`.
+    126 is that of a program that the kernel cannot execute. crun logs this after the start; runc (1.1) exits with 1 and
+    tells only the container's standard error, so a program that is not `is_fit` is taken for the reason.
     """
     if code < 0:
         return 128 - code
@@ -140,7 +140,7 @@ def shell_code(code: int, error: str, *, is_fit: bool) -> int:
 
 
 def _reason(error: str) -> str:
-    """Return the OCI runtime's last words, or conmon's where it has none."""
+    """Return the last message of the OCI runtime, else of conmon."""
     lines = files.read(error).splitlines()
     for line in reversed(lines):
         with suppress(ValueError, AttributeError):

@@ -1,10 +1,10 @@
-"""Where a container's process has its things, and what they tell of it.
+"""The files of a container's process, and the state of the process that they tell.
 
-STATE/containers/ID12/   config.json, and rootfs/ where the host's files are mounted; upper/, what it wrote, and
-                         overlayfs's work/; log, which conmon writes; exit, its exit status
-RUN/runtime/ID12/        pid; keeper, the pid of whoever waits for its end: conmon, or dnet itself in the
-                         foreground; lock, held by the keeper until the exit status is written; error, what the
-                         OCI runtime said
+STATE/containers/ID12/   config.json, and rootfs/ where the host's files are mounted; upper/ and work/
+                         of overlayfs; log, which conmon writes; exit, the exit status
+RUN/runtime/ID12/        pid; keeper, the pid of the process that waits for the end: conmon, or dnet in the
+                         foreground; lock, held by the keeper until the exit status is written; error, the log
+                         of the OCI runtime
 """
 
 from __future__ import annotations
@@ -14,59 +14,26 @@ import time
 
 from dnet.linux import files, spawn
 from dnet.model.container import Status
-from dnet.model.values import Value, frozen
 
-# How long the kernel may take for a killed process, and a keeper to write down its end.
+# How long the kernel may take to end a killed process, and a keeper to record that.
 END_TIMEOUT_S = 10.0
 
 
-@frozen
-class Place(Value):
-    """What outlives a reboot is in the directory `state`, what does not in `run`; `name` is the OCI runtime's."""
+class ContainerPaths:
+    """The paths of a container: what outlives a reboot is in the directory `state`, what does not in `run`."""
 
-    name: str
-    state: str
-    run: str
-
-    @property
-    def config(self) -> str:
-        """The bundle's config.json; it is there if the container has ever been started."""
-        return f"{self.state}/config.json"
-
-    @property
-    def exit(self) -> str:
-        """The file with the exit status of a process that has ended."""
-        return f"{self.state}/exit"
-
-    @property
-    def log(self) -> str:
-        """The file that conmon writes the output to."""
-        return f"{self.state}/log"
-
-    @property
-    def pid(self) -> str:
-        """The file with the pid of the container's first process."""
-        return f"{self.run}/pid"
-
-    @property
-    def keeper(self) -> str:
-        """The file with the pid of the process that waits for the end."""
-        return f"{self.run}/keeper"
-
-    @property
-    def lock(self) -> str:
-        """The file that the keeper has locked."""
-        return f"{self.run}/lock"
-
-    @property
-    def error(self) -> str:
-        """The file with what the OCI runtime has to say."""
-        return f"{self.run}/error"
-
-    @property
-    def cgroup(self) -> str:
-        """The path of the control group, the same in every hierarchy."""
-        return f"/dnet-{self.name}"
+    def __init__(self, container_id: str, state_dir: str, run_dir: str) -> None:
+        self.name = container_id[:12]  # by which the OCI runtime knows the container
+        self.state = f"{state_dir}/containers/{self.name}"
+        self.run = f"{run_dir}/runtime/{self.name}"
+        self.config = f"{self.state}/config.json"  # is there if the container has ever been started
+        self.exit = f"{self.state}/exit"
+        self.log = f"{self.state}/log"
+        self.pid = f"{self.run}/pid"
+        self.keeper = f"{self.run}/keeper"
+        self.lock = f"{self.run}/lock"
+        self.error = f"{self.run}/error"
+        self.cgroup = f"/dnet-{self.name}"  # the same in every hierarchy
 
     # The process
 
@@ -81,7 +48,7 @@ class Place(Value):
         pid = files.read_number(self.pid) or 0
         if is_kept or self._is_home_of(pid):
             return Status(state="running", pid=pid) if pid else Status(state="created")
-        # The keeper may have written down the end between the two looks; or it was killed.
+        # The keeper has recorded the end since the first look, or it was killed.
         return Status(state="exited", exit_code=files.read_number(self.exit))
 
     def open_process(self) -> int | None:
@@ -94,20 +61,20 @@ class Place(Value):
         return opened
 
     def _is_home_of(self, pid: int) -> bool:
-        """Whether a process is alive and in the container's control group: numbers of processes are used again."""
+        """Whether a process is alive and in the container's control group; the kernel uses pids again."""
         is_ours = any(line.endswith(f":{self.cgroup}") for line in files.read(f"/proc/{pid}/cgroup").splitlines())
         # proc(5): after the name, which may contain anything, comes the state; Z and X are dead.
         return is_ours and files.read(f"/proc/{pid}/stat").rpartition(") ")[2][:1] not in {"", "Z", "X"}
 
-    # Whoever waits for its end
+    # The keeper
 
     def is_kept(self) -> bool:
-        """Whether the keeper has its work to do yet: it holds the lock, or is conmon, which lets go of it before."""
+        """Whether the keeper still waits: it holds the lock, or is conmon, which releases the lock early."""
         keeper = files.read_number(self.keeper) or 0
         return spawn.is_held(self.lock) or f"\0--cid={self.name}\0" in files.read(f"/proc/{keeper}/cmdline")
 
     def open_keeper(self) -> int | None:
-        """Return a descriptor of the keeper, or None when it has done its work."""
+        """Return a descriptor of the keeper, or None when it has finished."""
         opened = spawn.open_process(files.read_number(self.keeper) or 0)
         if opened is not None and not self.is_kept():
             os.close(opened)
@@ -115,7 +82,7 @@ class Place(Value):
         return opened
 
     def await_exit(self) -> None:
-        """Wait until the keeper has written down the end of the process, or has gone."""
+        """Wait until the keeper has recorded the exit status, or has ended."""
         keeper = self.open_keeper()
         if keeper is None:
             return

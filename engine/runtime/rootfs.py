@@ -1,4 +1,4 @@
-"""What a container finds in its root directory: programs, users, and the layers over the host's files."""
+"""Root directories of containers: their programs and users, and the layers over the host's files."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dnet.errors import InvalidRequest, RuntimeFailed, Unsupported
 from dnet.linux import files
 from dnet.runtime import bundle
 from dnet.runtime.bundle import Layer, User
+from dnet.runtime.oci import EXIT_MISSING, EXIT_UNFIT
 
 LINKS_MAX = 40  # the kernel's own limit (MAXSYMLINKS)
 EXECUTABLE_BITS = 0o111
 PERMISSION_BITS = 0o7777
-EXIT_UNFIT, EXIT_MISSING = 126, 127
 # elf(5): the first bytes of e_ident, and how many there are to the end of e_machine.
 ELF, ELF_64_BITS, ELF_BYTES = b"\x7fELF", b"\2", 20
 HANDLERS = "/proc/sys/fs/binfmt_misc"
 
 
 def check_root(rootfs: str, state_dir: str) -> None:
-    """Raise unless a container can have this root directory, or with none the host's files."""
+    """Raise an error unless a container can have this root directory, or, with none, the host's files."""
     if rootfs and not os.path.isdir(rootfs):
         hint = "unpack an image there, or leave out --rootfs"
         raise InvalidRequest(f"the root directory {rootfs} is not a directory", object=rootfs, hint=hint)
@@ -37,12 +37,11 @@ def check_root(rootfs: str, state_dir: str) -> None:
 
 
 def find_program(root: str, program: str, path: str, workdir: str) -> str:
-    """Return a program's file, found below `root` as execvp(3) does in the directories `path`; else RuntimeFailed."""
-    places = [workdir] if "/" in program else path.split(":")
+    """Find a program's file below `root` in the directories `path`, as execvp(3) does, or raise RuntimeFailed."""
     is_there = False
-    for place in places:
+    for directory in [workdir] if "/" in program else path.split(":"):
         with suppress(OSError):
-            file = inside(root, f"{place}/{program}" if program[0] != "/" else program)
+            file = inside(root, f"{directory}/{program}" if program[0] != "/" else program)
             found = os.stat(file)
             is_there = True
             if stat.S_ISREG(found.st_mode) and found.st_mode & EXECUTABLE_BITS:
@@ -55,14 +54,14 @@ def find_program(root: str, program: str, path: str, workdir: str) -> str:
 
 
 def is_fit(file: str) -> bool:
-    """Whether the kernel can execute a file, as far as its first bytes tell."""
+    """Whether the kernel can execute a file, judged by its first bytes."""
     try:
         with open(file, "rb") as opened, open("/proc/self/exe", "rb") as own:
             head, ours = opened.read(ELF_BYTES), own.read(ELF_BYTES)
     except OSError:
         return True
     if head[:4] == ELF:
-        # A kernel of 64 bits may have programs of 32, too. Compared are order of bytes, and machine.
+        # A 64-bit kernel may run 32-bit programs, too. Compared are byte order and machine.
         is_foreign = head[4:5] == ours[4:5] == ELF_64_BITS and (head[5:6], head[18:20]) != (ours[5:6], ours[18:20])
     else:
         is_foreign = head[:2] != b"#!"
@@ -70,7 +69,7 @@ def is_fit(file: str) -> bool:
 
 
 def _has_handlers() -> bool:
-    """Whether somebody has told the kernel how to execute more than it knows by itself."""
+    """Whether binfmt_misc has handlers, so that the kernel may execute further formats."""
     with suppress(OSError):
         return not {"register", "status"}.issuperset(os.listdir(HANDLERS))
     return False
@@ -82,7 +81,7 @@ def find_user(root: str, text: str) -> User:
 
 
 def inside(root: str, path: str) -> str:
-    """Return where a container's path is on the host; links do not lead out of `root`, written without a last slash."""
+    """Return where a container's path is on the host; links cannot leave `root`, which has no slash at its end."""
     done: list[str] = []
     todo = path.split("/")[::-1]
     links = 0
@@ -91,10 +90,10 @@ def inside(root: str, path: str) -> str:
         if part == "..":
             del done[-1:]
         elif part not in {"", "."}:
-            place = "/".join((root, *done, part))
-            if os.path.islink(place) and links < LINKS_MAX:
+            file = "/".join((root, *done, part))
+            if os.path.islink(file) and links < LINKS_MAX:
                 links += 1
-                target = os.readlink(place)
+                target = os.readlink(file)
                 done = [] if target.startswith("/") else done
                 todo += target.split("/")[::-1]
             else:
@@ -103,13 +102,13 @@ def inside(root: str, path: str) -> str:
 
 
 def lay_out(directory: str, hidden: Sequence[str]) -> list[Layer]:
-    """Make a root directory, `rootfs/`, in which the host's files can be mounted, with `upper/` and `work/` beside it.
+    """Make `rootfs/` for mounts of the host's files, and overlayfs's `upper/` and `work/`; return the layers to mount.
 
-    Returns what to mount. What a container wrote earlier is kept.
+    What the container wrote in earlier runs is kept.
     """
     root = f"{directory}/rootfs"
     if os.path.isdir(f"{directory}/work"):
-        # It holds the mark of a volatile mount, because of which it would not be mounted again.
+        # It is marked by the last volatile mount, so overlayfs would refuse it.
         files.remove(f"{directory}/work")
     for path in (root, f"{directory}/upper", f"{directory}/work"):
         os.makedirs(path, exist_ok=True)
@@ -128,7 +127,7 @@ def lay_out(directory: str, hidden: Sequence[str]) -> list[Layer]:
 
 
 def _show_root(root: str) -> list[str]:
-    """Make what is no more than a name in the host's root: links, empty directories. Return the paths of all else."""
+    """Copy links and empty directories of the host's root; return the paths of everything else there."""
     rest = []
     for entry in os.scandir("/"):
         if entry.is_symlink():
@@ -142,7 +141,7 @@ def _show_root(root: str) -> list[str]:
 
 
 def _make_like(original: str, path: str) -> None:
-    """Make a directory with the owner and permissions of another; overlayfs shows the upper one's."""
+    """Make a directory with another's owner and permissions; overlayfs shows those of the upper one."""
     with suppress(FileExistsError):
         os.mkdir(path)
         found = os.stat(original)
@@ -151,7 +150,7 @@ def _make_like(original: str, path: str) -> None:
 
 
 def _make_files(upper_etc: str) -> None:
-    """Have a file to mount on where the host has a link, as /etc/resolv.conf often is, to where nothing is inside."""
+    """Make files to mount on where the host has links, such as /etc/resolv.conf, that lead nowhere inside."""
     for name in bundle.FILES:
         if os.path.islink(f"/etc/{name}") and os.path.isdir(upper_etc):
             with suppress(FileExistsError):
