@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -25,21 +26,20 @@ if TYPE_CHECKING:
     from dnet.linux.nftables import Nft
     from dnet.model.attachment_spec import AttachmentSpec, AttachOptions, ToNetwork
     from dnet.model.container_spec import ContainerOptions
+    from dnet.model.host_link import HostLink
     from dnet.model.network_spec import NetworkOptions
     from dnet.objects.object import Object
     from dnet.openvswitch.switch import OpenVSwitch
-    from dnet.operations.attachments import Attached, Attaching
-    from dnet.operations.containers import Containers, Created
+    from dnet.operations.attachments import Attached
+    from dnet.operations.containers import Created
     from dnet.operations.doctor import Diagnosis
-    from dnet.operations.networks import Networks
-    from dnet.operations.processes import Running
-    from dnet.operations.published_ports import NatRow, Publishing
+    from dnet.operations.published_ports import NatRow
+    from dnet.operations.reattach import Refreshed
     from dnet.operations.reconcile import Finding
-    from dnet.operations.routes import Routing, ShownRoute
-    from dnet.operations.targets import Refreshed
+    from dnet.operations.routes import ShownRoute
     from dnet.runtime.logs import Entry
-    from dnet.runtime.process import Runtime
-    from dnet.transaction.context import Progress, Writer
+    from dnet.transaction.context import Context
+    from dnet.transaction.lots import BulkProgress
 
 
 STATE_DIRECTORY = "/var/lib/dnet"
@@ -67,11 +67,7 @@ class Engine:
         self._state_directory = os.path.abspath(state_dir)
         self._store = Store(self._state_directory, self._run_directory)
         self._on_notice = on_notice
-        self._kernel = kernel
-        self._nft = nft
-        self._switch = switch
-        self._loaded_writer: Writer | None = None
-        self._loaded_runtime: Runtime | None = None
+        self._given = (kernel, nft, switch)
 
     def __enter__(self) -> Self:
         return self
@@ -81,80 +77,24 @@ class Engine:
     ) -> None:
         self.close()
 
-    @property
-    def _writer(self) -> Writer:
-        if self._loaded_writer is None:
-            from dnet.linux.kernel import Kernel
-            from dnet.linux.nftables import Nft
-            from dnet.transaction.context import Writer
+    @cached_property
+    def _context(self) -> Context:
+        from dnet.transaction.context import Context
 
-            kernel = self._kernel or Kernel(self._on_notice)
-            self._loaded_writer = Writer(
-                self._store,
-                self._run_directory,
-                self._on_notice,
-                kernel,
-                self._nft or Nft(),
-                lambda: self._runtime,
-                self._switch,
-            )
-        return self._loaded_writer
-
-    @property
-    def _runtime(self) -> Runtime:
-        if self._loaded_runtime is None:
-            from dnet.runtime.process import Runtime
-
-            self._loaded_runtime = Runtime(self._state_directory, self._run_directory)
-        return self._loaded_runtime
-
-    @property
-    def _running(self) -> Running:
-        from dnet.operations.processes import Running
-
-        return Running(self._writer, self._runtime, self._state_directory)
+        return Context(self._store, self._state_directory, self._run_directory, self._on_notice, *self._given)
 
     def _with_statuses(self, containers: list[Container]) -> list[Container]:
         if not any(item.process for item in containers):
             return containers
         from dnet.operations.processes import with_statuses
+        from dnet.runtime.process import Runtime
 
-        return with_statuses(containers, self._runtime)
-
-    @property
-    def _networks(self) -> Networks:
-        from dnet.operations.networks import Networks
-
-        return Networks(self._writer)
-
-    @property
-    def _containers(self) -> Containers:
-        from dnet.operations.containers import Containers
-
-        return Containers(self._writer)
-
-    @property
-    def _publishing(self) -> Publishing:
-        from dnet.operations.published_ports import Publishing
-
-        return Publishing(self._writer)
-
-    @property
-    def _attaching(self) -> Attaching:
-        from dnet.operations.attachments import Attaching
-
-        return Attaching(self._writer)
-
-    @property
-    def _routing(self) -> Routing:
-        from dnet.operations.routes import Routing
-
-        return Routing(self._writer)
+        return with_statuses(containers, Runtime(self._state_directory, self._run_directory))
 
     def close(self) -> None:
         """Close the database and the sockets. What was created stays."""
-        if self._loaded_writer is not None:
-            self._loaded_writer.close()
+        if "_context" in vars(self):
+            self._context.close()
         self._store.close()
 
     # Looking
@@ -186,7 +126,9 @@ class Engine:
 
     def nat(self, network: str = "") -> list[NatRow]:
         """Return published ports and source address translation, with live counters; of one network, or of all."""
-        return self._publishing.rows(network)
+        from dnet.operations import published_ports
+
+        return published_ports.rows(self._context, network)
 
     # Networks
 
@@ -195,13 +137,17 @@ class Engine:
 
         Unset, the subnet is the first free one of Docker's default pools and the gateway its first address.
         """
+        from dnet.operations import networks
+
         if isinstance(spec, str):
             spec = NetworkSpec(name=spec, **options)
-        return self._networks.create(spec)
+        return networks.create(self._context, spec)
 
     def plan_network(self, spec: NetworkSpec) -> list[Object]:
         """Return what creating the network would create, in order, touching nothing."""
-        return self._networks.plan(spec)
+        from dnet.operations import networks
+
+        return networks.plan(self._context, spec)
 
     def delete_networks(self, references: Sequence[str], *, is_forced: bool = False) -> list[Network]:
         """Remove networks that no container is on; all of them, or none.
@@ -209,11 +155,15 @@ class Engine:
         `is_forced` leaves out those that there are not, and does without an Open vSwitch that is gone, from whose
         database a later `reconcile` removes the bridges.
         """
-        return self._networks.delete(references, is_forced=is_forced)
+        from dnet.operations import networks
+
+        return networks.delete(self._context, references, is_forced=is_forced)
 
     def prune_networks(self, *, is_forced: bool = False) -> list[Network]:
         """Remove every network that no container is on; `is_forced` as in `delete_networks`."""
-        return self._networks.prune(is_forced=is_forced)
+        from dnet.operations import networks
+
+        return networks.prune(self._context, is_forced=is_forced)
 
     def adopt(
         self,
@@ -237,6 +187,8 @@ class Engine:
         its own gives it back when the time is over, or when this process ends, unless `confirm`, called with the
         seconds when all is done, has returned True; then the network that is returned is without it.
         """
+        from dnet.operations import uplinks
+
         trial = None
         if not 0 <= confirm_within_s <= CONFIRM_MAX_S:
             hint = f"give it {CONFIRM_MAX_S:.0f} s, a day, at most"
@@ -245,28 +197,38 @@ class Engine:
             if confirm is None:
                 raise InvalidRequest("without `confirm` nobody can confirm it", object=interface)
             trial = ((self._state_directory, self._run_directory), confirm_within_s, confirm)
-        return self._networks.adopt(network, interface, vlans, is_sure=is_sure, ask=ask, trial=trial)
+        return uplinks.adopt(self._context, network, interface, vlans, is_sure=is_sure, ask=ask, trial=trial)
 
     def plan_adoption(self, network: str, interface: str, vlans: PortVlans | None = None) -> list[Object]:
         """Return what adopting an interface would do, in order, touching nothing."""
-        return self._networks.plan_adoption(network, interface, vlans)
+        from dnet.operations import uplinks
+
+        return uplinks.plan_adoption(self._context, network, interface, vlans)
 
     def release(self, network: str, interface: str) -> Network:
         """Give back an adopted interface all that it was; what has been added to the bridge since stays there."""
-        return self._networks.release(network, interface)
+        from dnet.operations import uplinks
+
+        return uplinks.release(self._context, network, interface)
 
     def plan_release(self, network: str, interface: str) -> list[Object]:
         """Return what giving an interface back would do, in order, touching nothing."""
-        return self._networks.plan_release(network, interface)
+        from dnet.operations import uplinks
+
+        return uplinks.plan_release(self._context, network, interface)
 
     def prepare(self) -> None:
         """Load what changes need, and clear away what killed processes left; every change does that by itself."""
-        self._networks  # noqa: B018  imports the modules
-        self._writer.prepare()
+        from dnet.operations import uplinks  # noqa: F401  loaded before a change may take away where it is
+        from dnet.transaction.recovery import prepare
+
+        prepare(self._context)
 
     def release_unconfirmed(self, interface: str) -> None:
         """Give an interface back unless somebody has confirmed that it shall stay adopted."""
-        self._networks.release_unconfirmed(interface)
+        from dnet.operations import uplinks
+
+        uplinks.release_unconfirmed(self._context, interface)
 
     # Containers
 
@@ -282,18 +244,22 @@ class Engine:
         return self.create_many([spec]).containers[0]
 
     def create_many(
-        self, specs: Iterable[ContainerSpec], *, keep_going: bool = False, on_progress: Progress | None = None
+        self, specs: Iterable[ContainerSpec], *, keep_going: bool = False, on_progress: BulkProgress | None = None
     ) -> Created:
         """Create containers in one pass. All or nothing, unless `keep_going`.
 
         `on_progress(done, total)` is called some twenty times a second; an exception from it, or Ctrl-C, takes
         everything back.
         """
-        return self._containers.create_many(list(specs), keep_going=keep_going, on_progress=on_progress)
+        from dnet.operations import containers
+
+        return containers.create_many(self._context, list(specs), keep_going=keep_going, on_progress=on_progress)
 
     def plan(self, specs: Sequence[ContainerSpec]) -> list[Object]:
         """Return what `create_many` would create, in order, touching nothing."""
-        return self._containers.plan(specs)
+        from dnet.operations import containers
+
+        return containers.plan(self._context, specs)
 
     def delete(self, reference: str) -> Container:
         """Remove one container."""
@@ -306,7 +272,7 @@ class Engine:
         is_missing_ok: bool = False,
         is_forced: bool = False,
         is_running_ok: bool = False,
-        on_progress: Progress | None = None,
+        on_progress: BulkProgress | None = None,
     ) -> list[Container]:
         """Remove containers with all that belongs to them; returns when the kernel shows nothing of them.
 
@@ -314,7 +280,10 @@ class Engine:
         `is_running_ok`, or when another container shares the sandbox of one; `is_forced` allows the last two. Where
         Open vSwitch is gone, what is on it is removed with `is_forced` only, from its database by a later `reconcile`.
         """
-        return self._containers.delete_many(
+        from dnet.operations import containers
+
+        return containers.delete_many(
+            self._context,
             list(references),
             is_missing_ok=is_missing_ok,
             is_forced=is_forced,
@@ -323,22 +292,28 @@ class Engine:
         )
 
     def connect(
-        self, references: Iterable[str], network: str | EndpointSpec, *, on_progress: Progress | None = None
+        self, references: Iterable[str], network: str | EndpointSpec, *, on_progress: BulkProgress | None = None
     ) -> list[Container]:
         """Join containers to one more network, all of them or none; the default route moves as Docker's would."""
+        from dnet.operations import containers
+
         end = EndpointSpec(network=network) if isinstance(network, str) else network
-        return self._containers.connect(list(references), end, on_progress)
+        return containers.connect(self._context, list(references), end, on_progress)
 
     def set_vlans(self, reference: str, vlans: PortVlans | None, network: str = "") -> Container:
         """Change the VLANs of a container's port on a network, of its first unless one is named; at one stroke.
 
         None gives the port those that the network gives by itself.
         """
-        return self._containers.set_vlans(reference, network, vlans)
+        from dnet.operations import containers
+
+        return containers.set_vlans(self._context, reference, network, vlans)
 
     def disconnect(self, reference: str, network: str, *, is_forced: bool = False) -> Container:
         """Take a container off a network; with `is_forced`, also while the network's Open vSwitch is gone."""
-        return self._containers.disconnect(reference, network, is_forced=is_forced)
+        from dnet.operations import containers
+
+        return containers.disconnect(self._context, reference, network, is_forced=is_forced)
 
     # Processes
 
@@ -347,27 +322,39 @@ class Engine:
 
         The status is 128 + n after signal n. RuntimeFailed tells that the program is missing or cannot be executed.
         """
-        return self._running.run(spec, is_detached=False)
+        from dnet.operations import processes
+
+        return processes.run(self._context, spec, is_detached=False)
 
     def run_detached(self, spec: ContainerSpec) -> Container:
         """Create a container and start its process, which goes on by itself."""
-        return self.container(self._running.run(spec, is_detached=True)[0].id)
+        from dnet.operations import processes
+
+        return self.container(processes.run(self._context, spec, is_detached=True)[0].id)
 
     def start(self, references: Iterable[str]) -> list[Container]:
         """Start containers' processes again, detached."""
-        return self._running.start(list(references))
+        from dnet.operations import processes
+
+        return processes.start(self._context, list(references))
 
     def stop(self, references: Iterable[str], timeout_s: float = 10.0) -> list[Container]:
         """End containers' processes: SIGTERM, then SIGKILL after `timeout_s`; return when they are gone."""
-        return self._running.stop(list(references), timeout_s)
+        from dnet.operations import processes
+
+        return processes.stop(self._context, list(references), timeout_s)
 
     def execute(self, reference: str, process: Process) -> int:
         """Run one more process in a running container with the caller's standard files; return its exit status."""
-        return self._running.execute(reference, process)
+        from dnet.operations import processes
+
+        return processes.execute(self._context, reference, process)
 
     def logs(self, reference: str, *, is_followed: bool = False) -> Iterator[Entry]:
         """Yield what a detached container's process wrote; when followed, until it ends."""
-        return self._running.logs(reference, is_followed=is_followed)
+        from dnet.operations import processes
+
+        return processes.logs(self._context, reference, is_followed=is_followed)
 
     # Wiring by hand
 
@@ -390,13 +377,14 @@ class Engine:
         return self.attach_many([target], to)[0]
 
     def attach_many(
-        self, targets: Iterable[str], to: str | ToNetwork | AttachmentSpec, *, on_progress: Progress | None = None
+        self, targets: Iterable[str], to: str | ToNetwork | AttachmentSpec, *, on_progress: BulkProgress | None = None
     ) -> list[Attached]:
         """Attach containers in one pass, all of them or none; see `attach`."""
         from dnet.model import attachment_spec
+        from dnet.operations import attachments
 
         wanted = attachment_spec.to_network(to) if isinstance(to, str) else to
-        return self._attaching.attach(list(targets), wanted, on_progress=on_progress)
+        return attachments.attach(self._context, list(targets), wanted, on_progress=on_progress)
 
     def detach(self, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
         """Take an interface off a container: the only one that was attached, unless it is named.
@@ -404,7 +392,9 @@ class Engine:
         A default route, or a device of the host's, whose place it had taken is there again. With `is_forced`, also
         while the Open vSwitch that it is on is gone.
         """
-        return self._attaching.detach(target, interface, is_forced=is_forced)
+        from dnet.operations import attachments
+
+        return attachments.detach(self._context, target, interface, is_forced=is_forced)
 
     def attached(self) -> list[Container]:
         """Return containers with interfaces attached to devices, and all of others that dnet is attached to."""
@@ -412,31 +402,59 @@ class Engine:
 
     def refresh_attachments(self) -> list[Refreshed]:
         """Look at all that is attached: attach again what has been restarted, and forget what is gone for good."""
-        from dnet.operations.targets import Foreign
+        from dnet.operations import reattach
 
-        return Foreign(self._writer).refresh()
+        return reattach.refresh(self._context)
 
     def add_route(self, target: str, route: str | StaticRoute) -> Container:
         """Add a route to a container, in the words of ip-route(8): `10.2.0.0/16 via 10.1.0.9`; it is kept."""
-        return self._routing.add(target, _route(route))
+        from dnet.operations import routes
+
+        return routes.add(self._context, target, _route(route))
 
     def delete_route(self, target: str, route: str | StaticRoute) -> Container:
         """Take away a route that `add_route` added; gateway, interface and metric may be left out."""
-        return self._routing.delete(target, _route(route, is_way_open=True))
+        from dnet.operations import routes
+
+        return routes.delete(self._context, target, _route(route, is_way_open=True))
 
     def routes(self, target: str) -> list[ShownRoute]:
         """Return the routes that are in a container."""
-        return self._routing.listed(target)
+        from dnet.operations import routes
+
+        return routes.listed(self._context, target)
 
     def pipework(self, words: Sequence[str]) -> int:
         """Do what a command line of pipework's says; return its exit status."""
-        from dnet.adapters.pipework_run import Plumbing
+        from dnet.adapters import pipework_run
 
-        return Plumbing(self._writer).run(list(words))
+        return pipework_run.run(self, words)
+
+    def host_link(self, name: str) -> HostLink | None:
+        """Return the host's interface of a name, or with `mac:` before it the one of a MAC address; None without it."""
+        from dnet.operations import host_links
+        from dnet.transaction.recovery import prepare
+
+        prepare(self._context)
+        return host_links.find(self._context, name)
+
+    def run_inside(self, target: str, command: Sequence[str]) -> int:
+        """Run a program of the host in the network namespace of a target; return its exit status."""
+        from dnet.operations import processes
+
+        return processes.run_program(self._context, target, command)
+
+    def has_route(self, target: str, route: str | StaticRoute) -> bool:
+        """Return whether `add_route` has added such a route; gateway, interface and metric may be left out."""
+        from dnet.operations import routes
+
+        return routes.has(self._context, target, _route(route, is_way_open=True))
 
     def rename(self, reference: str, name: str) -> Container:
         """Give a container another name. Its id, sandbox path and host name stay."""
-        return self._containers.rename(reference, name)
+        from dnet.operations import containers
+
+        return containers.rename(self._context, reference, name)
 
     def refresh_resolvers(self) -> int:
         """Give every container the host's resolver as it is now, and return how many files were rewritten.
@@ -444,7 +462,9 @@ class Engine:
         Files are rewritten in place, so that running containers, into which they are mounted, see it at once. A
         file that somebody has edited is left alone.
         """
-        return self._containers.refresh_resolvers()
+        from dnet.operations import containers
+
+        return containers.refresh_resolvers(self._context)
 
     def reconcile(self, *, is_dry_run: bool = False) -> list[Finding]:
         """Compare everything with the kernel and make again what is missing; after a reboot, that is all.
@@ -452,21 +472,15 @@ class Engine:
         Returns what was missing, each with the error where it could not be made again; with `is_dry_run`, nothing is
         touched.
         """
-        from dnet.operations.reconcile import Finding, Reconciliation
-        from dnet.operations.targets import Foreign
+        from dnet.operations import reconcile
 
-        foreign = Foreign(self._writer)
-        if not is_dry_run:
-            self._writer.prepare()
-            foreign.find_devices()  # which may have other numbers since, and sandboxes are made with
-        findings = Reconciliation(self._writer).run(is_dry_run=is_dry_run)
-        return findings + [Finding(*item) for item in foreign.refresh(is_dry_run=is_dry_run)]
+        return reconcile.run(self._context, is_dry_run=is_dry_run)
 
     def doctor(self) -> list[Diagnosis]:
         """Look at the host: what it lacks, what will run out, what is in the way; nothing is changed."""
-        from dnet.operations.doctor import Doctor
+        from dnet.operations import doctor
 
-        return list(Doctor(self._writer).findings())
+        return list(doctor.findings(self._context))
 
     def watch(self) -> Iterator[int]:
         """Keep containers' resolv.conf in step with the host's, for as long as the iterator is read.
@@ -476,15 +490,19 @@ class Engine:
         """
         from dnet.operations.watch import Watching
 
-        return Watching(self._writer).run()
+        return Watching(self._context).run()
 
     def publish(self, reference: str, ports: Iterable[str]) -> Container:
         """Publish further ports of a container, in the grammar of `docker run -p`; all of them, or none."""
-        return self._publishing.publish(reference, list(ports))
+        from dnet.operations import published_ports
+
+        return published_ports.publish(self._context, reference, list(ports))
 
     def unpublish(self, reference: str, ports: Iterable[PortMapping]) -> Container:
         """Take back published ports of a container. Open connections go on; new ones are refused."""
-        return self._publishing.unpublish(reference, list(ports))
+        from dnet.operations import published_ports
+
+        return published_ports.unpublish(self._context, reference, list(ports))
 
 
 def _route(route: str | StaticRoute, *, is_way_open: bool = False) -> StaticRoute:

@@ -16,14 +16,17 @@ from dnet.model.network import DEFAULT_DEVICE, Network, veth_name
 from dnet.model.values import replace
 from dnet.objects.links import Up
 from dnet.objects.observed import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Report
-from dnet.operations import attachment_checks
-from dnet.operations.attachment_bridges import Wires
+from dnet.operations import attachment_bridges, attachment_checks, leases, reattach, targets
 from dnet.operations.attachment_checks import label
-from dnet.operations.leases import Leasing
-from dnet.operations.targets import Foreign
-from dnet.transaction.context import Progress, Writer
+from dnet.operations.inside import begin_change, gateway_priority, look_into, note_displaced, with_displaced
+from dnet.transaction.containers import change_or_revert, check_switch, new_reservation
+from dnet.transaction.context import Context
 from dnet.transaction.identity import new_id
-from dnet.transaction.lots import Members, lots
+from dnet.transaction.lots import BulkProgress, Members, lots
+from dnet.transaction.networks import prepare_switch, repair_networks
+from dnet.transaction.recovery import prepare
+from dnet.transaction.rollback import undo_change
+from dnet.transaction.vlans import enable_vlans
 
 
 class Attached(NamedTuple):
@@ -34,317 +37,319 @@ class Attached(NamedTuple):
     is_new: bool
 
 
-class Attaching:
-    """Interfaces of containers, by hand."""
+def attach(
+    context: Context,
+    references: Sequence[str],
+    wanted: AttachmentSpec | ToNetwork,
+    *,
+    on_progress: BulkProgress | None = None,
+) -> list[Attached]:
+    """Attach containers: all of them, or none. What is attached already, as it is wanted, stays as it is."""
+    prepare(context)
+    members = reattach.find_all(context, references)
+    if len(members) > 1 and wanted.is_for_one:
+        raise InvalidRequest("several containers cannot have the same address or device", object=references[0])
+    if isinstance(wanted, ToNetwork):
+        return _join(context, members, wanted, on_progress)
+    return _wire(context, members, wanted, on_progress)
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._store = writer.store
-        self._wires = Wires(writer)
-        self._foreign = Foreign(writer)
-        self._leasing = Leasing(writer)
 
-    def attach(
-        self,
-        targets: Sequence[str],
-        wanted: AttachmentSpec | ToNetwork,
-        *,
-        on_progress: Progress | None = None,
-    ) -> list[Attached]:
-        """Attach containers: all of them, or none. What is attached already, as it is wanted, stays as it is."""
-        self._writer.prepare()
-        members = self._foreign.find_all(targets)
-        if len(members) > 1 and wanted.is_for_one:
-            raise InvalidRequest("several containers cannot have the same address or device", object=targets[0])
-        if isinstance(wanted, ToNetwork):
-            return self._join(members, wanted, on_progress)
-        return self._wire(members, wanted, on_progress)
+def _join(context: Context, members: Members, to: ToNetwork, on_progress: BulkProgress | None) -> list[Attached]:
+    wanted = to.spec
+    network = context.store.network(wanted.network)
+    to.check(network)
+    prepare_switch(context, network)
+    repair_networks(context, [network.name])
+    if wanted.vlans and not network.vlan:
+        enable_vlans(context, network.name)
+        network = context.store.network(network.name)
+    joined = set(context.store.member_names(network.id))
+    known = Members(context.store, [item for item in members.heads if item.name in joined])
+    there: dict[str, Attached] = {}
+    for item in known:
+        for end in item.endpoints:
+            if end.network_id == network.id:
+                _check_same(item, end, wanted)
+                there[item.id] = Attached(item, end, is_new=False)
+    new = Members(context.store, [item for item in members.heads if item.id not in there])
+    made = _join_new(context, new, to, network, on_progress) if new else {}
+    return [made.get(item.id) or there[item.id] for item in members.heads]
 
-    # To a network
 
-    def _join(self, members: Members, to: ToNetwork, on_progress: Progress | None) -> list[Attached]:
-        wanted = to.spec
-        network = self._store.network(wanted.network)
-        to.check(network)
-        self._writer.prepare_switch(network)
-        self._writer.mend_networks([network.name])
-        if wanted.vlans and not network.vlan:
-            self._writer.keep_vlans_apart(network.name)
-            network = self._store.network(network.name)
-        joined = set(self._store.member_names(network.id))
-        known = Members(self._store, [item for item in members.heads if item.name in joined])
-        there: dict[str, Attached] = {}
-        for item in known:
-            for end in item.endpoints:
-                if end.network_id == network.id:
-                    _check_same(item, end, wanted)
-                    there[item.id] = Attached(item, end, is_new=False)
-        new = Members(self._store, [item for item in members.heads if item.id not in there])
-        made = self._join_new(new, to, network, on_progress) if new else {}
-        return [made.get(item.id) or there[item.id] for item in members.heads]
+def _join_new(
+    context: Context,
+    members: Members,
+    to: ToNetwork,
+    network: Network,
+    on_progress: BulkProgress | None,
+) -> dict[str, Attached]:
+    # dnet's own containers have nothing in them that it does not know of; a look at hundreds would take its time.
+    foreign = [item for item in members.heads if isinstance(item, Container) and item.target]
+    insides = {item.id: look_into(context, item) for item in foreign}
+    names = {identity: {link.name for link in inside.links} for identity, inside in insides.items()}
+    reservation = new_reservation(context)
+    with context.store.write(is_intent=True):
+        begin_change(context, members.heads, context.store.new_owner())
+        context.store.check_not_joined(members.heads, network.id)
+        reservation.check_joining(members, to.spec, network, names)
 
-    def _join_new(
-        self,
-        members: Members,
-        to: ToNetwork,
-        network: Network,
-        on_progress: Progress | None,
-    ) -> dict[str, Attached]:
-        # dnet's own containers have nothing in them that it does not know of; a look at hundreds would take its time.
-        foreign = [item for item in members.heads if isinstance(item, Container) and item.target]
-        insides = {item.id: self._wires.look_into(item) for item in foreign}
-        names = {identity: {link.name for link in inside.links} for identity, inside in insides.items()}
-        reservation = self._writer.reservation()
-        with self._store.write(is_intent=True):
-            self._wires.begin(members.heads, self._store.new_owner())
-            self._store.check_not_joined(members.heads, network.id)
-            reservation.check_joining(members, to.spec, network, names)
+    def joining() -> Iterator[Container]:
+        """Reserve each lot when its first is asked for."""
+        for lot in lots(members):
+            with context.store.write(is_intent=True):
+                joined = [
+                    (item, replace(end, gateway_priority=gateway_priority(item, is_default=to.takes_default)))
+                    for item, end in reservation.join(lot, to.spec, network, names)
+                ]
+                context.store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
+                networks, after = context.store.networks_by_id(), []
+                for item, end in joined:
+                    changed = with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks)
+                    if item.id in insides:
+                        changed = with_displaced(item, changed, insides[item.id])
+                        note_displaced(context, changed)
+                    after.append(changed)
+            yield from after
 
-        def joining() -> Iterator[Container]:
-            """Reserve each lot when its first is asked for."""
-            for lot in lots(members):
-                with self._store.write(is_intent=True):
-                    joined = [
-                        (item, replace(end, gateway_priority=self._wires.priority(item, is_default=to.takes_default)))
-                        for item, end in reservation.join(lot, to.spec, network, names)
-                    ]
-                    self._store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
-                    networks, after = self._store.networks_by_id(), []
-                    for item, end in joined:
-                        changed = with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks)
-                        if item.id in insides:
-                            changed = self._wires.displacing(item, changed, insides[item.id])
-                            self._wires.promise(changed)
-                        after.append(changed)
-                yield from after
+    return {
+        item.id: Attached(item, end, is_new=True)
+        for item in change_or_revert(context, members, joining(), on_progress)
+        for end in item.endpoints
+        if end.network_id == network.id
+    }
 
-        return {
-            item.id: Attached(item, end, is_new=True)
-            for item in self._writer.turn(members, joining(), on_progress)
-            for end in item.endpoints
-            if end.network_id == network.id
-        }
 
-    # To a device
+def _wire(
+    context: Context, members: Sequence[Container], spec: AttachmentSpec, on_progress: BulkProgress | None
+) -> list[Attached]:
+    spec = _resolved(context, spec)
+    present = {item.id: wire for item in members for wire in item.attachments if attachment_checks.is_made(spec, wire)}
+    for item in members:
+        if item.id in present:
+            reattach.repair(context, item)
+    new = [item for item in members if item.id not in present]
+    insides = {item.id: look_into(context, item) for item in new}
+    for item in new:
+        _check_inside(context, item, spec, insides[item.id])
+    made: dict[str, Attached] = {}
+    if new:
+        with _device(context, spec) as link, _tidying(context, spec):
+            made = _wire_new(context, new, spec, link, insides, on_progress)
+    if spec.is_dhcp:
+        made |= {identity: _lease(context, one) for identity, one in made.items()}
+    return [made.get(item.id) or Attached(item, present[item.id], is_new=False) for item in members]
 
-    def _wire(self, members: Sequence[Container], spec: AttachmentSpec, on_progress: Progress | None) -> list[Attached]:
-        spec = self._resolved(spec)
-        present = {
-            item.id: wire for item in members for wire in item.attachments if attachment_checks.is_made(spec, wire)
-        }
-        for item in members:
-            if item.id in present:
-                self._foreign.mend(item)
-        new = [item for item in members if item.id not in present]
-        insides = {item.id: self._wires.look_into(item) for item in new}
-        for item in new:
-            self._check_inside(item, spec, insides[item.id])
-        made: dict[str, Attached] = {}
-        if new:
-            with self._device(spec) as link, self._tidying(spec):
-                made = self._wire_new(new, spec, link, insides, on_progress)
-        if spec.is_dhcp:
-            made |= {identity: self._lease(one) for identity, one in made.items()}
-        return [made.get(item.id) or Attached(item, present[item.id], is_new=False) for item in members]
 
-    def _resolved(self, spec: AttachmentSpec) -> AttachmentSpec:
-        """Return what is asked for with the kind that a bridge of its name is of; one that is missing is the kernel's.
+def _resolved(context: Context, spec: AttachmentSpec) -> AttachmentSpec:
+    """Return what is asked for with the kind that a bridge of its name is of; one that is missing is the kernel's.
 
-        An Open vSwitch that it is on runs then.
-        """
-        if spec.kind == "bridge":
-            link = self._writer.kernel.link(spec.device)
-            made = self._store.made_bridges().get(spec.device)
-            if self._writer.switches.has_bridge(link) if link else made and made.mark:
-                spec = spec.of_kind("ovs")
-        spec.check_vlans()
-        if spec.kind == "ovs":
-            self._writer.switches.open().prepare()
-            self._writer.switches.collect()  # what was left behind may have the port's name
-        return spec
+    An Open vSwitch that it is on runs then.
+    """
+    if spec.kind == "bridge":
+        link = context.kernel.link(spec.device)
+        made = context.store.made_bridges().get(spec.device)
+        if context.switches.has_bridge(link) if link else made and made.mark:
+            spec = spec.of_kind("ovs")
+    spec.check_vlans()
+    if spec.kind == "ovs":
+        context.switches.open().prepare()
+        context.switches.collect()  # what was left behind may have the port's name
+    return spec
 
-    def _check_inside(self, container: Container, spec: AttachmentSpec, inside: Report) -> None:
-        """Raise when the name of the interface, or an address, is in the container already."""
-        name, who = spec.interface, label(container)
-        holder = attachment_checks.holder(container, name) if name else ""
-        if holder:
-            hint = f"`dnet detach {container.name} -i {name}` takes it off"
-            raise Conflict(f"{who} has an interface {name} already: {holder}", object=name, hint=hint)
-        if any(link.name == name for link in inside.links):
-            hint = "choose another name, or leave it to dnet"
-            raise Conflict(f"{who} has an interface {name} already, which is not dnet's", object=name, hint=hint)
-        wanted = {address.ip for address in spec.addresses}
-        for held in inside.addresses:
-            if held.interface.ip in wanted:
-                device = inside.name_of(held.index)
-                sentence = f"address {held.interface.ip} is on {device} of {who} already"
-                raise Conflict(sentence, object=str(held.interface.ip), hint="choose another address")
-        if spec.host_interface and self._writer.kernel.device_index(spec.host_interface):
-            hint = "choose another name for the host's end, or leave it to dnet"
-            raise Conflict(f"this host has a {spec.host_interface} already", object=spec.host_interface, hint=hint)
 
-    @contextmanager
-    def _device(self, spec: AttachmentSpec) -> Iterator[Link | None]:
-        """Yield the host's device, checked; a bridge that is missing is made if its name allows. None for none."""
-        kernel = self._writer.kernel
-        found: AbstractContextManager[Link | None] = nullcontext(None)
-        if spec.device:
-            is_bridge = spec.kind in {"bridge", "ovs"}
-            found = self._wires.bridge(spec.device, spec.kind) if is_bridge else nullcontext(kernel.link(spec.device))
-        with found as link:
-            if link:
-                master = kernel.device_name(link.master)
-                attachment_checks.check_device(spec, link, is_wireless=kernel.is_wireless(link.name), master=master)
-                self._check_use(spec, link)
-            elif spec.device:
-                raise attachment_checks.missing_device(spec, next(iter(self._store.users_of(spec.device).values()), ""))
-            yield link
+def _check_inside(context: Context, container: Container, spec: AttachmentSpec, inside: Report) -> None:
+    """Raise when the name of the interface, or an address, is in the container already."""
+    name, who = spec.interface, label(container)
+    holder = attachment_checks.holder(container, name) if name else ""
+    if holder:
+        hint = f"`dnet detach {container.name} -i {name}` takes it off"
+        raise Conflict(f"{who} has an interface {name} already: {holder}", object=name, hint=hint)
+    if any(link.name == name for link in inside.links):
+        hint = "choose another name, or leave it to dnet"
+        raise Conflict(f"{who} has an interface {name} already, which is not dnet's", object=name, hint=hint)
+    wanted = {address.ip for address in spec.addresses}
+    for held in inside.addresses:
+        if held.interface.ip in wanted:
+            device = inside.name_of(held.index)
+            sentence = f"address {held.interface.ip} is on {device} of {who} already"
+            raise Conflict(sentence, object=str(held.interface.ip), hint="choose another address")
+    if spec.host_interface and context.kernel.device_index(spec.host_interface):
+        hint = "choose another name for the host's end, or leave it to dnet"
+        raise Conflict(f"this host has a {spec.host_interface} already", object=spec.host_interface, hint=hint)
 
-    def _check_use(self, spec: AttachmentSpec, link: Link) -> None:
-        """Raise where something else uses a device in a way that an attachment to it would break."""
-        for network in self._store.networks():
-            if network.device == link.name and link.name in {DEFAULT_DEVICE, f"br-{network.id[:12]}"}:
-                hint = f"attach to the network: --network {network.name}"
-                raise InvalidRequest(
-                    f"{link.name} is the bridge of network {network.name}", object=link.name, hint=hint
-                )
-        if spec.kind == "direct":
-            users = self._store.users_of(link.name)
-            if users:
-                names = ", ".join(sorted(set(users.values())))
-                raise Conflict(f"{link.name} is in use: {names} has an interface on it", object=link.name)
-            routes = self._writer.kernel.look().routes()
-            if any(way.is_main and way.index == link.index and way.is_default for way in routes):
-                hint = "a macvlan leaves it where it is: --macvlan"
-                raise Conflict(f"the host's default route goes through {link.name}", object=link.name, hint=hint)
 
-    @contextmanager
-    def _tidying(self, spec: AttachmentSpec) -> Iterator[None]:
-        """When the block fails, remove a bridge that was made for it."""
-        try:
-            yield
-        except BaseException:
-            if spec.kind in {"bridge", "ovs"} and spec.device in self._store.made_bridges():
-                self._tidy(spec.device)
-            raise
-
-    def _tidy(self, device: str) -> None:
-        # Under the network lock already, which `bridge` holds as long as it is about a bridge of dnet's making.
-        if not self._store.users_of(device):
-            self._wires.remove_bridge(device)
-
-    def _wire_new(
-        self,
-        members: Sequence[Container],
-        spec: AttachmentSpec,
-        link: Link | None,
-        insides: Mapping[str, Report],
-        on_progress: Progress | None,
-    ) -> dict[str, Attached]:
-        before_move = self._before_move(link) if link and spec.kind == "direct" else {}
-        if link and spec.kind == "macvlan" and not link.is_up:
-            self._writer.kernel.create([[Up(link.name, link.index, "")]])
-            self._writer.notice(f"raised {link.name}, which was down")
-        with self._store.write(is_intent=True):
-            indexes = self._store.take_indexes(len(members))
-            wires = {
-                item.id: _attachment(
-                    item,
-                    spec,
-                    link,
-                    insides[item.id],
-                    index,
-                    before_move,
-                    self._wires.priority(item, is_default=True),
-                )
-                for item, index in zip(members, indexes, strict=True)
-            }
-            self._wires.begin(members, self._store.new_owner())
-            self._store.insert_attachments(wires.items())
-            networks, after = self._store.networks_by_id(), []
-            for item in members:
-                changed = with_defaults(replace(item, attachments=(*item.attachments, wires[item.id])), networks)
-                after.append(self._wires.displacing(item, changed, insides[item.id]))
-                self._wires.promise(after[-1])
-        self._writer.turn(members, after, on_progress)
-        return {
-            item.id: Attached(item, wire, is_new=True)
-            for item in after
-            for wire in item.attachments
-            if wire.id == wires[item.id].id
-        }
-
-    def _lease(self, made: Attached) -> Attached:
-        """Get a lease for an attachment that has just been made; without one it goes again."""
-        item = made.interface
-        if not isinstance(item, Attachment):
-            return made
-
-        def back() -> None:
-            self._take_off(made.container, item)
-
-        try:
-            container = self._leasing.acquire(made.container, item)
-        except BaseException as error:
-            self._writer.applier.undo_change(error, back, lambda: None)
-            raise
-        return Attached(container, next(one for one in container.attachments if one.id == item.id), is_new=True)
-
-    def _before_move(self, link: Link) -> dict[str, Any]:
-        """Return what a device has on the host, to be given back to it."""
-        sight = self._writer.kernel.look()
-        held = [item for item in sight.addresses() if item.index == link.index and item.is_kept]
-        own = {PROTOCOL_KERNEL, PROTOCOL_ADVERTISED}
-        routes = [way for way in sight.routes() if way.is_main and way.index == link.index and way.protocol not in own]
-        return {
-            "mac": link.mac,
-            "mtu": link.mtu,
-            "alias": link.alias,
-            "is_up": link.is_up,
-            "is_quiet": link.is_quiet,
-            "addresses": [
-                [f"address {item.interface}", item.message.hex()]
-                for item in held
-                # The kernel makes these again by itself.
-                if link.is_quiet or not item.interface.ip.is_link_local
-            ],
-            "routes": [[f"route {way.destination}", way.message.hex()] for way in routes],
-        }
-
-    # Detaching
-
-    def detach(self, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
-        """Take an interface off a container: the only one that was attached, unless it is named.
-
-        What it was in the place of, a default route or a device of the host's, is there again.
-        """
-        self._writer.prepare()
-        container = self._foreign.remembered(target)
-        item = _chosen(container, interface)
-        if not is_forced:
-            ends, wires = ((item,), ()) if isinstance(item, Endpoint) else ((), (item,))
-            self._writer.check_switch([replace(container, endpoints=ends, attachments=wires)])
-        if isinstance(item, Attachment):
-            self._leasing.release(container, item)
-        return self._take_off(container, item, is_forced=is_forced)
-
-    def _take_off(self, container: Container, item: Attachment | Endpoint, *, is_forced: bool = False) -> Container:
-        with self._store.write(is_intent=True):
-            self._store.check_current([container])
-            table = "endpoint" if isinstance(item, Endpoint) else "attachment"
-            self._store.set_endpoint_phase([item.id], "deleting", table)
-            self._store.set_changing([container.id], self._store.new_owner())
-            networks = self._store.networks_by_id()
-        after = replace(
-            container,
-            endpoints=tuple(end for end in container.endpoints if end.id != item.id),
-            attachments=tuple(wire for wire in container.attachments if wire.id != item.id),
-            routes=tuple(way for way in container.routes if way.interface != item.interface),
+@contextmanager
+def _device(context: Context, spec: AttachmentSpec) -> Iterator[Link | None]:
+    """Yield the host's device, checked; a bridge that is missing is made if its name allows. None for none."""
+    kernel = context.kernel
+    found: AbstractContextManager[Link | None] = nullcontext(None)
+    if spec.device:
+        is_bridge = spec.kind in {"bridge", "ovs"}
+        found = (
+            attachment_bridges.held_bridge(context, spec.device, spec.kind)
+            if is_bridge
+            else nullcontext(kernel.link(spec.device))
         )
-        after = self._wires.displacing(container, with_defaults(after, networks), Report())
-        self._writer.turn([container], [after], is_forced=is_forced)
-        self._wires.sweep_bridges()
-        return after
+    with found as link:
+        if link:
+            master = kernel.device_name(link.master)
+            attachment_checks.check_device(spec, link, is_wireless=kernel.is_wireless(link.name), master=master)
+            _check_use(context, spec, link)
+        elif spec.device:
+            raise attachment_checks.missing_device(spec, next(iter(context.store.users_of(spec.device).values()), ""))
+        yield link
+
+
+def _check_use(context: Context, spec: AttachmentSpec, link: Link) -> None:
+    """Raise where something else uses a device in a way that an attachment to it would break."""
+    for network in context.store.networks():
+        if network.device == link.name and link.name in {DEFAULT_DEVICE, f"br-{network.id[:12]}"}:
+            hint = f"attach to the network: --network {network.name}"
+            raise InvalidRequest(f"{link.name} is the bridge of network {network.name}", object=link.name, hint=hint)
+    if spec.kind == "direct":
+        users = context.store.users_of(link.name)
+        if users:
+            names = ", ".join(sorted(set(users.values())))
+            raise Conflict(f"{link.name} is in use: {names} has an interface on it", object=link.name)
+        routes = context.kernel.look().routes()
+        if any(way.is_main and way.index == link.index and way.is_default for way in routes):
+            hint = "a macvlan leaves it where it is: --macvlan"
+            raise Conflict(f"the host's default route goes through {link.name}", object=link.name, hint=hint)
+
+
+@contextmanager
+def _tidying(context: Context, spec: AttachmentSpec) -> Iterator[None]:
+    """When the block fails, remove a bridge that was made for it."""
+    try:
+        yield
+    except BaseException:
+        if spec.kind in {"bridge", "ovs"} and spec.device in context.store.made_bridges():
+            _tidy(context, spec.device)
+        raise
+
+
+def _tidy(context: Context, device: str) -> None:
+    # Under the network lock already, which `bridge` holds as long as it is about a bridge of dnet's making.
+    if not context.store.users_of(device):
+        attachment_bridges.remove_bridge(context, device)
+
+
+def _wire_new(
+    context: Context,
+    members: Sequence[Container],
+    spec: AttachmentSpec,
+    link: Link | None,
+    insides: Mapping[str, Report],
+    on_progress: BulkProgress | None,
+) -> dict[str, Attached]:
+    before_move = _before_move(context, link) if link and spec.kind == "direct" else {}
+    if link and spec.kind == "macvlan" and not link.is_up:
+        context.kernel.create([[Up(link.name, link.index, "")]])
+        context.notice(f"raised {link.name}, which was down")
+    with context.store.write(is_intent=True):
+        indexes = context.store.take_indexes(len(members))
+        wires = {
+            item.id: _attachment(
+                item,
+                spec,
+                link,
+                insides[item.id],
+                index,
+                before_move,
+                gateway_priority(item, is_default=True),
+            )
+            for item, index in zip(members, indexes, strict=True)
+        }
+        begin_change(context, members, context.store.new_owner())
+        context.store.insert_attachments(wires.items())
+        networks, after = context.store.networks_by_id(), []
+        for item in members:
+            changed = with_defaults(replace(item, attachments=(*item.attachments, wires[item.id])), networks)
+            after.append(with_displaced(item, changed, insides[item.id]))
+            note_displaced(context, after[-1])
+    change_or_revert(context, members, after, on_progress)
+    return {
+        item.id: Attached(item, wire, is_new=True)
+        for item in after
+        for wire in item.attachments
+        if wire.id == wires[item.id].id
+    }
+
+
+def _lease(context: Context, made: Attached) -> Attached:
+    """Get a lease for an attachment that has just been made; without one it goes again."""
+    item = made.interface
+    if not isinstance(item, Attachment):
+        return made
+
+    def back() -> None:
+        _take_off(context, made.container, item)
+
+    try:
+        container = leases.acquire(context, made.container, item)
+    except BaseException as error:
+        undo_change(error, back, lambda: None)
+        raise
+    return Attached(container, next(one for one in container.attachments if one.id == item.id), is_new=True)
+
+
+def _before_move(context: Context, link: Link) -> dict[str, Any]:
+    """Return what a device has on the host, to be given back to it."""
+    sight = context.kernel.look()
+    held = [item for item in sight.addresses() if item.index == link.index and item.is_kept]
+    own = {PROTOCOL_KERNEL, PROTOCOL_ADVERTISED}
+    routes = [way for way in sight.routes() if way.is_main and way.index == link.index and way.protocol not in own]
+    return {
+        "mac": link.mac,
+        "mtu": link.mtu,
+        "alias": link.alias,
+        "is_up": link.is_up,
+        "is_quiet": link.is_quiet,
+        "addresses": [
+            [f"address {item.interface}", item.message.hex()]
+            for item in held
+            # The kernel makes these again by itself.
+            if link.is_quiet or not item.interface.ip.is_link_local
+        ],
+        "routes": [[f"route {way.destination}", way.message.hex()] for way in routes],
+    }
+
+
+def detach(context: Context, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
+    """Take an interface off a container: the only one that was attached, unless it is named.
+
+    What it was in the place of, a default route or a device of the host's, is there again.
+    """
+    prepare(context)
+    container = targets.remembered(context, target) or reattach.find(context, target)
+    item = _chosen(container, interface)
+    if not is_forced:
+        ends, wires = ((item,), ()) if isinstance(item, Endpoint) else ((), (item,))
+        check_switch(context, [replace(container, endpoints=ends, attachments=wires)])
+    if isinstance(item, Attachment):
+        leases.release(container, item)
+    return _take_off(context, container, item, is_forced=is_forced)
+
+
+def _take_off(
+    context: Context, container: Container, item: Attachment | Endpoint, *, is_forced: bool = False
+) -> Container:
+    with context.store.write(is_intent=True):
+        context.store.check_current([container])
+        table = "endpoint" if isinstance(item, Endpoint) else "attachment"
+        context.store.set_endpoint_phase([item.id], "deleting", table)
+        context.store.set_changing([container.id], context.store.new_owner())
+        networks = context.store.networks_by_id()
+    after = replace(
+        container,
+        endpoints=tuple(end for end in container.endpoints if end.id != item.id),
+        attachments=tuple(wire for wire in container.attachments if wire.id != item.id),
+        routes=tuple(way for way in container.routes if way.interface != item.interface),
+    )
+    after = with_displaced(container, with_defaults(after, networks), Report())
+    change_or_revert(context, [container], [after], is_forced=is_forced)
+    attachment_bridges.remove_unused_bridges(context)
+    return after
 
 
 def _check_same(container: Container, end: Endpoint, wanted: EndpointSpec) -> None:

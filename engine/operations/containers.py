@@ -26,9 +26,24 @@ from dnet.model.vlan import PortVlans
 from dnet.objects.links import Quiet
 from dnet.objects.object import Object
 from dnet.transaction import reserve_containers, reserve_network
-from dnet.transaction.apply import Group, recorded
-from dnet.transaction.context import Progress, Writer, report
-from dnet.transaction.lots import Members, lots
+from dnet.transaction.apply import create_groups, delete_groups, recorded
+from dnet.transaction.containers import (
+    change_or_revert,
+    check_switch,
+    linked_lines,
+    new_reservation,
+    objects_of,
+    read_host_files,
+    remove_containers,
+    update_hosts,
+    update_linked,
+)
+from dnet.transaction.context import Context, Group
+from dnet.transaction.lots import BulkProgress, Members, lots, report
+from dnet.transaction.networks import prepare_switch, repair_networks
+from dnet.transaction.recovery import prepare
+from dnet.transaction.rollback import undoing
+from dnet.transaction.vlans import enable_vlans
 
 H = TypeVar("H", bound=Container | Head)
 
@@ -42,385 +57,392 @@ class Created(Value):
     phases: Mapping[str, float] = field(default_factory=dict)
 
 
-class Containers:
-    """Changes of containers."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._store = writer.store
-
-    # Creating
-
-    def create_many(
-        self,
-        specs: Sequence[ContainerSpec],
-        *,
-        keep_going: bool = False,
-        on_progress: Progress | None = None,
-        is_starting: bool = False,
-    ) -> Created:
-        """Create containers in one pass; see Engine.create_many. With `is_starting` the caller starts them at once."""
-        self._writer.prepare()
-        for mode in sorted({spec.mode for spec in specs if not spec.endpoints and (spec.publish or spec.publish_all)}):
-            self._writer.notice(f"published ports are discarded in mode {mode}")
-        references = {end.network for spec in specs for end in spec.endpoints}
-        if DEFAULT_NETWORK in references and not self._store.find_networks(DEFAULT_NETWORK):
-            with self._store.network_lock():
-                if not self._store.find_networks(DEFAULT_NETWORK):
-                    self._writer.mend_networks(references - {DEFAULT_NETWORK})
-                    first = _default_network(specs)
-                    return self._create_many(
-                        specs, first, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting
-                    )
-        self._writer.mend_networks(references)
-        for reference in {end.network for spec in specs for end in spec.endpoints if end.vlans}:
-            if not self._store.network(reference).vlan:
-                self._writer.keep_vlans_apart(reference)
-        return self._create_many(specs, None, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting)
-
-    def _create_many(
-        self,
-        specs: Sequence[ContainerSpec],
-        network_spec: NetworkSpec | None,
-        *,
-        keep_going: bool,
-        on_progress: Progress | None,
-        is_starting: bool,
-    ) -> Created:
-        """Create containers, and a network for them with `network_spec`: reserved together, undone together."""
-        started = time.perf_counter()
-        writer, store = self._writer, self._store
-        busy = reserve_network.busy_subnets(writer.kernel) if network_spec else []
-        owner = store.new_owner()
-        reservation, (first, *others) = writer.reservation(), _lots(specs)
-        with writer.undoing(owner) as groups:
-            with store.write(is_intent=True):
-                networks, network_groups = self._reserve_with_network(network_spec, busy, owner)
-                if others:
-                    reservation.check(specs)
-                containers = self._reserve(reservation, first, owner)
-                coming = writer.groups(containers)
-                store.set_creating("network", networks, owner)
-            groups.extend(network_groups)
-            planned = time.perf_counter()
-            writer.applier.create(network_groups)
-            container_groups: list[Group] = []
-            errors = writer.applier.create(
-                recorded(
-                    chain(coming, self._following(reservation, others, owner, containers)), container_groups, groups
-                ),
-                keep_going=keep_going,
-                on_progress=report(on_progress, len(specs)),
-            )
-            errors = self._fail_sharers(containers, container_groups, errors)
-            applied = time.perf_counter()
-            with store.write():
-                store.set_ready("network", networks)
-                store.set_ready("container", [item.id for item in containers])
-                if is_starting:
-                    store.set_starting([item.id for item in containers])
-                failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
-                if failed:
-                    store.delete("container", failed)
-        made = [item for item, error in zip(containers, errors, strict=True) if not error]
-        made_groups = [group for group, error in zip(container_groups, errors, strict=True) if not error]
-        writer.settle(made, made_groups)
-        writer.update_hosts(writer.linked_lines(containers) if failed else {}, {})
-        writer.update_hosts({}, writer.linked_lines(made))
-        writer.kernel.keep_switches()
-        if network_spec:
-            writer.rules.make_way(is_thorough=True)
-        phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}
-        return Created(
-            containers=tuple(item for item, error in zip(containers, errors, strict=True) if not error),
-            failed=tuple((item.name, error) for item, error in zip(containers, errors, strict=True) if error),
-            phases=phases,
-        )
-
-    def _fail_sharers(
-        self, containers: Sequence[Container], groups: Sequence[Group], errors: Sequence[DnetError | None]
-    ) -> list[DnetError | None]:
-        """Return the errors with those of containers whose sandbox was to be that of one that failed; remove them."""
-        failed = {item.id: item.name for item, error in zip(containers, errors, strict=True) if error}
-        found = list(errors)
-        for position, item in enumerate(containers if failed else ()):
-            if item.shares in failed:
-                sentence = f"container {failed[item.shares]}, whose network {item.name} was to share, failed"
-                found[position] = Conflict(sentence, object=item.name)
-        lost = [group for group, new, old in zip(groups, found, errors, strict=True) if new and not old]
-        self._writer.applier.delete(lost)
-        return found
-
-    def plan(self, specs: Sequence[ContainerSpec]) -> list[Object]:
-        """Return what `create_many` would create, in order, touching nothing."""
-        busy = reserve_network.busy_subnets(self._writer.kernel)
-        objects: list[Object] = []
-        with self._store.write(is_dry_run=True):
-            is_missing = not self._store.find_networks(DEFAULT_NETWORK)
-            is_wanted = is_missing and any(end.network == DEFAULT_NETWORK for spec in specs for end in spec.endpoints)
-            first = _default_network(specs) if is_wanted else None
-            for group in self._reserve_with_network(first, busy, "")[1]:
-                objects += group
-            objects += self._planned_vlans(specs)
-            for group in self._writer.groups(self._reserve(self._writer.reservation(), specs, "")):
-                objects += group
-        return objects
-
-    def _planned_vlans(self, specs: Sequence[ContainerSpec]) -> list[Object]:
-        """Return what makes networks keep VLANs apart where specifications are the first to ask, by programs or not."""
-        objects: list[Object] = []
-        for reference in sorted({end.network for spec in specs for end in spec.endpoints if end.vlans}):
-            network = self._store.network(reference)
-            if not network.vlan:
-                backend = "ovs" if network.driver == "ovs" else "bpf"
-                aware = replace(network, vlan=reserve_network.DEFAULT_VLAN, vlan_backend=backend)
-                self._store.set_network_vlan(aware)
-                objects += [item for item in desired.network(aware, is_first=False) if item.backend == "ovs"]
-                objects += desired.vlans([aware], self._store.containers_on(network.id))
-        return objects
-
-    def _reserve(
-        self, reservation: reserve_containers.Reservation, specs: Sequence[ContainerSpec], owner: str
-    ) -> list[Container]:
-        containers = reservation.reserve(specs, owner)
-        if owner:
-            files.remove_links(reservation.stale_names)
-            reservation.stale_names.clear()
-        return containers
-
-    def _following(
-        self,
-        reservation: reserve_containers.Reservation,
-        lots_of_specs: Iterable[Sequence[ContainerSpec]],
-        owner: str,
-        containers: list[Container],
-    ) -> Iterator[Group]:
-        """Yield the objects of further lots, each reserved and put into `containers` when its first is asked for."""
-        for specs in lots_of_specs:
-            with self._store.write(is_intent=True):
-                reserved = self._reserve(reservation, specs, owner)
-                coming = self._writer.groups(reserved)
-            containers += reserved
-            yield from coming
-
-    def _reserve_with_network(
-        self, spec: NetworkSpec | None, busy: Sequence[IPNetwork], owner: str
-    ) -> tuple[list[str], list[Group]]:
-        """Insert a network, if one is to be, such that containers can be reserved on it in the same transaction."""
-        if spec is None:
-            return [], []
-        is_first = not self._store.has_other_networks()
-        network = reserve_network.network(self._store, self._writer.kernel, spec, busy, owner)
-        self._store.set_ready("network", [network.id])
-        return [network.id], [desired.network(network, is_first=is_first)]
-
-    # Removing
-
-    def delete_many(
-        self,
-        references: Sequence[str],
-        *,
-        is_missing_ok: bool = False,
-        is_forced: bool = False,
-        is_running_ok: bool = False,
-        on_progress: Progress | None = None,
-    ) -> list[Container]:
-        """Remove containers; see Engine.delete_many."""
-        self._writer.prepare()
-        if not is_forced and self._store.uses_switch():
-            self._writer.check_switch(self.resolve(references, is_missing_ok=is_missing_ok))
-        with self._store.write(is_intent=True):
-            found = self.resolve(references, is_missing_ok=is_missing_ok)
-            containers = list({item.id: item for item in found}.values())
-            self._store.check_settled(containers)
-            if not is_forced:
-                self._check_unshared(containers)
-                if not is_running_ok:
-                    self._check_idle(containers)
-            self._store.set_deleting("container", [item.id for item in containers], self._store.new_owner())
-        self._writer.remove_containers(containers, on_progress, is_forced=is_forced)
-        return containers
-
-    def _check_unshared(self, containers: Sequence[Container]) -> None:
-        going = {item.name for item in containers}
-        for item in containers:
-            others = [name for name in self._store.sharers(item.id) if name not in going] if not item.shares else []
-            if others:
-                raise Conflict(
-                    f"container {item.name} shares its network with {', '.join(others)}",
-                    object=item.name,
-                    hint="remove those first, or use -f",
+def create_many(
+    context: Context,
+    specs: Sequence[ContainerSpec],
+    *,
+    keep_going: bool = False,
+    on_progress: BulkProgress | None = None,
+    is_starting: bool = False,
+) -> Created:
+    """Create containers in one pass; see Engine.create_many. With `is_starting` the caller starts them at once."""
+    prepare(context)
+    for mode in sorted({spec.mode for spec in specs if not spec.endpoints and (spec.publish or spec.publish_all)}):
+        context.notice(f"published ports are discarded in mode {mode}")
+    references = {end.network for spec in specs for end in spec.endpoints}
+    if DEFAULT_NETWORK in references and not context.store.find_networks(DEFAULT_NETWORK):
+        with context.store.network_lock():
+            if not context.store.find_networks(DEFAULT_NETWORK):
+                repair_networks(context, references - {DEFAULT_NETWORK})
+                first = _default_network(specs)
+                return _create_many(
+                    context, specs, first, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting
                 )
+    repair_networks(context, references)
+    for reference in {end.network for spec in specs for end in spec.endpoints if end.vlans}:
+        if not context.store.network(reference).vlan:
+            enable_vlans(context, reference)
+    return _create_many(context, specs, None, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting)
 
-    def _check_idle(self, containers: Sequence[Container]) -> None:
-        for item in containers:
-            if item.process and self._writer.runtime().status(item).state == "running":
-                raise Conflict(f"container {item.name} is running", object=item.name, hint="stop it before, or use -f")
 
-    def resolve(self, references: Sequence[str], *, is_missing_ok: bool = False) -> list[Container]:
-        """Find containers by name, id or id prefix; many at once without a query for each."""
-        by_name = {item.name: item for item in self._store.named_containers(references)}
-        found = []
-        for reference in references:
-            try:
-                found.append(by_name.get(reference) or self._store.container(reference))
-            except NotFound:
-                if not is_missing_ok:
-                    raise
-        return found
-
-    # Renaming
-
-    def rename(self, reference: str, name: str) -> Container:
-        """Give a container another name; see Engine.rename."""
-        check_name(name, "container")
-        self._writer.prepare()
-        with self._store.write():
-            container = self._store.container(reference)
-            self._store.check_settled([container])
-            reservation = self._writer.reservation()
-            reservation.check_names_free([name])
-            lines = self._writer.linked_lines([container])
-            self._store.rename(container.id, name)
-            files.remove_links(reservation.stale_names)
-        renamed = replace(
-            container,
-            name=name,
-            links=tuple(replace(link, parent=name) for link in container.links),
-            linked_by=tuple(replace(link, child=name) for link in container.linked_by),
+def _create_many(
+    context: Context,
+    specs: Sequence[ContainerSpec],
+    network_spec: NetworkSpec | None,
+    *,
+    keep_going: bool,
+    on_progress: BulkProgress | None,
+    is_starting: bool,
+) -> Created:
+    """Create containers, and a network for them with `network_spec`: reserved together, undone together."""
+    started = time.perf_counter()
+    store = context.store
+    busy = reserve_network.busy_subnets(context.kernel) if network_spec else []
+    owner = store.new_owner()
+    reservation, (first, *others) = new_reservation(context), _lots(specs)
+    with undoing(context, owner) as groups:
+        with store.write(is_intent=True):
+            networks, network_groups = _reserve_with_network(context, network_spec, busy, owner)
+            if others:
+                reservation.check(specs)
+            containers = _reserve(reservation, first, owner)
+            coming = objects_of(context, containers)
+            store.set_creating("network", networks, owner)
+        groups.extend(network_groups)
+        planned = time.perf_counter()
+        create_groups(context, network_groups)
+        container_groups: list[Group] = []
+        errors = create_groups(
+            context,
+            recorded(
+                chain(coming, _following(context, reservation, others, owner, containers)), container_groups, groups
+            ),
+            keep_going=keep_going,
+            on_progress=report(on_progress, len(specs)),
         )
-        try:
-            self._move_name(container, renamed)
-        except BaseException:
-            with self._store.write():
-                self._store.rename(container.id, container.name)
-            for before, after in zip(_named(container), _named(renamed), strict=True):
-                with suppress(OSError):
-                    files.rename(after, before)
-            raise
-        self._writer.update_hosts(lines, self._writer.linked_lines([renamed]))
-        return renamed
+        errors = _fail_sharers(context, containers, container_groups, errors)
+        applied = time.perf_counter()
+        with store.write():
+            store.set_ready("network", networks)
+            store.set_ready("container", [item.id for item in containers])
+            if is_starting:
+                store.set_starting([item.id for item in containers])
+            failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
+            if failed:
+                store.delete("container", failed)
+    made = [item for item, error in zip(containers, errors, strict=True) if not error]
+    made_groups = [group for group, error in zip(container_groups, errors, strict=True) if not error]
+    update_linked(context, made, made_groups)
+    update_hosts(linked_lines(context, containers) if failed else {}, {})
+    update_hosts({}, linked_lines(context, made))
+    context.kernel.keep_switches()
+    if network_spec:
+        context.ruleset.make_way(is_thorough=True)
+    phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}
+    return Created(
+        containers=tuple(item for item, error in zip(containers, errors, strict=True) if not error),
+        failed=tuple((item.name, error) for item, error in zip(containers, errors, strict=True) if error),
+        phases=phases,
+    )
 
-    def _move_name(self, container: Container, renamed: Container) -> None:
+
+def _fail_sharers(
+    context: Context, containers: Sequence[Container], groups: Sequence[Group], errors: Sequence[DnetError | None]
+) -> list[DnetError | None]:
+    """Return the errors with those of containers whose sandbox was to be that of one that failed; remove them."""
+    failed = {item.id: item.name for item, error in zip(containers, errors, strict=True) if error}
+    found = list(errors)
+    for position, item in enumerate(containers if failed else ()):
+        if item.shares in failed:
+            sentence = f"container {failed[item.shares]}, whose network {item.name} was to share, failed"
+            found[position] = Conflict(sentence, object=item.name)
+    lost = [group for group, new, old in zip(groups, found, errors, strict=True) if new and not old]
+    delete_groups(context, lost)
+    return found
+
+
+def plan(context: Context, specs: Sequence[ContainerSpec]) -> list[Object]:
+    """Return what `create_many` would create, in order, touching nothing."""
+    busy = reserve_network.busy_subnets(context.kernel)
+    objects: list[Object] = []
+    with context.store.write(is_dry_run=True):
+        is_missing = not context.store.find_networks(DEFAULT_NETWORK)
+        is_wanted = is_missing and any(end.network == DEFAULT_NETWORK for spec in specs for end in spec.endpoints)
+        first = _default_network(specs) if is_wanted else None
+        for group in _reserve_with_network(context, first, busy, "")[1]:
+            objects += group
+        objects += _planned_vlans(context, specs)
+        for group in objects_of(context, _reserve(new_reservation(context), specs, "")):
+            objects += group
+    return objects
+
+
+def _planned_vlans(context: Context, specs: Sequence[ContainerSpec]) -> list[Object]:
+    """Return what makes networks keep VLANs apart where specifications are the first to ask, by programs or not."""
+    objects: list[Object] = []
+    for reference in sorted({end.network for spec in specs for end in spec.endpoints if end.vlans}):
+        network = context.store.network(reference)
+        if not network.vlan:
+            backend = "ovs" if network.driver == "ovs" else "bpf"
+            aware = replace(network, vlan=reserve_network.DEFAULT_VLAN, vlan_backend=backend)
+            context.store.set_network_vlan(aware)
+            objects += [item for item in desired.network(aware, is_first=False) if item.backend == "ovs"]
+            objects += desired.vlans([aware], context.store.containers_on(network.id))
+    return objects
+
+
+def _reserve(
+    reservation: reserve_containers.Reservation, specs: Sequence[ContainerSpec], owner: str
+) -> list[Container]:
+    containers = reservation.reserve(specs, owner)
+    if owner:
+        files.remove_links(reservation.stale_names)
+        reservation.stale_names.clear()
+    return containers
+
+
+def _following(
+    context: Context,
+    reservation: reserve_containers.Reservation,
+    lots_of_specs: Iterable[Sequence[ContainerSpec]],
+    owner: str,
+    containers: list[Container],
+) -> Iterator[Group]:
+    """Yield the objects of further lots, each reserved and put into `containers` when its first is asked for."""
+    for specs in lots_of_specs:
+        with context.store.write(is_intent=True):
+            reserved = _reserve(reservation, specs, owner)
+            coming = objects_of(context, reserved)
+        containers += reserved
+        yield from coming
+
+
+def _reserve_with_network(
+    context: Context, spec: NetworkSpec | None, busy: Sequence[IPNetwork], owner: str
+) -> tuple[list[str], list[Group]]:
+    """Insert a network, if one is to be, such that containers can be reserved on it in the same transaction."""
+    if spec is None:
+        return [], []
+    is_first = not context.store.has_other_networks()
+    network = reserve_network.network(context.store, context.kernel, spec, busy, owner)
+    context.store.set_ready("network", [network.id])
+    return [network.id], [desired.network(network, is_first=is_first)]
+
+
+def delete_many(
+    context: Context,
+    references: Sequence[str],
+    *,
+    is_missing_ok: bool = False,
+    is_forced: bool = False,
+    is_running_ok: bool = False,
+    on_progress: BulkProgress | None = None,
+) -> list[Container]:
+    """Remove containers; see Engine.delete_many."""
+    prepare(context)
+    if not is_forced and context.store.uses_switch():
+        check_switch(context, resolve(context, references, is_missing_ok=is_missing_ok))
+    with context.store.write(is_intent=True):
+        found = resolve(context, references, is_missing_ok=is_missing_ok)
+        containers = list({item.id: item for item in found}.values())
+        context.store.check_settled(containers)
+        if not is_forced:
+            _check_unshared(context, containers)
+            if not is_running_ok:
+                _check_idle(context, containers)
+        context.store.set_deleting("container", [item.id for item in containers], context.store.new_owner())
+    remove_containers(context, containers, on_progress, is_forced=is_forced)
+    return containers
+
+
+def _check_unshared(context: Context, containers: Sequence[Container]) -> None:
+    going = {item.name for item in containers}
+    for item in containers:
+        others = [name for name in context.store.sharers(item.id) if name not in going] if not item.shares else []
+        if others:
+            raise Conflict(
+                f"container {item.name} shares its network with {', '.join(others)}",
+                object=item.name,
+                hint="remove those first, or use -f",
+            )
+
+
+def _check_idle(context: Context, containers: Sequence[Container]) -> None:
+    for item in containers:
+        if item.process and context.runtime.status(item).state == "running":
+            raise Conflict(f"container {item.name} is running", object=item.name, hint="stop it before, or use -f")
+
+
+def resolve(context: Context, references: Sequence[str], *, is_missing_ok: bool = False) -> list[Container]:
+    """Find containers by name, id or id prefix; many at once without a query for each."""
+    by_name = {item.name: item for item in context.store.named_containers(references)}
+    found = []
+    for reference in references:
+        try:
+            found.append(by_name.get(reference) or context.store.container(reference))
+        except NotFound:
+            if not is_missing_ok:
+                raise
+    return found
+
+
+def rename(context: Context, reference: str, name: str) -> Container:
+    """Give a container another name; see Engine.rename."""
+    check_name(name, "container")
+    prepare(context)
+    with context.store.write():
+        container = context.store.container(reference)
+        context.store.check_settled([container])
+        reservation = new_reservation(context)
+        reservation.check_names_free([name])
+        lines = linked_lines(context, [container])
+        context.store.rename(container.id, name)
+        files.remove_links(reservation.stale_names)
+    renamed = replace(
+        container,
+        name=name,
+        links=tuple(replace(link, parent=name) for link in container.links),
+        linked_by=tuple(replace(link, child=name) for link in container.linked_by),
+    )
+    try:
+        _move_name(context, container, renamed)
+    except BaseException:
+        with context.store.write():
+            context.store.rename(container.id, container.name)
         for before, after in zip(_named(container), _named(renamed), strict=True):
-            files.rename(before, after)
-        [group] = self._writer.groups([renamed])
-        aliases = [item for item in group if isinstance(item, Quiet) and item.alias]
-        for error in self._writer.kernel.create([aliases]):
-            if error:
-                raise error
+            with suppress(OSError):
+                files.rename(after, before)
+        raise
+    update_hosts(lines, linked_lines(context, [renamed]))
+    return renamed
 
-    # Networks of a container
 
-    def connect(
-        self, references: Sequence[str], wanted_end: EndpointSpec, on_progress: Progress | None = None
-    ) -> list[Container]:
-        """Join containers to one more network; all of them, or none."""
-        self._writer.prepare()
-        network = self._store.network(wanted_end.network)
-        self._writer.prepare_switch(network)
-        self._writer.mend_networks([network.name])
-        if wanted_end.vlans and not network.vlan:
-            self._writer.keep_vlans_apart(network.name)
-            network = self._store.network(network.name)
-        owner = self._store.new_owner()
-        with self._store.write(is_intent=True):
-            members = self._find(references)
-            self._store.check_ready(members.heads)
-            for item in members.heads:
-                check_own_sandbox(item)
-            if len(members) > 1 and (wanted_end.ip or wanted_end.ip6 or wanted_end.mac):
-                raise InvalidRequest("several containers cannot have the same address", object=network.name)
-            reservation = self._writer.reservation()
-            reservation.check_joining(members, wanted_end, network)
-            self._store.set_changing([item.id for item in members.heads], owner)
-        return self._writer.turn(members, self._joining(reservation, members, wanted_end, network), on_progress)
+def _move_name(context: Context, container: Container, renamed: Container) -> None:
+    for before, after in zip(_named(container), _named(renamed), strict=True):
+        files.rename(before, after)
+    [group] = objects_of(context, [renamed])
+    aliases = [item for item in group if isinstance(item, Quiet) and item.alias]
+    for error in context.kernel.create([aliases]):
+        if error:
+            raise error
 
-    def _find(self, references: Sequence[str]) -> Members:
-        known = self._store.heads(references)
-        return Members(self._store, [known.get(one) or self._store.container(one) for one in references])
 
-    def _joining(
-        self, reservation: reserve_containers.Reservation, members: Members, wanted_end: EndpointSpec, network: Network
-    ) -> Iterator[Container]:
-        """Yield containers with an endpoint more, each lot reserved when its first is asked for."""
-        for lot in lots(members):
-            with self._store.write(is_intent=True):
-                joined = reservation.join(lot, wanted_end, network)
-                self._store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
-                networks = self._store.networks_by_id()
-            for item, end in joined:
-                yield with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks)
+def connect(
+    context: Context, references: Sequence[str], wanted_end: EndpointSpec, on_progress: BulkProgress | None = None
+) -> list[Container]:
+    """Join containers to one more network; all of them, or none."""
+    prepare(context)
+    network = context.store.network(wanted_end.network)
+    prepare_switch(context, network)
+    repair_networks(context, [network.name])
+    if wanted_end.vlans and not network.vlan:
+        enable_vlans(context, network.name)
+        network = context.store.network(network.name)
+    owner = context.store.new_owner()
+    with context.store.write(is_intent=True):
+        members = _find(context, references)
+        context.store.check_ready(members.heads)
+        for item in members.heads:
+            check_own_sandbox(item)
+        if len(members) > 1 and (wanted_end.ip or wanted_end.ip6 or wanted_end.mac):
+            raise InvalidRequest("several containers cannot have the same address", object=network.name)
+        reservation = new_reservation(context)
+        reservation.check_joining(members, wanted_end, network)
+        context.store.set_changing([item.id for item in members.heads], owner)
+    return change_or_revert(context, members, _joining(context, reservation, members, wanted_end, network), on_progress)
 
-    def disconnect(self, reference: str, network_reference: str, *, is_forced: bool = False) -> Container:
-        """Take a container off a network; see Engine.disconnect."""
-        self._writer.prepare()
-        network = self._store.network(network_reference)
-        if network.driver == "ovs" and not is_forced:
-            self._writer.switches.check_within_reach()
-        with self._store.write(is_intent=True):
-            container = self._store.container(reference)
-            self._store.check_settled([container])
-            leaving = self._endpoint_on(container, network.id)
-            self._store.set_endpoint_phase([leaving.id], "deleting")
-            self._store.set_changing([container.id], self._store.new_owner())
-            networks = self._store.networks_by_id()
-        left = [end for end in container.endpoints if end.id != leaving.id]
-        after = with_defaults(replace(container, endpoints=tuple(left)), networks)
-        self._writer.turn([container], [after], is_forced=is_forced)
-        return after
 
-    def set_vlans(self, reference: str, network_reference: str, vlans: PortVlans | None) -> Container:
-        """Change the VLANs of a container's port on a network, or on its first; None: the network's."""
-        self._writer.prepare()
-        container = self._store.container(reference)
-        end = self._endpoint_on(container, network_reference)
-        self._writer.prepare_switch(self._store.network(end.network_id))
-        if vlans and not self._store.network(end.network_id).vlan:
-            self._writer.keep_vlans_apart(end.network_id)
-        with self._store.write(is_intent=True):
-            container = self._store.container(container.id)
-            self._store.check_settled([container])
-            end = self._endpoint_on(container, end.network_id)
-            self._store.set_vlans(end.id, vlans)
-            self._store.set_changing([container.id], self._store.new_owner())
-        ends = tuple(replace(item, vlans=vlans) if item.id == end.id else item for item in container.endpoints)
-        after = replace(container, endpoints=ends)
-        try:
-            self._writer.turn([container], [after])
-        except BaseException:
-            with self._store.write():
-                self._store.set_vlans(end.id, end.vlans)
-            raise
-        return after
+def _find(context: Context, references: Sequence[str]) -> Members:
+    known = context.store.heads(references)
+    return Members(context.store, [known.get(one) or context.store.container(one) for one in references])
 
-    def _endpoint_on(self, container: Container, reference: str) -> Endpoint:
-        network = self._store.network(reference) if reference else None
-        ends = [end for end in container.endpoints if network is None or end.network_id == network.id]
-        if not ends:
-            where = f"network {network.name}" if network else "a network"
-            raise NotFound(f"container {container.name} is not on {where}", object=container.name)
-        return ends[0]
 
-    # The three files
+def _joining(
+    context: Context,
+    reservation: reserve_containers.Reservation,
+    members: Members,
+    wanted_end: EndpointSpec,
+    network: Network,
+) -> Iterator[Container]:
+    """Yield containers with an endpoint more, each lot reserved when its first is asked for."""
+    for lot in lots(members):
+        with context.store.write(is_intent=True):
+            joined = reservation.join(lot, wanted_end, network)
+            context.store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
+            networks = context.store.networks_by_id()
+        for item, end in joined:
+            yield with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks)
 
-    def refresh_resolvers(self) -> int:
-        """Give every container the host's resolver as it is now; see Engine.refresh_resolvers."""
-        return sum(
-            files.edit(path, partial(host_files.renewed, after=text)) for path, text in self.outdated_resolvers()
-        )
 
-    def outdated_resolvers(self) -> Iterator[tuple[str, str]]:
-        """Yield the resolv.conf files that nobody has edited and that are not what they should be, with their text."""
-        host = self._writer.host_files()
-        if not host.resolv_conf.strip():
-            return  # somebody is about to write it
-        for item in self._store.containers():
-            if not item.shares and item.mode != MODE_FOREIGN:
-                path = f"{item.files}/resolv.conf"
-                before, after = files.read(path), host_files.resolv_conf(item, host.resolv_conf, host.systemd)
-                if before != after and host_files.is_untouched(before):
-                    yield path, after
+def disconnect(context: Context, reference: str, network_reference: str, *, is_forced: bool = False) -> Container:
+    """Take a container off a network; see Engine.disconnect."""
+    prepare(context)
+    network = context.store.network(network_reference)
+    if network.driver == "ovs" and not is_forced:
+        context.switches.check_within_reach()
+    with context.store.write(is_intent=True):
+        container = context.store.container(reference)
+        context.store.check_settled([container])
+        leaving = _endpoint_on(context, container, network.id)
+        context.store.set_endpoint_phase([leaving.id], "deleting")
+        context.store.set_changing([container.id], context.store.new_owner())
+        networks = context.store.networks_by_id()
+    left = [end for end in container.endpoints if end.id != leaving.id]
+    after = with_defaults(replace(container, endpoints=tuple(left)), networks)
+    change_or_revert(context, [container], [after], is_forced=is_forced)
+    return after
+
+
+def set_vlans(context: Context, reference: str, network_reference: str, vlans: PortVlans | None) -> Container:
+    """Change the VLANs of a container's port on a network, or on its first; None: the network's."""
+    prepare(context)
+    container = context.store.container(reference)
+    end = _endpoint_on(context, container, network_reference)
+    prepare_switch(context, context.store.network(end.network_id))
+    if vlans and not context.store.network(end.network_id).vlan:
+        enable_vlans(context, end.network_id)
+    with context.store.write(is_intent=True):
+        container = context.store.container(container.id)
+        context.store.check_settled([container])
+        end = _endpoint_on(context, container, end.network_id)
+        context.store.set_vlans(end.id, vlans)
+        context.store.set_changing([container.id], context.store.new_owner())
+    ends = tuple(replace(item, vlans=vlans) if item.id == end.id else item for item in container.endpoints)
+    after = replace(container, endpoints=ends)
+    try:
+        change_or_revert(context, [container], [after])
+    except BaseException:
+        with context.store.write():
+            context.store.set_vlans(end.id, end.vlans)
+        raise
+    return after
+
+
+def _endpoint_on(context: Context, container: Container, reference: str) -> Endpoint:
+    network = context.store.network(reference) if reference else None
+    ends = [end for end in container.endpoints if network is None or end.network_id == network.id]
+    if not ends:
+        where = f"network {network.name}" if network else "a network"
+        raise NotFound(f"container {container.name} is not on {where}", object=container.name)
+    return ends[0]
+
+
+def refresh_resolvers(context: Context) -> int:
+    """Give every container the host's resolver as it is now; see Engine.refresh_resolvers."""
+    return sum(files.edit(path, partial(host_files.renewed, after=text)) for path, text in outdated_resolvers(context))
+
+
+def outdated_resolvers(context: Context) -> Iterator[tuple[str, str]]:
+    """Yield the resolv.conf files that nobody has edited and that are not what they should be, with their text."""
+    host = read_host_files()
+    if not host.resolv_conf.strip():
+        return  # somebody is about to write it
+    for item in context.store.containers():
+        if not item.shares and item.mode != MODE_FOREIGN:
+            path = f"{item.files}/resolv.conf"
+            before, after = files.read(path), host_files.resolv_conf(item, host.resolv_conf, host.systemd)
+            if before != after and host_files.is_untouched(before):
+                yield path, after
 
 
 def _default_network(specs: Sequence[ContainerSpec]) -> NetworkSpec:

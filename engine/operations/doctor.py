@@ -14,7 +14,7 @@ from dnet.linux import files, spawn
 from dnet.openvswitch import ovsdb
 from dnet.openvswitch.switch import NETDEV, SYSTEM, Switch
 from dnet.transaction import firewalls
-from dnet.transaction.context import Writer
+from dnet.transaction.context import Context
 
 BACKLOG_PATH = "/proc/sys/net/core/netdev_max_backlog"
 NEIGHBOURS_PATH = "/proc/sys/net/ipv4/neigh/default/gc_thresh3"
@@ -32,140 +32,138 @@ class Diagnosis(NamedTuple):
     remedy: str = ""
 
 
-class Doctor:
-    """One look at the host of an engine."""
+def findings(context: Context) -> Iterator[Diagnosis]:
+    """Yield what there is to say; nothing is changed."""
+    try:
+        context.kernel.require_privilege()
+    except NeedsRoot as error:
+        yield Diagnosis("blocks", "privilege", str(error), error.hint)
+        return
+    yield _nftables(context)
+    yield from _kernel(context)
+    yield from _programs()
+    yield from _switch(context)
+    yield from _limits(context)
+    yield from _forwarding(context)
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._store = writer.store
 
-    def findings(self) -> Iterator[Diagnosis]:
-        """Yield what there is to say; nothing is changed."""
-        try:
-            self._writer.kernel.require_privilege()
-        except NeedsRoot as error:
-            yield Diagnosis("blocks", "privilege", str(error), error.hint)
-            return
-        yield self._nftables()
-        yield from self._kernel()
-        yield from self._programs()
-        yield from self._switch()
-        yield from self._limits()
-        yield from self._forwarding()
+def _nftables(context: Context) -> Diagnosis:
+    try:
+        has_table = context.nft.has_table(TABLE)
+    except DnetError as error:
+        return Diagnosis("blocks", "nftables", str(error), error.hint)
+    return Diagnosis("ok", "nftables", f"table {TABLE} {'is there' if has_table else 'comes with the first network'}")
 
-    def _nftables(self) -> Diagnosis:
-        try:
-            has_table = self._writer.nft.has_table(TABLE)
-        except DnetError as error:
-            return Diagnosis("blocks", "nftables", str(error), error.hint)
-        return Diagnosis(
-            "ok", "nftables", f"table {TABLE} {'is there' if has_table else 'comes with the first network'}"
+
+def _kernel(context: Context) -> Iterator[Diagnosis]:
+    able = context.kernel.has_bridge_vlans()
+    how = "bridges filter VLANs themselves" if able else "bridges do not filter VLANs; programs at their ports do"
+    yield Diagnosis("ok", "VLANs", how)
+    if not os.path.exists("/proc/sys/net/ipv6"):
+        yield Diagnosis("note", "IPv6", "this kernel has no IPv6", "networks with --ipv6 need one that has")
+
+
+def _programs() -> Iterator[Diagnosis]:
+    runtime = next(filter(None, map(spawn.find, ("crun", "runc"))), "")
+    if runtime:
+        yield Diagnosis("ok", "runtime", f"`dnet run` uses {runtime}")
+    else:
+        remedy = "install crun (Debian's name)"
+        yield Diagnosis("note", "runtime", "no OCI runtime is installed, which `dnet run` needs", remedy)
+    if runtime and not spawn.find("conmon"):
+        yield Diagnosis("note", "conmon", "conmon is not installed, which `dnet run -d` needs", "install conmon")
+
+
+def _switch(context: Context) -> Iterator[Diagnosis]:
+    """Yield what there is to say of Open vSwitch, where something of dnet's is on it or it runs."""
+    devices = {net.device: net.name for net in context.store.networks() if net.driver == "ovs"}
+    for item in context.store.containers():
+        devices |= {wire.device: "" for wire in item.attachments if wire.kind == "ovs"}
+    if not devices and not ovsdb.is_here():
+        return
+    try:
+        switch = context.switches.open()
+        switch.prepare()
+        seen, default, kinds = switch.switch(), switch.datapath_type(), switch.bridge_names()
+    except DnetError as error:
+        yield Diagnosis("blocks" if devices else "note", "Open vSwitch", str(error), error.hint)
+        return
+    version = f"version {seen.version}, " if seen.version else ""
+    sentence = f"{version}datapaths {', '.join(seen.datapath_types)}; networks get {default}"
+    yield Diagnosis("ok", "Open vSwitch", sentence)
+    yield from _offloads(context, {device: name for device, name in devices.items() if device in kinds}, kinds, seen)
+    if not devices and default == NETDEV and not seen.wants_tso:
+        yield _complete_frames("networks will be on", "other_config:userspace-tso-enable is not set")
+
+
+def _offloads(
+    context: Context, devices: Mapping[str, str], kinds: Mapping[str, str], seen: Switch
+) -> Iterator[Diagnosis]:
+    """Yield for each bridge who completes frames there, and what is set; `devices` are dnet's, with networks."""
+    wish = f"other_config:userspace-tso-enable is {'true' if seen.wants_tso else 'not set'}"
+    for device, network in sorted(devices.items()):
+        place = f"bridge {device}" + (f" of network {network}" if network else "")
+        if kinds[device] == SYSTEM:
+            yield Diagnosis("ok", "offloads", f"{place} has the kernel's datapath, and containers all their offloads")
+        elif context.kernel.device_index(device) is None:
+            yield Diagnosis("note", "offloads", f"the device of {place} is not here", "dnet reconcile")
+        elif context.kernel.has_offloads(device):
+            done = f"{place} does segmentation offload, and containers leave it to that: {wish}"
+            remedy = "" if seen.wants_tso else "its next start is without, and TCP of containers then hangs: set it"
+            yield Diagnosis("ok" if seen.wants_tso else "note", "offloads", done, remedy)
+        else:
+            pending = ", from the next start of ovs-vswitchd on" if seen.wants_tso else ""
+            yield _complete_frames(f"{place} is on", wish + pending)
+
+
+def _limits(context: Context) -> Iterator[Diagnosis]:
+    networks = context.store.networks()
+    sizes = {net.name: len(context.store.member_names(net.id)) for net in networks}
+    for net in networks:
+        if net.driver == "bridge" and sizes[net.name] > NEARLY * bridge.PORTS_MAX:
+            used = f"network {net.name} has {sizes[net.name]} of the {bridge.PORTS_MAX} ports of a bridge"
+            yield Diagnosis("note", "bridge ports", used, "spread containers over several networks")
+    largest, total = max(sizes.values(), default=0), sum(sizes.values())
+    backlog = files.read_number(BACKLOG_PATH)
+    if backlog and largest > NEARLY * backlog:
+        yield Diagnosis(
+            "note",
+            "backlog",
+            f"broadcasts to {largest} ports lose copies: net.core.netdev_max_backlog is {backlog}",
+            f"sysctl net.core.netdev_max_backlog={2 * largest}",
         )
+    neighbours = files.read_number(NEIGHBOURS_PATH)
+    if neighbours and total > NEARLY * neighbours:
+        yield Diagnosis(
+            "note",
+            "neighbours",
+            f"{total} containers fill the table of neighbours: net.ipv4.neigh.default.gc_thresh3 is {neighbours}",
+            f"sysctl net.ipv4.neigh.default.gc_thresh3={4 * total}",
+        )
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield Diagnosis("ok", "descriptors", f"{soft} may be open; any number of containers needs fewer than 100")
 
-    def _kernel(self) -> Iterator[Diagnosis]:
-        able = self._writer.kernel.has_bridge_vlans()
-        how = "bridges filter VLANs themselves" if able else "bridges do not filter VLANs; programs at their ports do"
-        yield Diagnosis("ok", "VLANs", how)
-        if not os.path.exists("/proc/sys/net/ipv6"):
-            yield Diagnosis("note", "IPv6", "this kernel has no IPv6", "networks with --ipv6 need one that has")
 
-    def _programs(self) -> Iterator[Diagnosis]:
-        runtime = next(filter(None, map(spawn.find, ("crun", "runc"))), "")
-        if runtime:
-            yield Diagnosis("ok", "runtime", f"`dnet run` uses {runtime}")
-        else:
-            remedy = "install crun (Debian's name)"
-            yield Diagnosis("note", "runtime", "no OCI runtime is installed, which `dnet run` needs", remedy)
-        if runtime and not spawn.find("conmon"):
-            yield Diagnosis("note", "conmon", "conmon is not installed, which `dnet run -d` needs", "install conmon")
-
-    def _switch(self) -> Iterator[Diagnosis]:
-        """Yield what there is to say of Open vSwitch, where something of dnet's is on it or it runs."""
-        devices = {net.device: net.name for net in self._store.networks() if net.driver == "ovs"}
-        for item in self._store.containers():
-            devices |= {wire.device: "" for wire in item.attachments if wire.kind == "ovs"}
-        if not devices and not ovsdb.is_here():
-            return
-        try:
-            switch = self._writer.switches.open()
-            switch.prepare()
-            seen, default, kinds = switch.switch(), switch.datapath_type(), switch.bridge_names()
-        except DnetError as error:
-            yield Diagnosis("blocks" if devices else "note", "Open vSwitch", str(error), error.hint)
-            return
-        version = f"version {seen.version}, " if seen.version else ""
-        sentence = f"{version}datapaths {', '.join(seen.datapath_types)}; networks get {default}"
-        yield Diagnosis("ok", "Open vSwitch", sentence)
-        yield from self._offloads({device: name for device, name in devices.items() if device in kinds}, kinds, seen)
-        if not devices and default == NETDEV and not seen.wants_tso:
-            yield _complete_frames("networks will be on", "other_config:userspace-tso-enable is not set")
-
-    def _offloads(self, devices: Mapping[str, str], kinds: Mapping[str, str], seen: Switch) -> Iterator[Diagnosis]:
-        """Yield for each bridge who completes frames there, and what is set; `devices` are dnet's, with networks."""
-        wish = f"other_config:userspace-tso-enable is {'true' if seen.wants_tso else 'not set'}"
-        for device, network in sorted(devices.items()):
-            place = f"bridge {device}" + (f" of network {network}" if network else "")
-            if kinds[device] == SYSTEM:
-                yield Diagnosis(
-                    "ok", "offloads", f"{place} has the kernel's datapath, and containers all their offloads"
-                )
-            elif self._writer.kernel.device_index(device) is None:
-                yield Diagnosis("note", "offloads", f"the device of {place} is not here", "dnet reconcile")
-            elif self._writer.kernel.has_offloads(device):
-                done = f"{place} does segmentation offload, and containers leave it to that: {wish}"
-                remedy = "" if seen.wants_tso else "its next start is without, and TCP of containers then hangs: set it"
-                yield Diagnosis("ok" if seen.wants_tso else "note", "offloads", done, remedy)
-            else:
-                pending = ", from the next start of ovs-vswitchd on" if seen.wants_tso else ""
-                yield _complete_frames(f"{place} is on", wish + pending)
-
-    def _limits(self) -> Iterator[Diagnosis]:
-        networks = self._store.networks()
-        sizes = {net.name: len(self._store.member_names(net.id)) for net in networks}
-        for net in networks:
-            if net.driver == "bridge" and sizes[net.name] > NEARLY * bridge.PORTS_MAX:
-                used = f"network {net.name} has {sizes[net.name]} of the {bridge.PORTS_MAX} ports of a bridge"
-                yield Diagnosis("note", "bridge ports", used, "spread containers over several networks")
-        largest, total = max(sizes.values(), default=0), sum(sizes.values())
-        backlog = files.read_number(BACKLOG_PATH)
-        if backlog and largest > NEARLY * backlog:
-            yield Diagnosis(
-                "note",
-                "backlog",
-                f"broadcasts to {largest} ports lose copies: net.core.netdev_max_backlog is {backlog}",
-                f"sysctl net.core.netdev_max_backlog={2 * largest}",
-            )
-        neighbours = files.read_number(NEIGHBOURS_PATH)
-        if neighbours and total > NEARLY * neighbours:
-            yield Diagnosis(
-                "note",
-                "neighbours",
-                f"{total} containers fill the table of neighbours: net.ipv4.neigh.default.gc_thresh3 is {neighbours}",
-                f"sysctl net.ipv4.neigh.default.gc_thresh3={4 * total}",
-            )
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        yield Diagnosis("ok", "descriptors", f"{soft} may be open; any number of containers needs fewer than 100")
-
-    def _forwarding(self) -> Iterator[Diagnosis]:
-        networks = self._store.networks()
-        if files.read_number(FORWARDING_PATH) != 1 and networks:
-            sentence = "IPv4 forwarding is off, so containers reach neither the outside nor other networks"
-            yield Diagnosis("blocks", "forwarding", sentence, "sysctl net.ipv4.ip_forward=1")
-        else:
-            state = "is on" if files.read_number(FORWARDING_PATH) == 1 else "is switched on with the first network"
-            yield Diagnosis("ok", "forwarding", f"IPv4 forwarding {state}")
-        if files.read_number(BRIDGE_FILTER_PATH) == 1 and any(not net.icc for net in networks):
-            yield Diagnosis(
-                "note",
-                "br_netfilter",
-                "on networks with --icc=false, neighbours' published ports cannot be reached: "
-                "net.bridge.bridge-nf-call-iptables is 1",
-                "sysctl net.bridge.bridge-nf-call-iptables=0, if nothing else on this host needs it",
-            )
-        if networks:
-            for sentence in firewalls.make_way(self._writer.nft, networks, is_thorough=True, is_dry_run=True):
-                what, _, remedy = sentence.partition("; to let it through: ")
-                yield Diagnosis("blocks", "firewall", what, remedy)
+def _forwarding(context: Context) -> Iterator[Diagnosis]:
+    networks = context.store.networks()
+    if files.read_number(FORWARDING_PATH) != 1 and networks:
+        sentence = "IPv4 forwarding is off, so containers reach neither the outside nor other networks"
+        yield Diagnosis("blocks", "forwarding", sentence, "sysctl net.ipv4.ip_forward=1")
+    else:
+        state = "is on" if files.read_number(FORWARDING_PATH) == 1 else "is switched on with the first network"
+        yield Diagnosis("ok", "forwarding", f"IPv4 forwarding {state}")
+    if files.read_number(BRIDGE_FILTER_PATH) == 1 and any(not net.icc for net in networks):
+        yield Diagnosis(
+            "note",
+            "br_netfilter",
+            "on networks with --icc=false, neighbours' published ports cannot be reached: "
+            "net.bridge.bridge-nf-call-iptables is 1",
+            "sysctl net.bridge.bridge-nf-call-iptables=0, if nothing else on this host needs it",
+        )
+    if networks:
+        for sentence in firewalls.make_way(context.nft, networks, is_thorough=True, is_dry_run=True):
+            what, _, remedy = sentence.partition("; to let it through: ")
+            yield Diagnosis("blocks", "firewall", what, remedy)
 
 
 def _complete_frames(place: str, wish: str) -> Diagnosis:

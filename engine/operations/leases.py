@@ -11,68 +11,64 @@ from dnet.model.default_route import with_defaults
 from dnet.model.lease import Lease, from_document
 from dnet.model.parse import HOSTNAME_CHARACTERS_MAX, HOSTNAME_PATTERN
 from dnet.model.values import replace
-from dnet.operations.attachment_bridges import Wires
-from dnet.transaction.context import Writer
+from dnet.operations.inside import begin_change, gateway_priority, look_into, note_displaced, with_displaced
+from dnet.transaction.containers import change_or_revert
+from dnet.transaction.context import Context
 
 
-class Leasing:
-    """What attachments have from DHCP servers."""
+def acquire(context: Context, container: Container, item: Attachment, previous: Lease | None = None) -> Container:
+    """Get a lease for an attachment that has none, and give the interface what it grants."""
+    from dnet.linux import dhcp
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._store = writer.store
-        self._wires = Wires(writer)
+    with context.store.write(is_intent=True):
+        context.store.set_changing([container.id], context.store.new_owner())
+    name = container.name.rpartition(":")[2]
+    is_hostname = HOSTNAME_PATTERN.match(name) and len(name) <= HOSTNAME_CHARACTERS_MAX
+    hostname = item.hostname or (name if is_hostname else "")
+    try:
+        lease = dhcp.acquire(container.sandbox, item.interface, hostname=hostname, previous=previous)
+        return _take(context, container, item, lease)
+    finally:
+        with context.store.write():
+            context.store.set_ready("container", [container.id])
 
-    def acquire(self, container: Container, item: Attachment, previous: Lease | None = None) -> Container:
-        """Get a lease for an attachment that has none, and give the interface what it grants."""
+
+def renew(context: Context, container: Container, item: Attachment, timeout_s: float) -> Container:
+    """Go on with a lease; what changes with it changes on the interface."""
+    from dnet.linux import dhcp
+
+    lease = dhcp.renew(container.sandbox, item.interface, from_document(item.lease), timeout_s=timeout_s)
+    return _take(context, container, item, lease)
+
+
+def release(container: Container, item: Attachment) -> None:
+    """Give a lease back. The server is not asked whether it has heard; a lease that it keeps runs out."""
+    if item.lease:
         from dnet.linux import dhcp
 
-        with self._store.write(is_intent=True):
-            self._store.set_changing([container.id], self._store.new_owner())
-        name = container.name.rpartition(":")[2]
-        is_hostname = HOSTNAME_PATTERN.match(name) and len(name) <= HOSTNAME_CHARACTERS_MAX
-        hostname = item.hostname or (name if is_hostname else "")
         try:
-            lease = dhcp.acquire(container.sandbox, item.interface, hostname=hostname, previous=previous)
-            return self._take(container, item, lease)
-        finally:
-            with self._store.write():
-                self._store.set_ready("container", [container.id])
+            dhcp.release(container.sandbox, item.interface, from_document(item.lease))
+        except DnetError:
+            return
 
-    def renew(self, container: Container, item: Attachment, timeout_s: float) -> Container:
-        """Go on with a lease; what changes with it changes on the interface."""
-        from dnet.linux import dhcp
 
-        lease = dhcp.renew(container.sandbox, item.interface, from_document(item.lease), timeout_s=timeout_s)
-        return self._take(container, item, lease)
-
-    def release(self, container: Container, item: Attachment) -> None:
-        """Give a lease back. The server is not asked whether it has heard; a lease that it keeps runs out."""
-        if item.lease:
-            from dnet.linux import dhcp
-
-            try:
-                dhcp.release(container.sandbox, item.interface, from_document(item.lease))
-            except DnetError:
-                return
-
-    def _take(self, container: Container, item: Attachment, lease: Lease) -> Container:
-        container = self._store.reread(container.id)
-        found = [one for one in container.attachments if one.id == item.id]
-        if not found:
-            return container  # it has been detached meanwhile
-        leased = replace(found[0], lease=lease.document())
-        if leased.ways and not leased.gateway_priority:
-            leased = replace(leased, gateway_priority=self._wires.priority(container, is_default=True))
-        others = tuple(leased if one.id == item.id else one for one in container.attachments)
-        inside = self._wires.look_into(container)
-        with self._store.write(is_intent=True):
-            after = with_defaults(replace(container, attachments=others), self._store.networks_by_id())
-            after = self._wires.displacing(container, after, inside)
-            self._wires.begin([container], self._store.new_owner())
-            self._wires.promise(after)
-        self._writer.turn([container], [after])
-        return after
+def _take(context: Context, container: Container, item: Attachment, lease: Lease) -> Container:
+    container = context.store.reread(container.id)
+    found = [one for one in container.attachments if one.id == item.id]
+    if not found:
+        return container  # it has been detached meanwhile
+    leased = replace(found[0], lease=lease.document())
+    if leased.ways and not leased.gateway_priority:
+        leased = replace(leased, gateway_priority=gateway_priority(container, is_default=True))
+    others = tuple(leased if one.id == item.id else one for one in container.attachments)
+    inside = look_into(context, container)
+    with context.store.write(is_intent=True):
+        after = with_defaults(replace(container, attachments=others), context.store.networks_by_id())
+        after = with_displaced(container, after, inside)
+        begin_change(context, [container], context.store.new_owner())
+        note_displaced(context, after)
+    change_or_revert(context, [container], [after])
+    return after
 
 
 def due_at(lease: Lease) -> float | None:

@@ -5,113 +5,116 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dnet.drivers import nat_table
 from dnet.drivers.link_environment import environment
 from dnet.errors import Conflict, DnetError, InvalidRequest, RuntimeFailed
+from dnet.linux import namespaces
 from dnet.model.container import Container, Process
 from dnet.model.container_spec import ContainerSpec
 from dnet.model.values import replace
-from dnet.operations.containers import Containers
+from dnet.operations import containers, reattach
 from dnet.runtime.process import Runtime
-from dnet.transaction.context import Writer
+from dnet.transaction.containers import link_peers
+from dnet.transaction.context import Context
+from dnet.transaction.recovery import prepare
 
 if TYPE_CHECKING:
     from dnet.runtime.logs import Entry
 
 
-class Running:
-    """Starting, stopping and watching containers' processes."""
+def run(context: Context, spec: ContainerSpec, *, is_detached: bool) -> tuple[Container, int]:
+    """Create a container and start its process; return its exit status, or its pid when it is detached."""
+    process = _process_of(spec.name or "the container", spec.process)
+    context.runtime.check(process, is_detached=is_detached)
+    (container,) = containers.create_many(context, [spec], is_starting=True).containers
+    try:
+        if is_detached:
+            return container, _start(context, container, process)
+        code = context.runtime.run(_placed(container), _linked(context, container, process))
+    except BaseException as error:
+        # As with Docker, a container that failed to start stays, except with --rm.
+        if process.removes_itself or not isinstance(error, RuntimeFailed):
+            _remove(context, container, error)
+        raise
+    if process.removes_itself:
+        containers.delete_many(context, [container.id], is_missing_ok=True, is_forced=True)
+    return container, code
 
-    def __init__(self, writer: Writer, runtime: Runtime, state_directory: str) -> None:
-        self._writer = writer
-        self._store = writer.store
-        self._runtime = runtime
-        self._state_directory = state_directory
 
-    def run(self, spec: ContainerSpec, *, is_detached: bool) -> tuple[Container, int]:
-        """Create a container and start its process; return its exit status, or its pid when it is detached."""
-        process = _process_of(spec.name or "the container", spec.process)
-        self._runtime.check(process, is_detached=is_detached)
-        (container,) = Containers(self._writer).create_many([spec], is_starting=True).containers
-        try:
-            if is_detached:
-                return container, self._start(container, process)
-            code = self._runtime.run(_placed(container), self._linked(container, process))
-        except BaseException as error:
-            # As with Docker, a container that failed to start stays, except with --rm.
-            if process.removes_itself or not isinstance(error, RuntimeFailed):
-                self._remove(container, error)
-            raise
-        if process.removes_itself:
-            Containers(self._writer).delete_many([container.id], is_missing_ok=True, is_forced=True)
-        return container, code
+def _remove(context: Context, container: Container, cause: BaseException) -> None:
+    try:
+        containers.delete_many(context, [container.id], is_missing_ok=True, is_forced=True)
+    except DnetError as error:
+        cause.add_note(f"and while removing container {container.name}: {error}")
 
-    def _remove(self, container: Container, cause: BaseException) -> None:
-        try:
-            Containers(self._writer).delete_many([container.id], is_missing_ok=True, is_forced=True)
-        except DnetError as error:
-            cause.add_note(f"and while removing container {container.name}: {error}")
 
-    def _start(self, container: Container, process: Process) -> int:
-        on_exit: list[str] = []
-        if process.removes_itself:
-            directories = ["--state-dir", self._state_directory, "--run-dir", self._writer.run_directory]
-            on_exit = [sys.executable, "-m", "dnet.cli", *directories, "rm", "--force", container.id]
-        return self._runtime.start(_placed(container), self._linked(container, process), on_exit)
+def _start(context: Context, container: Container, process: Process) -> int:
+    on_exit: list[str] = []
+    if process.removes_itself:
+        directories = ["--state-dir", context.state_directory, "--run-dir", context.run_directory]
+        on_exit = [sys.executable, "-m", "dnet.cli", *directories, "rm", "--force", container.id]
+    return context.runtime.start(_placed(container), _linked(context, container, process), on_exit)
 
-    def _linked(self, container: Container, process: Process) -> Process:
-        """Return the process with the variables of its container's links, which its own ones override."""
-        found: dict[str, str] = {}
-        peers = self._writer.peers([container]) if container.links else {}
-        for link in container.links:
-            child = peers.get(link.child)
-            ends = nat_table.link_ends(container, child) if child else None
-            if child and ends:
-                found |= environment(link, child, ends[1].address.ip)
-        return replace(process, env=tuple((found | dict(process.env)).items()))
 
-    def start(self, references: Sequence[str]) -> list[Container]:
-        """Start the processes of containers anew, detached; those that run are left alone."""
-        self._writer.prepare()
-        found = [self._store.container(reference) for reference in references]
-        processes = [_process_of(item.name, item.process) for item in found]
-        for item, process in zip(found, processes, strict=True):
-            if self._runtime.status(item).state != "running":
-                self._start(item, process)
-        return found
+def _linked(context: Context, container: Container, process: Process) -> Process:
+    """Return the process with the variables of its container's links, which its own ones override."""
+    found: dict[str, str] = {}
+    peers = link_peers(context, [container]) if container.links else {}
+    for link in container.links:
+        child = peers.get(link.child)
+        ends = nat_table.link_ends(container, child) if child else None
+        if child and ends:
+            found |= environment(link, child, ends[1].address.ip)
+    return replace(process, env=tuple((found | dict(process.env)).items()))
 
-    def stop(self, references: Sequence[str], timeout_s: float) -> list[Container]:
-        """End the processes of containers: SIGTERM, then SIGKILL after `timeout_s`; return when they are gone."""
-        found = [self._store.container(reference) for reference in references]
-        for item in found:
-            self._check_running(item)
-        for item in found:
-            self._runtime.stop(item, timeout_s)
-        return found
 
-    def execute(self, reference: str, process: Process) -> int:
-        """Run one more process in a running container, and return its exit status."""
-        container = self._store.container(reference)
-        self._check_running(container)
-        return self._runtime.execute(container, process)
+def start(context: Context, references: Sequence[str]) -> list[Container]:
+    """Start the processes of containers anew, detached; those that run are left alone."""
+    prepare(context)
+    found = [context.store.container(reference) for reference in references]
+    processes = [_process_of(item.name, item.process) for item in found]
+    for item, process in zip(found, processes, strict=True):
+        if context.runtime.status(item).state != "running":
+            _start(context, item, process)
+    return found
 
-    def logs(self, reference: str, *, is_followed: bool) -> Iterator[Entry]:
-        """Yield what a detached container's process wrote."""
-        container = self._store.container(reference)
-        _process_of(container.name, container.process)
-        return self._runtime.log(container, is_followed=is_followed)
 
-    def _check_running(self, container: Container) -> None:
-        _process_of(container.name, container.process)
-        status = self._runtime.status(container)
-        if status.state != "running":
-            raise Conflict(
-                f"container {container.name} is not running ({status})",
-                object=container.name,
-                hint=f"start it with `dnet start {container.name}`",
-            )
+def stop(context: Context, references: Sequence[str], timeout_s: float) -> list[Container]:
+    """End the processes of containers: SIGTERM, then SIGKILL after `timeout_s`; return when they are gone."""
+    found = [context.store.container(reference) for reference in references]
+    for item in found:
+        _check_running(context, item)
+    for item in found:
+        context.runtime.stop(item, timeout_s)
+    return found
+
+
+def execute(context: Context, reference: str, process: Process) -> int:
+    """Run one more process in a running container, and return its exit status."""
+    container = context.store.container(reference)
+    _check_running(context, container)
+    return context.runtime.execute(container, process)
+
+
+def logs(context: Context, reference: str, *, is_followed: bool) -> Iterator[Entry]:
+    """Yield what a detached container's process wrote."""
+    container = context.store.container(reference)
+    _process_of(container.name, container.process)
+    return context.runtime.log(container, is_followed=is_followed)
+
+
+def _check_running(context: Context, container: Container) -> None:
+    _process_of(container.name, container.process)
+    status = context.runtime.status(container)
+    if status.state != "running":
+        raise Conflict(
+            f"container {container.name} is not running ({status})",
+            object=container.name,
+            hint=f"start it with `dnet start {container.name}`",
+        )
 
 
 def with_statuses(containers: Sequence[Container], runtime: Runtime) -> list[Container]:
@@ -138,3 +141,32 @@ def _process_of(name: str, process: Process | None) -> Process:
         hint = "`dnet run` makes containers with a process; join this one's network by its sandbox's path"
         raise InvalidRequest(f"container {name} has no process of dnet's, only a network", object=name, hint=hint)
     return process
+
+
+def run_program(context: Context, target: str, command: Sequence[str]) -> int:
+    """Run a program of the host in a target's network namespace; return its exit status.
+
+    Raises FileNotFoundError when there is no such program.
+    """
+    import subprocess
+
+    prepare(context)
+    container = reattach.find(context, target)
+    with _opened(container) as descriptor:
+        return namespaces.call(descriptor, lambda: subprocess.run(command, check=False).returncode)
+
+
+@contextmanager
+def _opened(container: Container) -> Iterator[int]:
+    """Open a container's namespace for a while."""
+    if container.target:
+        from dnet.runtime.targets import Target, opened
+
+        with opened(Target(**container.target)) as descriptor:
+            yield descriptor
+        return
+    descriptor = namespaces.open_namespace(container.sandbox)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

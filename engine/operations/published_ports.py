@@ -16,7 +16,11 @@ from dnet.model.values import replace
 from dnet.objects.host import Flows, NatElement
 from dnet.objects.object import Object
 from dnet.transaction import reserve_containers
-from dnet.transaction.context import Writer
+from dnet.transaction.apply_rules import create_rules, delete_rules
+from dnet.transaction.containers import link_peers, new_reservation
+from dnet.transaction.context import Context
+from dnet.transaction.recovery import prepare
+from dnet.transaction.rollback import undo
 
 
 class NatRow(NamedTuple):
@@ -31,124 +35,119 @@ class NatRow(NamedTuple):
     bytes: int
 
 
-class Publishing:
-    """Changes of published ports."""
+def publish(context: Context, reference: str, texts: Sequence[str]) -> Container:
+    """Publish further ports of a container; all of them, or none."""
+    prepare(context)
+    items = [parse_publish(text) for text in texts]
+    with context.store.write(is_intent=True):
+        container = context.store.container(reference)
+        context.store.check_settled([container])
+        if not container.endpoints:
+            raise InvalidRequest(f"container {container.name} is on no network", object=container.name)
+        networks = context.store.networks_by_id()
+        ports = reserve_containers.publish(container, networks, items, new_reservation(context).host_ports())
+        exposed = {(port, item.protocol) for item in items for port in item.container_ports}
+        updated = replace(
+            container,
+            ports=tuple(sorted((*container.ports, *ports), key=PortMapping.order)),
+            exposed=tuple(sorted({*container.exposed, *exposed})),
+        )
+        context.store.insert_ports(container.id, ports)
+        context.store.set_exposed(container.id, updated.exposed)
+        context.store.set_changing([container.id], context.store.new_owner())
+    made = _rules(context, replace(updated, ports=ports), networks)
+    rules = [rule for rule in made if rule.backend == "nft"]
+    try:
+        create_rules(context, rules)
+        context.kernel.drop_flows([rule for rule in made if isinstance(rule, Flows)], is_new=True)
+        with context.store.write():
+            context.store.set_ready("container", [container.id])
+    except BaseException as error:
+        before = set(_rules(context, container, networks))
+        doomed = [rule for rule in rules if rule not in before]
+        undo(context, error, [doomed], lambda: _forget_ports(context, container, ports))
+        raise
+    return updated
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._store = writer.store
 
-    def publish(self, reference: str, texts: Sequence[str]) -> Container:
-        """Publish further ports of a container; all of them, or none."""
-        writer = self._writer
-        writer.prepare()
-        items = [parse_publish(text) for text in texts]
-        with self._store.write(is_intent=True):
-            container = self._store.container(reference)
-            self._store.check_settled([container])
-            if not container.endpoints:
-                raise InvalidRequest(f"container {container.name} is on no network", object=container.name)
-            networks = self._store.networks_by_id()
-            ports = reserve_containers.publish(container, networks, items, writer.reservation().host_ports())
-            exposed = {(port, item.protocol) for item in items for port in item.container_ports}
-            updated = replace(
-                container,
-                ports=tuple(sorted((*container.ports, *ports), key=PortMapping.order)),
-                exposed=tuple(sorted({*container.exposed, *exposed})),
-            )
-            self._store.insert_ports(container.id, ports)
-            self._store.set_exposed(container.id, updated.exposed)
-            self._store.set_changing([container.id], self._store.new_owner())
-        made = self._rules(replace(updated, ports=ports), networks)
-        rules = [rule for rule in made if rule.backend == "nft"]
-        try:
-            writer.applier.create_rules(rules)
-            writer.kernel.drop_flows([rule for rule in made if isinstance(rule, Flows)], is_new=True)
-            with self._store.write():
-                self._store.set_ready("container", [container.id])
-        except BaseException as error:
-            before = set(self._rules(container, networks))
-            doomed = [rule for rule in rules if rule not in before]
-            writer.applier.undo(error, [doomed], lambda: self._forget_ports(container, ports))
-            raise
-        return updated
+def _rules(context: Context, container: Container, networks: Mapping[str, Network]) -> tuple[Object, ...]:
+    return desired.container_rules(container, networks, link_peers(context, [container]))
 
-    def _rules(self, container: Container, networks: Mapping[str, Network]) -> tuple[Object, ...]:
-        return desired.container_rules(container, networks, self._writer.peers([container]))
 
-    def _forget_ports(self, container: Container, ports: Sequence[PortMapping]) -> None:
-        with self._store.write():
-            self._store.delete_ports(ports)
-            self._store.set_exposed(container.id, container.exposed)
-            self._store.set_ready("container", [container.id])
+def _forget_ports(context: Context, container: Container, ports: Sequence[PortMapping]) -> None:
+    with context.store.write():
+        context.store.delete_ports(ports)
+        context.store.set_exposed(container.id, container.exposed)
+        context.store.set_ready("container", [container.id])
 
-    def unpublish(self, reference: str, ports: Sequence[PortMapping]) -> Container:
-        """Take back published ports of a container; connections that are open through them stay."""
-        self._writer.prepare()
-        doomed = set(ports)
-        with self._store.write(is_intent=True):
-            container = self._store.container(reference)
-            self._store.check_settled([container])
-            for item in doomed - set(container.ports):
-                raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
-            if not doomed:
-                return container
-            self._store.set_changing([container.id], self._store.new_owner())
-            networks = self._store.networks_by_id()
-        updated = replace(container, ports=tuple(item for item in container.ports if item not in doomed))
-        is_routed = any(not networks[end.network_id].masquerade for end in container.endpoints)
-        kept = set(nat_table.container_objects(updated, networks)) if is_routed else set()
-        rules = [
-            rule
-            for rule in nat_table.container_objects(replace(container, ports=tuple(ports)), networks)
-            if rule.backend == "nft" and rule not in kept
-        ]
-        try:
-            self._writer.applier.delete_rules(rules)
-            with self._store.write():
-                self._store.delete_ports(ports)
-                self._store.set_ready("container", [container.id])
-        except BaseException:
-            self._writer.applier.create_rules(rules)
-            with self._store.write():
-                self._store.set_ready("container", [container.id])
-            raise
-        return updated
 
-    # Looking
+def unpublish(context: Context, reference: str, ports: Sequence[PortMapping]) -> Container:
+    """Take back published ports of a container; connections that are open through them stay."""
+    prepare(context)
+    doomed = set(ports)
+    with context.store.write(is_intent=True):
+        container = context.store.container(reference)
+        context.store.check_settled([container])
+        for item in doomed - set(container.ports):
+            raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
+        if not doomed:
+            return container
+        context.store.set_changing([container.id], context.store.new_owner())
+        networks = context.store.networks_by_id()
+    updated = replace(container, ports=tuple(item for item in container.ports if item not in doomed))
+    is_routed = any(not networks[end.network_id].masquerade for end in container.endpoints)
+    kept = set(nat_table.container_objects(updated, networks)) if is_routed else set()
+    rules = [
+        rule
+        for rule in nat_table.container_objects(replace(container, ports=tuple(ports)), networks)
+        if rule.backend == "nft" and rule not in kept
+    ]
+    try:
+        delete_rules(context, rules)
+        with context.store.write():
+            context.store.delete_ports(ports)
+            context.store.set_ready("container", [container.id])
+    except BaseException:
+        create_rules(context, rules)
+        with context.store.write():
+            context.store.set_ready("container", [container.id])
+        raise
+    return updated
 
-    def rows(self, reference: str) -> list[NatRow]:
-        """Return the table's translations with their counters; see Engine.nat."""
-        store = self._store
-        networks = [store.network(reference)] if reference else store.networks()
-        counters = self._counters()
-        found: list[NatRow] = []
-        containers = store.containers()
-        peers = {item.name: item for item in containers}
-        for network in networks:
-            found += _source_rows(nat_table.network_objects(network), network, "", counters)
-            for item in containers:
-                for end in item.endpoints:
-                    if end.network_id == network.id:
-                        found += _source_rows(nat_table.guest_objects(network, end), network, item.name, counters)
-                outlet = nat_table.outlet(item, 4)
-                if outlet and outlet.network_id == network.id:
-                    found += _published_rows(item, network, counters)
-                found += _link_rows(item, network, peers, counters)
-        return found
 
-    def _counters(self) -> dict[tuple[str, str], tuple[int, int]]:
-        """Return packets and bytes of the table's elements, by set and key; none when there is no table."""
-        if not self._writer.nft.has_table(TABLE):
-            return {}
-        kinds = [("map", name) for name in nat_table.MAPS] + [("set", name) for name in nat_table.COUNTED_SETS]
-        found = {}
-        for kind, name in kinds:
-            # A table of an earlier version, until something is created, does not have all of them.
-            with suppress(KernelRefused):
-                for element in self._writer.nft.elements(TABLE, kind, name):
-                    found[name, nat_table.key_of(name, element.key)] = (element.packets, element.bytes)
-        return found
+def rows(context: Context, reference: str) -> list[NatRow]:
+    """Return the table's translations with their counters; see Engine.nat."""
+    store = context.store
+    networks = [store.network(reference)] if reference else store.networks()
+    counters = _counters(context)
+    found: list[NatRow] = []
+    containers = store.containers()
+    peers = {item.name: item for item in containers}
+    for network in networks:
+        found += _source_rows(nat_table.network_objects(network), network, "", counters)
+        for item in containers:
+            for end in item.endpoints:
+                if end.network_id == network.id:
+                    found += _source_rows(nat_table.guest_objects(network, end), network, item.name, counters)
+            outlet = nat_table.outlet(item, 4)
+            if outlet and outlet.network_id == network.id:
+                found += _published_rows(item, network, counters)
+            found += _link_rows(item, network, peers, counters)
+    return found
+
+
+def _counters(context: Context) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return packets and bytes of the table's elements, by set and key; none when there is no table."""
+    if not context.nft.has_table(TABLE):
+        return {}
+    kinds = [("map", name) for name in nat_table.MAPS] + [("set", name) for name in nat_table.COUNTED_SETS]
+    found = {}
+    for kind, name in kinds:
+        # A table of an earlier version, until something is created, does not have all of them.
+        with suppress(KernelRefused):
+            for element in context.nft.elements(TABLE, kind, name):
+                found[name, nat_table.key_of(name, element.key)] = (element.packets, element.bytes)
+    return found
 
 
 def _source_rows(

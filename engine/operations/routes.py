@@ -11,10 +11,12 @@ from dnet.model.attachment_spec import check_metric
 from dnet.model.container import Container
 from dnet.model.values import replace
 from dnet.objects.observed import METRIC6, Report, Route
-from dnet.operations.attachment_bridges import Wires
+from dnet.operations import reattach, targets
 from dnet.operations.attachment_checks import label
-from dnet.operations.targets import Foreign
-from dnet.transaction.context import Writer
+from dnet.operations.inside import begin_change, look_into
+from dnet.transaction.containers import change_or_revert
+from dnet.transaction.context import Context
+from dnet.transaction.recovery import prepare
 
 
 class ShownRoute(NamedTuple):
@@ -27,78 +29,78 @@ class ShownRoute(NamedTuple):
     origin: str
 
 
-class Routing:
-    """Changes of containers' routes."""
+def add(context: Context, target: str, way: StaticRoute) -> Container:
+    """Add a route, and remember it."""
+    check_metric(way.metric)
+    prepare(context)
+    container = reattach.find(context, target)
+    inside = look_into(context, container)
+    way = _placed(container, _leading(container, way, inside), inside)
+    _check_free(container, way, inside)
+    with context.store.write(is_intent=True):
+        begin_change(context, [container], context.store.new_owner())
+        context.store.insert_routes(container.id, [way], "creating")
+    after = replace(container, routes=(*container.routes, way))
+    change_or_revert(context, [container], [after])
+    return after
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._store = writer.store
-        self._wires = Wires(writer)
-        self._foreign = Foreign(writer)
 
-    def add(self, target: str, way: StaticRoute) -> Container:
-        """Add a route, and remember it."""
-        check_metric(way.metric)
-        self._writer.prepare()
-        container = self._foreign.find(target)
-        inside = self._wires.look_into(container)
-        way = _placed(container, _leading(container, way, inside), inside)
-        _check_free(container, way, inside)
-        with self._store.write(is_intent=True):
-            self._wires.begin([container], self._store.new_owner())
-            self._store.insert_routes(container.id, [way], "creating")
-        after = replace(container, routes=(*container.routes, way))
-        self._writer.turn([container], [after])
-        return after
+def delete(context: Context, target: str, way: StaticRoute) -> Container:
+    """Take a route away again; what is left open of it does not matter."""
+    prepare(context)
+    container = targets.remembered(context, target) or reattach.find(context, target)
+    found = [item for item in container.routes if is_meant(item, way)]
+    if not found:
+        _raise_missing(context, container, way)
+    if len(found) > 1:
+        several = "; ".join(map(str, found))
+        raise InvalidRequest(f"{label(container)} has several: {several}", object=str(way), hint="add its metric")
+    with context.store.write(is_intent=True):
+        context.store.check_current([container])
+        context.store.insert_routes(container.id, found, "deleting")
+        context.store.set_changing([container.id], context.store.new_owner())
+    after = replace(container, routes=tuple(item for item in container.routes if item not in found))
+    change_or_revert(context, [container], [after])
+    return after
 
-    def delete(self, target: str, way: StaticRoute) -> Container:
-        """Take a route away again; what is left open of it does not matter."""
-        self._writer.prepare()
-        container = self._foreign.remembered(target)
-        found = [item for item in container.routes if is_meant(item, way)]
-        if not found:
-            self._raise_missing(container, way)
-        if len(found) > 1:
-            several = "; ".join(map(str, found))
-            raise InvalidRequest(f"{label(container)} has several: {several}", object=str(way), hint="add its metric")
-        with self._store.write(is_intent=True):
-            self._store.check_current([container])
-            self._store.insert_routes(container.id, found, "deleting")
-            self._store.set_changing([container.id], self._store.new_owner())
-        after = replace(container, routes=tuple(item for item in container.routes if item not in found))
-        self._writer.turn([container], [after])
-        return after
 
-    def has(self, target: str, way: StaticRoute) -> bool:
-        """Whether there is a route of dnet's that is meant."""
-        return any(is_meant(item, way) for item in self._foreign.remembered(target).routes)
+def has(context: Context, target: str, way: StaticRoute) -> bool:
+    """Whether there is a route of dnet's that is meant."""
+    return any(is_meant(item, way) for item in _known(context, target).routes)
 
-    def _raise_missing(self, container: Container, way: StaticRoute) -> None:
-        inside = self._wires.look_into(container)
-        for held in inside.routes:
-            if held.destination == way.destination:
-                sentence = f"the route {_words(held, inside)} of {label(container)} was not added by `dnet route`"
-                hint = "remove it where it comes from: a network, an attachment, or the container itself"
-                raise InvalidRequest(sentence, object=str(way), hint=hint)
-        raise NotFound(f"{label(container)} has no route {way}", object=str(way), hint="`dnet route ls` lists them")
 
-    def listed(self, target: str) -> list[ShownRoute]:
-        """Return the routes that are in a container, and those that should be."""
-        self._writer.kernel.require_privilege()
-        container = self._foreign.remembered(target)
-        inside = self._wires.look_into(container)
-        shown, there = [], set()
-        for held in inside.routes:
-            own = [item for item in container.routes if is_same(item, held)]
-            there.update(own)
-            gateway, device = str(held.gateway or ""), inside.name_of(held.index) if held.index else ""
-            destination = _destination(held.destination.prefixlen, str(held.destination))
-            shown.append(ShownRoute(destination, gateway, device, held.metric, "dnet" if own else ""))
-        for item in container.routes:
-            if item not in there:
-                destination = _destination(item.destination.prefixlen, str(item.destination))
-                shown.append(ShownRoute(destination, str(item.gateway or ""), item.interface, item.metric, "missing"))
-        return shown
+def _known(context: Context, target: str) -> Container:
+    """Return a container as the store has it, or a new one, changing nothing."""
+    return targets.remembered(context, target) or targets.look_up(context, target).container
+
+
+def _raise_missing(context: Context, container: Container, way: StaticRoute) -> None:
+    inside = look_into(context, container)
+    for held in inside.routes:
+        if held.destination == way.destination:
+            sentence = f"the route {_words(held, inside)} of {label(container)} was not added by `dnet route`"
+            hint = "remove it where it comes from: a network, an attachment, or the container itself"
+            raise InvalidRequest(sentence, object=str(way), hint=hint)
+    raise NotFound(f"{label(container)} has no route {way}", object=str(way), hint="`dnet route ls` lists them")
+
+
+def listed(context: Context, target: str) -> list[ShownRoute]:
+    """Return the routes that are in a container, and those that should be."""
+    context.kernel.require_privilege()
+    container = _known(context, target)
+    inside = look_into(context, container)
+    shown, there = [], set()
+    for held in inside.routes:
+        own = [item for item in container.routes if is_same(item, held)]
+        there.update(own)
+        gateway, device = str(held.gateway or ""), inside.name_of(held.index) if held.index else ""
+        destination = _destination(held.destination.prefixlen, str(held.destination))
+        shown.append(ShownRoute(destination, gateway, device, held.metric, "dnet" if own else ""))
+    for item in container.routes:
+        if item not in there:
+            destination = _destination(item.destination.prefixlen, str(item.destination))
+            shown.append(ShownRoute(destination, str(item.gateway or ""), item.interface, item.metric, "missing"))
+    return shown
 
 
 def is_meant(item: StaticRoute, way: StaticRoute) -> bool:

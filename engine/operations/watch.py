@@ -11,14 +11,13 @@ from dnet.errors import DnetError
 from dnet.model import lease
 from dnet.model.attachment import Attachment
 from dnet.model.container import Container
-from dnet.operations import leases
+from dnet.operations import containers, leases, reattach
 from dnet.operations.attachment_checks import label
-from dnet.operations.containers import Containers
-from dnet.operations.targets import Foreign
 from dnet.runtime import docker
 from dnet.runtime.docker import Events
-from dnet.transaction import context
-from dnet.transaction.context import Writer
+from dnet.transaction.containers import SYSTEMD_RESOLV_CONF
+from dnet.transaction.context import Context
+from dnet.transaction.recovery import prepare
 
 RENEWAL_TIMEOUT_S = 5.0  # others wait meanwhile
 
@@ -26,29 +25,26 @@ RENEWAL_TIMEOUT_S = 5.0  # others wait meanwhile
 class Watching:
     """What `dnet watch` does, for as long as it is let."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._containers = Containers(writer)
-        self._foreign = Foreign(writer)
-        self._leasing = leases.Leasing(writer)
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._events: dict[str, Events] = {}
         # When to try again what could not be renewed, by the attachments' ids.
         self._tries: dict[str, float] = {}
 
     def run(self) -> Iterator[int]:
         """Yield how many files each change of the host's resolver rewrote; see Engine.watch."""
-        self._writer.prepare()
+        prepare(self._context)
         sockets = [daemon.socket for daemon in docker.daemons() if daemon.socket]
         # What other processes change may be the first lease that is to be renewed.
-        paths = (host_files.RESOLV_CONF, context.SYSTEMD_RESOLV_CONF, *sockets, f"{self._writer.store.operations}/any")
+        paths = (host_files.RESOLV_CONF, SYSTEMD_RESOLV_CONF, *sockets, f"{self._context.store.operations}/any")
         try:
             self._listen()
             self._refresh()
-            for _ in self._writer.kernel.changes_of(paths, self._descriptors, self._pause_s):
+            for _ in self._context.kernel.changes_of(paths, self._descriptors, self._pause_s):
                 if self._listen() or self._has_news():
                     self._refresh()
                 self._renew()
-                yield self._containers.refresh_resolvers()
+                yield containers.refresh_resolvers(self._context)
         finally:
             for events in self._events.values():
                 events.close()
@@ -68,7 +64,7 @@ class Watching:
 
     def _has_news(self) -> bool:
         """Whether something has happened to a container that something is attached to."""
-        known = {item.target["reference"] for item in self._writer.store.foreign_containers()}
+        known = {item.target["reference"] for item in self._context.store.foreign_containers()}
         happened: set[str] = set()
         for kind, events in list(self._events.items()):
             with suppress(DnetError):
@@ -84,7 +80,7 @@ class Watching:
     def _leased(self) -> list[tuple[float, Container, Attachment]]:
         """Return what has a lease that does not last for ever, with the time when it is to be renewed."""
         found = []
-        for container in self._writer.store.containers():
+        for container in self._context.store.containers():
             for item in container.attachments:
                 due = leases.due_at(lease.from_document(item.lease)) if item.lease else None
                 if due is not None:
@@ -100,17 +96,17 @@ class Watching:
             if due > time.time():
                 continue
             try:
-                self._leasing.renew(container, item, RENEWAL_TIMEOUT_S)
+                leases.renew(self._context, container, item, RENEWAL_TIMEOUT_S)
                 self._tries.pop(item.id, None)
             except DnetError as error:
                 self._tries[item.id] = leases.next_try_at(lease.from_document(item.lease))
-                self._writer.notice(f"the lease of {item.interface} of {label(container)} was not renewed: {error}")
+                self._context.notice(f"the lease of {item.interface} of {label(container)} was not renewed: {error}")
 
     def _refresh(self) -> None:
         try:
-            done = self._foreign.refresh()
+            done = reattach.refresh(self._context)
         except DnetError as error:
-            self._writer.notice(str(error))
+            self._context.notice(str(error))
             return
         for item in done:
-            self._writer.notice(f"{item.what}: {item.error}" if item.error else f"seen to: {item.what}")
+            self._context.notice(f"{item.what}: {item.error}" if item.error else f"seen to: {item.what}")

@@ -1,5 +1,5 @@
 """Reserve, apply, commit or undo: a change that happens completely or not at all.
 
-Doors: `context`, `containers`, `networks`, `vlans`, `recovery`, `reserve_containers`, `reserve_network`, `lots`,
-`firewalls`, `identity`.
+Doors: `context`, `containers`, `networks`, `uplinks`, `vlans`, `recovery`, `rollback`, `apply`, `apply_rules`,
+`reserve_containers`, `reserve_network`, `lots`, `firewalls`, `identity`.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar, overload
 
@@ -11,6 +11,7 @@ from dnet.model.record import Head
 from dnet.state.store import Store
 
 T = TypeVar("T")
+BulkProgress = Callable[[int, int], None]  # called with how many are done, and of how many
 FIRST_LOT = 32  # few, so that the kernel begins early; each has twice as many as the one before, up to
 LOT = 128  # some 100 ms of the kernel's work
 
@@ -55,3 +56,8 @@ class Members(Sequence[Container]):
         lot = next(self._unread)
         found = iter(self._store.ready([item.id for item in lot if isinstance(item, Head)]))
         self._read += [next(found) if isinstance(item, Head) else item for item in lot]
+
+
+def report(on_progress: BulkProgress | None, total: int) -> Callable[[int], None] | None:
+    """Return a callback of the applier's that reports to one of the caller's."""
+    return on_progress and (lambda done: on_progress(done, total))

@@ -19,7 +19,7 @@ from dnet.state.store import Store
 WELL = "ruleset"  # the setting with the mark of rules that were seen to be well
 
 
-class Rules:
+class Ruleset:
     """What is known of the rules; `note` keeps it for the next process."""
 
     def __init__(self, store: Store, kernel: Kernel, nft: Nft, on_notice: Callable[[str], None]) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from dnet.drivers import nat_table, uplink, uplink_snapshot
+from dnet.drivers import desired, nat_table, uplink, uplink_snapshot
 from dnet.drivers.sandbox import link_local
 from dnet.drivers.uplink_snapshot import Snapshot
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound, OvsError, Unsupported
-from dnet.linux.kernel import Kernel
 from dnet.model.network import Network, Uplink
 from dnet.model.record import Adoption
 from dnet.model.values import replace
@@ -24,11 +23,10 @@ from dnet.objects.observed import Link
 from dnet.objects.vlans import VlanFilter
 from dnet.openvswitch.ovsdb import is_here
 from dnet.state import rows
-from dnet.state.store import Store
-
-if TYPE_CHECKING:
-    from dnet.openvswitch.switch import OpenVSwitch
-
+from dnet.transaction.apply import change_groups, make_on_host, put_back
+from dnet.transaction.apply_rules import change_rules
+from dnet.transaction.context import Context
+from dnet.transaction.rollback import undo_change
 
 Group = Sequence[Object]
 
@@ -52,297 +50,298 @@ class Changer(Protocol):
         """Take back a failed change, whatever interrupts, then call `afterwards`."""
 
 
-class Adoptions:
-    """The host's interfaces in the hands of dnet."""
+def take_snapshot(context: Context, network: Network, interface: str) -> Snapshot:
+    """Return an interface and the network's bridge as they are; raise when it cannot become a port."""
+    report = context.kernel.report()
+    bridge = report.link(network.device)
+    if bridge is None:
+        sentence = f"bridge {network.device} of network {network.name} is gone"
+        raise NotFound(sentence, object=network.device, hint="`dnet reconcile` makes it again")
+    switch_mac = _switch_mac(context, network, interface)
+    link = uplink_snapshot.check(report, interface, bridge, is_wireless=context.kernel.is_wireless(interface))
+    _check_hooks(context, network, link)
+    return uplink_snapshot.take(
+        report,
+        link,
+        bridge,
+        sysctls=context.kernel.sysctls(interface, uplink_snapshot.SYSCTLS),
+        bridge_sysctls=context.kernel.sysctls(bridge.name, uplink_snapshot.SYSCTLS),
+        spare=link_local(network.gateway6) if network.owns_device and network.gateway6 else None,
+        # One interface's neighbours know the bridge by its address already.
+        takes_mac=not [item for item in network.uplinks if item.interface != interface],
+        boot=context.kernel.boot_id(),
+        switch_mac=switch_mac,
+        merging=_merging(context, bridge, interface) if switch_mac is not None else 0,
+    )
 
-    def __init__(
-        self,
-        store: Store,
-        kernel: Kernel,
-        changer: Changer,
-        on_notice: Callable[[str], None],
-        port_of: Callable[[Network, Uplink], Group],
-        switch: Callable[[], OpenVSwitch],
-    ) -> None:
-        """`port_of` tells what makes an interface a port; `switch` is called where that is Open vSwitch's."""
-        self._store = store
-        self._kernel = kernel
-        self._changer = changer
-        self._notice = on_notice
-        self._port_of = port_of
-        self._switch = switch
 
-    # Looking
+def _merging(context: Context, bridge: Link, interface: str) -> int:
+    """Return what makes long frames of what an interface receives; nothing where Open vSwitch takes those."""
+    return 0 if context.kernel.has_offloads(bridge.name) else context.kernel.merging(interface)
 
-    def snapshot(self, network: Network, interface: str) -> Snapshot:
-        """Return an interface and the network's bridge as they are; raise when it cannot become a port."""
-        report = self._kernel.report()
-        bridge = report.link(network.device)
-        if bridge is None:
-            sentence = f"bridge {network.device} of network {network.name} is gone"
-            raise NotFound(sentence, object=network.device, hint="`dnet reconcile` makes it again")
-        switch_mac = self._switch_mac(network, interface)
-        link = uplink_snapshot.check(report, interface, bridge, is_wireless=self._kernel.is_wireless(interface))
-        self._check_hooks(network, link)
-        return uplink_snapshot.take(
-            report,
-            link,
-            bridge,
-            sysctls=self._kernel.sysctls(interface, uplink_snapshot.SYSCTLS),
-            bridge_sysctls=self._kernel.sysctls(bridge.name, uplink_snapshot.SYSCTLS),
-            spare=link_local(network.gateway6) if network.owns_device and network.gateway6 else None,
-            # One interface's neighbours know the bridge by its address already.
-            takes_mac=not [item for item in network.uplinks if item.interface != interface],
-            boot=self._kernel.boot_id(),
-            switch_mac=switch_mac,
-            merging=self._merging(bridge, interface) if switch_mac is not None else 0,
+
+def _switch_mac(context: Context, network: Network, interface: str) -> str | None:
+    """Return the MAC address that Open vSwitch is told to give a bridge; None where that is a Linux bridge.
+
+    Raises when the interface is a port there already, unless dnet has made it one.
+    """
+    if network.driver != "ovs":
+        _check_not_switched(context, interface)
+        return None
+    switch = context.switches.open()
+    switch.prepare()
+    bridge, owner = switch.holder(interface) or (network.device, network.id)
+    if bridge != network.device:
+        raise _in_use(interface, bridge)
+    if owner != network.id:
+        hint = "containers of the network are on its LAN as it is"
+        sentence = f"{interface} cannot be adopted: it is a port of {bridge} already"
+        raise InvalidRequest(sentence, object=interface, hint=hint)
+    seen = switch.bridge(network.device)
+    return seen.mac if seen else ""
+
+
+def _check_not_switched(context: Context, interface: str) -> None:
+    """Raise when an Open vSwitch of this host has an interface as a port, which the kernel may not know of.
+
+    One that does not answer forwards nothing from it either.
+    """
+    held = None
+    if is_here():
+        with suppress(OvsError, Unsupported):
+            held = context.switches.open().holder(interface)
+    if held:
+        raise _in_use(interface, held[0])
+
+
+def _check_hooks(context: Context, network: Network, link: Link) -> None:
+    """Raise when somebody has tc hooks where those are to be that keep VLANs apart."""
+    if network.vlan_backend != "bpf":
+        return
+    own = (link.index, *VlanFilter(link.name, link.index, "", network.device_index).blocks)
+    if any(item[0] == link.index and item != own for item in context.kernel.filtered()):
+        hint = f"remove them: tc qdisc del dev {link.name} clsact"
+        sentence = f"{link.name} cannot be adopted: somebody else's tc hooks are there (a clsact or ingress qdisc)"
+        raise Conflict(sentence, object=link.name, hint=hint)
+
+
+def adopting(context: Context, network: Network, snapshot: Snapshot, vlans: PortVlans | None) -> tuple[Object, ...]:
+    """Return what makes an interface a port of the network's bridge, in order."""
+    mac = snapshot.interface.mac if snapshot.takes_mac else ""
+    item = Uplink(interface=snapshot.interface.name, index=snapshot.interface.index, mac=mac, vlans=vlans)
+    hooks = context.kernel.filtered() if network.vlan_backend == "bpf" else set()
+    # They outlive a bridge that somebody has deleted.
+    port = [part for part in desired.uplink(network, item) if not _is_among(part, hooks)]
+    return uplink.adopting(snapshot, port)
+
+
+def is_in_place(context: Context, network: Network, interface: str) -> bool:
+    """Whether an interface is a port of the network's bridge."""
+    if network.driver == "ovs":
+        return _is_switched(context, network, interface)
+    masters = context.kernel.masters()
+    return masters.get(context.kernel.device_index(interface) or 0) == network.device_index
+
+
+def _is_switched(context: Context, network: Network, interface: str) -> bool:
+    """Whether Open vSwitch has an interface as a port of dnet's, and the bridge has what it was.
+
+    The database outlives a reboot and an interface, which its user has configured anew since.
+    """
+    adopted, index = context.store.adoption(interface), context.kernel.device_index(interface)
+    if not index or not adopted:
+        return False
+    snapshot = uplink_snapshot.read(adopted.snapshot)
+    is_as_it_was = (snapshot.boot, snapshot.interface.index) == (context.kernel.boot_id(), index)
+    return is_as_it_was and context.switches.open().holder(interface) == (network.device, network.id)
+
+
+def with_placed_uplinks(context: Context, network: Network) -> Network:
+    """Return a network with those of its uplinks only that are ports of its bridge."""
+    return replace(network, uplinks=tuple(item for item in network.uplinks if is_in_place(context, network, str(item))))
+
+
+def missing_adoptions(context: Context) -> list[tuple[Adoption, Network]]:
+    """Return the adoptions that are on record and not in place, with their networks.
+
+    Those on an Open vSwitch that cannot be asked are left out.
+    """
+    networks = context.store.networks_by_id()
+    found = [(item, networks[item.network_id]) for item in context.store.adoptions() if item.phase == "ready"]
+    missing = []
+    for item, network in found:
+        with suppress(OvsError):
+            if not is_in_place(context, network, item.interface):
+                missing.append((item, network))
+    return missing
+
+
+def removal_of(context: Context, adopted: Adoption) -> tuple[Object, ...]:
+    """Return what gives an interface back, in order; what a reboot has done of it is left out."""
+    snapshot = uplink_snapshot.now(uplink_snapshot.read(adopted.snapshot), context.kernel.report())
+    network = context.store.networks_by_id()[adopted.network_id]
+    port = _present(context, network, adopted.interface)
+    if snapshot.boot != context.kernel.boot_id() and not is_in_place(context, network, adopted.interface):
+        return tuple(item for item in uplink.parting(snapshot, port) if item.backend == "ovs")
+    return uplink.releasing(snapshot, port)
+
+
+def _present(context: Context, network: Network, interface: str) -> Group:
+    """Return what makes an adopted interface a port, those tc hooks left out that are not there."""
+    port = [part for item in network.uplinks if str(item) == interface for part in desired.uplink(network, item)]
+    hooks = context.kernel.filtered() if any(isinstance(part, VlanFilter) for part in port) else set()
+    return [part for part in port if not isinstance(part, VlanFilter) or _is_among(part, hooks)]
+
+
+def adopt_interface(
+    context: Context, network: Network, snapshot: Snapshot, vlans: PortVlans | None, phase: str, owner: str
+) -> None:
+    """Make an interface a port of a network's bridge, whole or not at all, and leave it in `phase`."""
+    name, text = snapshot.interface.name, uplink_snapshot.text(snapshot)
+    row = Adoption(name, network.id, text, "creating", owner, rows.vlans_text(vlans))
+    with context.store.write(is_intent=True):
+        context.store.put_adoption(row)
+    _move(context, row, snapshot, lambda: _forget(context, row))
+    with context.store.write():
+        context.store.put_adoption(replace(row, phase=phase, owner="" if phase == "ready" else owner))
+    _advise(context, network, snapshot)
+
+
+def restore_adoption(context: Context, adopted: Adoption, network: Network, owner: str) -> None:
+    """Make an interface that is on record a port again, from what it is now; what it was is then that."""
+    older = uplink_snapshot.read(adopted.snapshot)
+    with suppress(DnetError):  # what cannot be put back is moved nevertheless, as `older` has it
+        put_back(context, removal_of(context, adopted))
+    snapshot = replace(take_snapshot(context, network, adopted.interface), takes_mac=older.takes_mac)
+    if snapshot.boot == older.boot:
+        snapshot = uplink_snapshot.merged(snapshot, older)
+    row = replace(adopted, snapshot=uplink_snapshot.text(snapshot), phase="restoring", owner=owner)
+
+    def keep() -> None:
+        with context.store.write():
+            context.store.put_adoption(adopted)
+
+    with context.store.write(is_intent=True):
+        context.store.put_adoption(row)
+    _move(context, row, snapshot, keep)
+    with context.store.write():
+        context.store.put_adoption(replace(row, phase="ready", owner=""))
+
+
+def _move(context: Context, row: Adoption, snapshot: Snapshot, afterwards: Callable[[], None]) -> None:
+    after = context.store.networks_by_id()[row.network_id]
+    before = _without(after, row.interface)
+    [item] = [item for item in after.uplinks if item not in before.uplinks]
+
+    def back() -> None:
+        port = _present(context, after, row.interface)
+        _take_back(context, after, before, uplink.releasing(snapshot, port, is_rollback=True))
+
+    try:
+        _change_rules(context, before, after)
+        make_on_host(context, adopting(context, after, snapshot, item.vlans))
+        change_rules(context, nat_table.uplink_objects(before), nat_table.uplink_objects(after))
+    except BaseException as error:
+        undo_change(error, back, afterwards)
+        raise
+
+
+def set_uplink_vlans(context: Context, adopted: Adoption, vlans: PortVlans) -> None:
+    """Give an interface that is a port other VLANs, at one stroke where the bridge can."""
+    row = replace(adopted, vlans=rows.vlans_text(vlans))
+    network = context.store.networks_by_id()[adopted.network_id]
+    [item] = [item for item in network.uplinks if str(item) == adopted.interface]
+    before, after = desired.uplink(network, item), desired.uplink(network, replace(item, vlans=vlans))
+
+    def keep(found: Adoption) -> None:
+        with context.store.write():
+            context.store.put_adoption(found)
+
+    keep(row)
+    try:
+        change_groups(context, [before], [after])
+    except BaseException as error:
+        back = lambda: change_groups(context, [after], [before], is_undoing=True)  # noqa: E731
+        undo_change(error, back, lambda: keep(adopted))
+        raise
+
+
+def give_back(context: Context, adopted: Adoption) -> None:
+    """Make everything as it was before an interface was adopted, and forget it.
+
+    When the interface is back and only something of its own is not, that is said, and it is forgotten as well.
+    """
+    try:
+        _undo(context, adopted)
+    except DnetError as error:
+        if is_in_place(context, context.store.networks_by_id()[adopted.network_id], adopted.interface):
+            raise
+        context.notice(f"interface {adopted.interface} is given back, but not all of it: {error}")
+    _forget(context, adopted)
+
+
+def undo_abandoned(context: Context, abandoned: Sequence[Adoption]) -> None:
+    """Undo what processes that are gone left half done; what was on record before stays there."""
+    for item in abandoned:
+        _undo(context, item)
+        if item.phase == "restoring":
+            with context.store.write():
+                context.store.move_adoption(item.interface, ["restoring"], "ready")
+        else:
+            _forget(context, item)
+            context.notice(f"gave back interface {item.interface}, left half adopted by a killed process")
+
+
+def _undo(context: Context, adopted: Adoption) -> None:
+    network = context.store.networks_by_id()[adopted.network_id]
+    _take_back(context, network, _without(network, adopted.interface), removal_of(context, adopted))
+
+
+def _take_back(context: Context, network: Network, left: Network, items: Group) -> None:
+    """Put back what makes a network's interface a port, the rules with it; what fails stops nothing behind it."""
+    failure: DnetError | None = None
+    change_rules(context, nat_table.uplink_objects(network), nat_table.uplink_objects(left))
+    try:
+        put_back(context, items)
+    except DnetError as error:
+        failure = error
+    _change_rules(context, network, left)
+    if failure:
+        raise failure
+
+
+def _forget(context: Context, adopted: Adoption) -> None:
+    with context.store.write():
+        context.store.delete_adoption(adopted.interface)
+
+
+def _change_rules(context: Context, before: Network, after: Network) -> None:
+    """Bring the table in step; containers that are just being made are on record already."""
+    change_rules(context, *([*_rules(context, network)] for network in (before, after)))
+
+
+def _rules(context: Context, network: Network) -> list[Object]:
+    known = context.store.networks_by_id() | {network.id: network}
+    rules = list(nat_table.network_objects(network))
+    for item in context.store.containers_on(network.id):
+        rules += nat_table.container_objects(item, known)
+    return [rule for rule in rules if rule.backend == "nft"]
+
+
+def _advise(context: Context, network: Network, snapshot: Snapshot) -> None:
+    """Say what the interface's user may have to see to."""
+    name, size = snapshot.interface.name, snapshot.interface.mtu
+    if (network.mtu or snapshot.bridge.mtu) > size:
+        context.notice(
+            f"{name} passes frames of {size} bytes only, and containers on network {network.name} send larger "
+            f"ones; make the network with --mtu {size}"
         )
-
-    def _merging(self, bridge: Link, interface: str) -> int:
-        """Return what makes long frames of what an interface receives; nothing where Open vSwitch takes those."""
-        return 0 if self._kernel.has_offloads(bridge.name) else self._kernel.merging(interface)
-
-    def _switch_mac(self, network: Network, interface: str) -> str | None:
-        """Return the MAC address that Open vSwitch is told to give a bridge; None where that is a Linux bridge.
-
-        Raises when the interface is a port there already, unless dnet has made it one.
-        """
-        if network.driver != "ovs":
-            self._check_not_switched(interface)
-            return None
-        switch = self._switch()
-        switch.prepare()
-        bridge, owner = switch.holder(interface) or (network.device, network.id)
-        if bridge != network.device:
-            raise _in_use(interface, bridge)
-        if owner != network.id:
-            hint = "containers of the network are on its LAN as it is"
-            sentence = f"{interface} cannot be adopted: it is a port of {bridge} already"
-            raise InvalidRequest(sentence, object=interface, hint=hint)
-        seen = switch.bridge(network.device)
-        return seen.mac if seen else ""
-
-    def _check_not_switched(self, interface: str) -> None:
-        """Raise when an Open vSwitch of this host has an interface as a port, which the kernel may not know of.
-
-        One that does not answer forwards nothing from it either.
-        """
-        held = None
-        if is_here():
-            with suppress(OvsError, Unsupported):
-                held = self._switch().holder(interface)
-        if held:
-            raise _in_use(interface, held[0])
-
-    def _check_hooks(self, network: Network, link: Link) -> None:
-        """Raise when somebody has tc hooks where those are to be that keep VLANs apart."""
-        if network.vlan_backend != "bpf":
-            return
-        own = (link.index, *VlanFilter(link.name, link.index, "", network.device_index).blocks)
-        if any(item[0] == link.index and item != own for item in self._kernel.filtered()):
-            hint = f"remove them: tc qdisc del dev {link.name} clsact"
-            sentence = f"{link.name} cannot be adopted: somebody else's tc hooks are there (a clsact or ingress qdisc)"
-            raise Conflict(sentence, object=link.name, hint=hint)
-
-    def adopting(self, network: Network, snapshot: Snapshot, vlans: PortVlans | None) -> tuple[Object, ...]:
-        """Return what makes an interface a port of the network's bridge, in order."""
-        mac = snapshot.interface.mac if snapshot.takes_mac else ""
-        item = Uplink(interface=snapshot.interface.name, index=snapshot.interface.index, mac=mac, vlans=vlans)
-        hooks = self._kernel.filtered() if network.vlan_backend == "bpf" else set()
-        # They outlive a bridge that somebody has deleted.
-        port = [part for part in self._port_of(network, item) if not _is_among(part, hooks)]
-        return uplink.adopting(snapshot, port)
-
-    def is_in_place(self, network: Network, interface: str) -> bool:
-        """Whether an interface is a port of the network's bridge."""
-        if network.driver == "ovs":
-            return self._is_switched(network, interface)
-        masters = self._kernel.masters()
-        return masters.get(self._kernel.device_index(interface) or 0) == network.device_index
-
-    def _is_switched(self, network: Network, interface: str) -> bool:
-        """Whether Open vSwitch has an interface as a port of dnet's, and the bridge has what it was.
-
-        The database outlives a reboot and an interface, which its user has configured anew since.
-        """
-        adopted, index = self._store.adoption(interface), self._kernel.device_index(interface)
-        if not index or not adopted:
-            return False
-        snapshot = uplink_snapshot.read(adopted.snapshot)
-        is_as_it_was = (snapshot.boot, snapshot.interface.index) == (self._kernel.boot_id(), index)
-        return is_as_it_was and self._switch().holder(interface) == (network.device, network.id)
-
-    def placed(self, network: Network) -> Network:
-        """Return a network with those of its uplinks only that are ports of its bridge."""
-        return replace(network, uplinks=tuple(item for item in network.uplinks if self.is_in_place(network, str(item))))
-
-    def missing(self) -> list[tuple[Adoption, Network]]:
-        """Return the adoptions that are on record and not in place, with their networks.
-
-        Those on an Open vSwitch that cannot be asked are left out.
-        """
-        networks = self._store.networks_by_id()
-        found = [(item, networks[item.network_id]) for item in self._store.adoptions() if item.phase == "ready"]
-        missing = []
-        for item, network in found:
-            with suppress(OvsError):
-                if not self.is_in_place(network, item.interface):
-                    missing.append((item, network))
-        return missing
-
-    def removal(self, adopted: Adoption) -> tuple[Object, ...]:
-        """Return what gives an interface back, in order; what a reboot has done of it is left out."""
-        snapshot = uplink_snapshot.now(uplink_snapshot.read(adopted.snapshot), self._kernel.report())
-        network = self._store.networks_by_id()[adopted.network_id]
-        port = self._present(network, adopted.interface)
-        if snapshot.boot != self._kernel.boot_id() and not self.is_in_place(network, adopted.interface):
-            return tuple(item for item in uplink.parting(snapshot, port) if item.backend == "ovs")
-        return uplink.releasing(snapshot, port)
-
-    def _present(self, network: Network, interface: str) -> Group:
-        """Return what makes an adopted interface a port, those tc hooks left out that are not there."""
-        port = [part for item in network.uplinks if str(item) == interface for part in self._port_of(network, item)]
-        hooks = self._kernel.filtered() if any(isinstance(part, VlanFilter) for part in port) else set()
-        return [part for part in port if not isinstance(part, VlanFilter) or _is_among(part, hooks)]
-
-    # Changing
-
-    def adopt(self, network: Network, snapshot: Snapshot, vlans: PortVlans | None, phase: str, owner: str) -> None:
-        """Make an interface a port of a network's bridge, whole or not at all, and leave it in `phase`."""
-        name, text = snapshot.interface.name, uplink_snapshot.text(snapshot)
-        row = Adoption(name, network.id, text, "creating", owner, rows.vlans_text(vlans))
-        with self._store.write(is_intent=True):
-            self._store.put_adoption(row)
-        self._move(row, snapshot, lambda: self._forget(row))
-        with self._store.write():
-            self._store.put_adoption(replace(row, phase=phase, owner="" if phase == "ready" else owner))
-        self._advise(network, snapshot)
-
-    def restore(self, adopted: Adoption, network: Network, owner: str) -> None:
-        """Make an interface that is on record a port again, from what it is now; what it was is then that."""
-        older = uplink_snapshot.read(adopted.snapshot)
-        with suppress(DnetError):  # what cannot be put back is moved nevertheless, as `older` has it
-            self._changer.put_back(self.removal(adopted))
-        snapshot = replace(self.snapshot(network, adopted.interface), takes_mac=older.takes_mac)
-        if snapshot.boot == older.boot:
-            snapshot = uplink_snapshot.merged(snapshot, older)
-        row = replace(adopted, snapshot=uplink_snapshot.text(snapshot), phase="restoring", owner=owner)
-
-        def keep() -> None:
-            with self._store.write():
-                self._store.put_adoption(adopted)
-
-        with self._store.write(is_intent=True):
-            self._store.put_adoption(row)
-        self._move(row, snapshot, keep)
-        with self._store.write():
-            self._store.put_adoption(replace(row, phase="ready", owner=""))
-
-    def _move(self, row: Adoption, snapshot: Snapshot, afterwards: Callable[[], None]) -> None:
-        after = self._store.networks_by_id()[row.network_id]
-        before = _without(after, row.interface)
-        [item] = [item for item in after.uplinks if item not in before.uplinks]
-
-        def back() -> None:
-            port = self._present(after, row.interface)
-            self._take_back(after, before, uplink.releasing(snapshot, port, is_rollback=True))
-
-        try:
-            self._change_rules(before, after)
-            self._changer.make(self.adopting(after, snapshot, item.vlans))
-            self._changer.change_rules(nat_table.uplink_objects(before), nat_table.uplink_objects(after))
-        except BaseException as error:
-            self._changer.undo_change(error, back, afterwards)
-            raise
-
-    def set_vlans(self, adopted: Adoption, vlans: PortVlans) -> None:
-        """Give an interface that is a port other VLANs, at one stroke where the bridge can."""
-        row = replace(adopted, vlans=rows.vlans_text(vlans))
-        network = self._store.networks_by_id()[adopted.network_id]
-        [item] = [item for item in network.uplinks if str(item) == adopted.interface]
-        before, after = self._port_of(network, item), self._port_of(network, replace(item, vlans=vlans))
-
-        def keep(found: Adoption) -> None:
-            with self._store.write():
-                self._store.put_adoption(found)
-
-        keep(row)
-        try:
-            self._changer.change([before], [after])
-        except BaseException as error:
-            back = lambda: self._changer.change([after], [before], is_undoing=True)  # noqa: E731
-            self._changer.undo_change(error, back, lambda: keep(adopted))
-            raise
-
-    def give_back(self, adopted: Adoption) -> None:
-        """Make everything as it was before an interface was adopted, and forget it.
-
-        When the interface is back and only something of its own is not, that is said, and it is forgotten as well.
-        """
-        try:
-            self._undo(adopted)
-        except DnetError as error:
-            if self.is_in_place(self._store.networks_by_id()[adopted.network_id], adopted.interface):
-                raise
-            self._notice(f"interface {adopted.interface} is given back, but not all of it: {error}")
-        self._forget(adopted)
-
-    def clear_up(self, abandoned: Sequence[Adoption]) -> None:
-        """Undo what processes that are gone left half done; what was on record before stays there."""
-        for item in abandoned:
-            self._undo(item)
-            if item.phase == "restoring":
-                with self._store.write():
-                    self._store.move_adoption(item.interface, ["restoring"], "ready")
-            else:
-                self._forget(item)
-                self._notice(f"gave back interface {item.interface}, left half adopted by a killed process")
-
-    def _undo(self, adopted: Adoption) -> None:
-        network = self._store.networks_by_id()[adopted.network_id]
-        self._take_back(network, _without(network, adopted.interface), self.removal(adopted))
-
-    def _take_back(self, network: Network, left: Network, items: Group) -> None:
-        """Put back what makes a network's interface a port, the rules with it; what fails stops nothing behind it."""
-        failure: DnetError | None = None
-        self._changer.change_rules(nat_table.uplink_objects(network), nat_table.uplink_objects(left))
-        try:
-            self._changer.put_back(items)
-        except DnetError as error:
-            failure = error
-        self._change_rules(network, left)
-        if failure:
-            raise failure
-
-    def _forget(self, adopted: Adoption) -> None:
-        with self._store.write():
-            self._store.delete_adoption(adopted.interface)
-
-    def _change_rules(self, before: Network, after: Network) -> None:
-        """Bring the table in step; containers that are just being made are on record already."""
-        self._changer.change_rules(*([*self._rules(network)] for network in (before, after)))
-
-    def _rules(self, network: Network) -> list[Object]:
-        known = self._store.networks_by_id() | {network.id: network}
-        rules = list(nat_table.network_objects(network))
-        for item in self._store.containers_on(network.id):
-            rules += nat_table.container_objects(item, known)
-        return [rule for rule in rules if rule.backend == "nft"]
-
-    def _advise(self, network: Network, snapshot: Snapshot) -> None:
-        """Say what the interface's user may have to see to."""
-        name, size = snapshot.interface.name, snapshot.interface.mtu
-        if (network.mtu or snapshot.bridge.mtu) > size:
-            self._notice(
-                f"{name} passes frames of {size} bytes only, and containers on network {network.name} send larger "
-                f"ones; make the network with --mtu {size}"
+    for item in snapshot.addresses:
+        if item.interface.version == 4 and item.lifetime_s is not None:
+            context.notice(
+                f"address {item.interface} ends in {item.lifetime_s} s; what renews it on {name} has to do so on "
+                f"{network.device}"
             )
-        for item in snapshot.addresses:
-            if item.interface.version == 4 and item.lifetime_s is not None:
-                self._notice(
-                    f"address {item.interface} ends in {item.lifetime_s} s; what renews it on {name} has to do so on "
-                    f"{network.device}"
-                )
 
 
 def _without(network: Network, interface: str) -> Network:

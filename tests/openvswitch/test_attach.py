@@ -13,7 +13,7 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from dnet.transaction.context import Writer
+from dnet.transaction import containers
 from tests.openvswitch.test_network import transfer
 from tests.support.attachment_lan import addresses, default, names, namespace, state
 from tests.support.faults import FaultyKernel
@@ -340,7 +340,7 @@ def attach_and_die(directories: tuple[str, str]) -> None:
     """Attach, and be killed when the port is there, before that is on record."""
     engine = Engine(*directories)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Writer, "settle_rows", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        patch.setattr(containers, "commit_rows", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         engine.attach("/run/netns/x", bridge="ovs0", addresses=["192.168.1.9/24"])
 
 

@@ -13,7 +13,7 @@ from dnet.drivers import desired, host_files
 from dnet.engine import Engine
 from dnet.linux import listeners
 from dnet.model.container_spec import ContainerSpec
-from dnet.transaction import context
+from dnet.transaction import containers
 from tests.support.fakes import FakeKernel, FakeNft, FakeSwitch, snapshot
 
 TABLES = ("network", "container", "endpoint", "port_mapping", "link")
@@ -82,8 +82,8 @@ def remembered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac
     monkeypatch.setattr(desired, "NAME_DIRECTORY", str(directory / "names"))
     monkeypatch.setattr(desired, "ETC_DIRECTORY", str(directory / "etc-netns"))
     monkeypatch.setattr(host_files, "RESOLV_CONF", str(directory / "resolv.conf"))
-    monkeypatch.setattr(context, "SYSTEMD_RESOLV_CONF", str(directory / "systemd.conf"))
-    monkeypatch.setattr(context, "HOSTS", str(directory / "hosts"))
+    monkeypatch.setattr(containers, "SYSTEMD_RESOLV_CONF", str(directory / "systemd.conf"))
+    monkeypatch.setattr(containers, "HOSTS", str(directory / "hosts"))
     monkeypatch.setattr(listeners, "RANGE_PATH", str(directory / "range"))
     (directory / "range").write_text("32768\t32799\n", encoding="ascii")
     made = Machine(directory)

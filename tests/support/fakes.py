@@ -166,7 +166,7 @@ class FakeKernel:
     def encode(self, item: Object, batch: object) -> NoReturn:
         raise NotImplementedError("there are no messages to a kernel that is only remembered")
 
-    # What an Applier asks
+    # What `dnet.transaction.apply` asks
 
     def create(
         self,

@@ -25,8 +25,9 @@ from dnet.objects.object import Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.openvswitch.ovsdb import Ovsdb, Remote, remote
 from dnet.openvswitch.switch import OpenVSwitch
-from dnet.transaction.apply import Applier
+from dnet.transaction import apply, rollback
 from tests.support import samples
+from tests.support.bare_context import bare_context
 from tests.support.hosts import FakeHost, Namespace, wait_until
 
 PROGRAMS = ("ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl", "ovs-appctl", "ovs-pki", "ethtool")
@@ -156,7 +157,7 @@ def require_programs() -> None:
 
 
 class Lab:
-    """A network of driver ovs with containers on it, made by an Applier as the engine makes them."""
+    """A network of driver ovs with containers on it, made as the engine makes them."""
 
     def __init__(self, ovs: Ovs, **network: Any) -> None:
         self.ovs = ovs
@@ -187,11 +188,11 @@ class Lab:
     def create(self, *groups: tuple[Object, ...], keep_going: bool = False) -> list[str]:
         """Create groups in the fake host and return the error of each, or nothing; undone when one is raised."""
 
-        def work(applier: Applier) -> list[str]:
+        def work(context: Any) -> list[str]:
             try:
-                errors = applier.create(groups, keep_going=keep_going)
+                errors = apply.create_groups(context, groups, keep_going=keep_going)
             except DnetError as error:
-                applier.undo(error, groups, lambda: None)
+                rollback.undo(context, error, groups, lambda: None)
                 raise
             return [str(error or "") for error in errors]
 
@@ -201,20 +202,20 @@ class Lab:
     def delete(self, *groups: tuple[Object, ...]) -> list[int]:
         """Delete groups in the fake host and return the progress that was told."""
 
-        def work(applier: Applier) -> list[int]:
+        def work(context: Any) -> list[int]:
             heard: list[int] = []
-            applier.delete(groups, on_progress=heard.append)
+            apply.delete_groups(context, groups, on_progress=heard.append)
             return heard
 
         heard: list[int] = self._apply(work)
         return heard
 
-    def _apply(self, work: Callable[[Applier], Any]) -> Any:
+    def _apply(self, work: Callable[[Any], Any]) -> Any:
         def inside() -> Any:
             kernel = Kernel(lambda _: None)
             kernel.prepare_directory(f"{self.ovs.host.run_dir}/netns")
             kernel.prepare_shared_directory("/run/netns")
             switch = OpenVSwitch(Ovsdb(remote()))
-            return work(Applier(kernel, Nft(), list, switch=lambda: switch))
+            return work(bare_context(kernel, Nft(), list, switch=lambda: switch))
 
         return self.ovs.host.call(inside)

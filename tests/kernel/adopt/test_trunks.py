@@ -15,6 +15,8 @@ from dnet.engine import Engine
 from dnet.errors import KernelRefused
 from dnet.linux.bpf import Bpf
 from dnet.linux.nftables import Nft
+from dnet.transaction.recovery import prepare
+from dnet.transaction.vlans import enable_vlans
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, wait_until
 from tests.support.publishing import bridge_of, network, run
@@ -297,8 +299,8 @@ def turn(directories: tuple[str, str], fail_at: int) -> dict[str, Any]:
     kernel = FaultyKernel(lambda _: None, fail_at)
     with Engine(*directories, lambda _: None, kernel, Nft()) as engine:
         try:
-            engine._writer.prepare()
-            engine._writer.keep_vlans_apart("lan", "bpf")
+            prepare(engine._context)
+            enable_vlans(engine._context, "lan", "bpf")
         except dnet.DnetError as error:
             return {"refused": str(kernel.refused), "notes": getattr(error, "__notes__", [])}
         return {}

@@ -16,13 +16,13 @@ from tests.support.state_diff import hosts, listed
 HELD = """
 import sys
 from dnet import cli
-from dnet.transaction.apply import Applier
-create = Applier.create
+from dnet.operations import containers
+create = containers.create_groups
 def held(*arguments, **options):
     print(flush=True)
     sys.stdin.readline()
     return create(*arguments, **options)
-Applier.create = held
+containers.create_groups = held
 cli.main(sys.argv[1:])
 """
 

@@ -232,14 +232,14 @@ def test_kills(host: FakeHost, case: str) -> None:
 HELD = """
 import sys
 import dnet
-from dnet.transaction.apply import Applier
-change = Applier.change_in_lots
+from dnet.transaction import containers
+change = containers.change_in_lots
 def held(*arguments, **options):
     print(flush=True)
     sys.stdin.readline()
     return change(*arguments, **options)
 with dnet.open(*sys.argv[1:3]) as engine:
-    Applier.change_in_lots = held
+    containers.change_in_lots = held
     try:
         engine.connect(["web"], dnet.EndpointSpec(network="blue", gateway_priority=1, interface="wan"))
     except (dnet.Conflict, dnet.NotFound):

@@ -18,8 +18,8 @@ import dnet
 from dnet.engine import Engine
 from dnet.linux.builder import Making
 from dnet.linux.nftables import Nft
+from dnet.operations import attachments
 from dnet.state.store import Store
-from dnet.transaction.context import Writer
 from dnet.transaction.lots import FIRST_LOT
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Raised
@@ -279,15 +279,15 @@ def test_attached_at_once(host: FakeHost) -> None:
 
 def attach_late(directories: tuple[str, str], name: str) -> str:
     """Attach a container that another process attaches after this one has read what it is; return the error."""
-    mend = Writer.mend_networks
+    repair = attachments.repair_networks
 
-    def mend_late(*arguments: Any) -> None:
-        mend(*arguments)
+    def repair_late(*arguments: Any) -> None:
+        repair(*arguments)
         execute(directories, "attach", "--network", "narrow", name).check_returncode()
 
     with dnet.open(*directories) as engine:
         engine.create_network("late")
-        Writer.mend_networks = mend_late  # type: ignore[method-assign]
+        attachments.repair_networks = repair_late  # type: ignore[assignment]
         try:
             engine.attach_many([name], "late")
         except dnet.Conflict as error:

@@ -19,7 +19,8 @@ from dnet.model.vlan import PortVlans
 from dnet.objects.links import BridgePort
 from dnet.objects.object import Object
 from dnet.objects.vlans import MacEntry, VlanEntry, VlanFilter, VlanProgram, vlan_block
-from dnet.transaction.apply import Applier
+from dnet.transaction import apply, apply_vlans
+from tests.support.bare_context import bare_context
 from tests.support.hosts import FakeHost, Raised, wait_until
 from tests.support.vlan_semantics import VlanSemantics, access, trunk
 from tests.support.vlan_switch import (
@@ -79,11 +80,11 @@ def create(host: FakeHost, *objects: Object, known: Sequence[Object] = ()) -> No
 
 
 def _create(objects: Sequence[Object], known: Sequence[Object]) -> None:
-    _applier(known).create([objects])
+    apply.create_groups(_context(known), [objects])
 
 
-def _applier(known: Sequence[Object]) -> Applier:
-    return Applier(Kernel(print), Nft(), tuple, Bpf(DIRECTORY), lambda: known)
+def _context(known: Sequence[Object]) -> Any:
+    return bare_context(Kernel(print), Nft(), tuple, Bpf(DIRECTORY), lambda: known)
 
 
 def in_map(host: FakeHost) -> dict[int, PortVlans]:
@@ -215,7 +216,7 @@ def test_deleting(host: FakeHost) -> None:
 
 
 def _delete(objects: Sequence[Object], known: Sequence[Object]) -> None:
-    _applier(known).delete([objects])
+    apply.delete_groups(_context(known), [objects])
 
 
 def test_foreign_hooks(switch: FilteredBridge) -> None:
@@ -366,7 +367,7 @@ def _replace_under_traffic(known: Sequence[Object]) -> tuple[int, int, dict[str,
         while thread.is_alive():
             for path in Path(DIRECTORY).glob("*-*"):
                 path.unlink()
-            _applier(known).set_vlans([item for item in known if isinstance(item, VlanEntry)])
+            apply_vlans.set_vlan_entries(_context(known), [item for item in known if isinstance(item, VlanEntry)])
             rounds += 1
         thread.join()
         for name, packet, _ in received(sockets):

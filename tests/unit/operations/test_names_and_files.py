@@ -12,7 +12,7 @@ import pytest
 from dnet.drivers import desired, host_files
 from dnet.errors import Conflict, InvalidRequest, KernelRefused, NotFound
 from dnet.objects.links import Quiet
-from dnet.transaction import context
+from dnet.transaction import containers
 from tests.support.engine_on_fakes import Machine, remembered, specs
 
 
@@ -229,4 +229,4 @@ def test_watch(furnished):
     furnished.engine.create("late")
     assert list(watching) == [2]
     [watched] = [paths for name, paths in furnished.kernel.log if name == "watch"]
-    assert set(watched) >= {host_files.RESOLV_CONF, context.SYSTEMD_RESOLV_CONF}
+    assert set(watched) >= {host_files.RESOLV_CONF, containers.SYSTEMD_RESOLV_CONF}

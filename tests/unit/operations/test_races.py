@@ -11,7 +11,8 @@ import pytest
 import dnet
 from dnet.engine import Engine
 from dnet.model.attachment_spec import ToNetwork
-from dnet.transaction.context import Writer
+from dnet.operations import attachments, containers
+from dnet.transaction.containers import new_reservation
 from tests.support.engine_on_fakes import Machine, remembered, specs
 
 NAMES = ["c-1", "c-2", "c-3"]
@@ -67,7 +68,7 @@ def half_join(machine: Machine, owner: str = "", network: str = "red") -> None:
     other = another(machine)
     store, member = other._store, other._store.container("c-2")
     with store.write():
-        reservation = other._writer.reservation()
+        reservation = new_reservation(other._context)
         [(_, end)] = reservation.join([member], dnet.EndpointSpec(network=network), store.network(network))
         store.insert_endpoints([(member.id, end)], "creating")
         store.set_changing([member.id], owner or store.new_owner())
@@ -95,14 +96,13 @@ CASES: dict[str, tuple[Action, str]] = {
 def test_attached_by_what_was_known(machine, monkeypatch, case, names, interface):
     """It is refused, to be tried again: nobody's change is lost, and nothing of ours is left."""
     action, sentence = CASES[case]
-    reservation = Writer.reservation
 
-    def act_before(self):
-        monkeypatch.setattr(Writer, "reservation", reservation)
+    def act_before(context):
+        monkeypatch.setattr(attachments, "new_reservation", new_reservation)
         action(machine)
-        return reservation(self)
+        return new_reservation(context)
 
-    monkeypatch.setattr(Writer, "reservation", act_before)
+    monkeypatch.setattr(attachments, "new_reservation", act_before)
     before = rows(machine, "red")
     with pytest.raises(dnet.Conflict) as caught:
         machine.engine.attach_many(names, ToNetwork(spec=dnet.EndpointSpec(network="red", interface=interface)))
@@ -122,14 +122,14 @@ def test_attached_by_what_was_known(machine, monkeypatch, case, names, interface
 
 def test_connected_after_somebody_was_killed(machine, monkeypatch):
     """So is `connect`, where the look for what dead processes left was before."""
-    mend = Writer.mend_networks
+    repair = containers.repair_networks
 
-    def mend_late(self, *arguments, **options):
-        mend(self, *arguments, **options)
-        monkeypatch.setattr(Writer, "mend_networks", mend)
+    def repair_late(*arguments, **options):
+        repair(*arguments, **options)
+        monkeypatch.setattr(containers, "repair_networks", repair)
         half_join_and_die(machine)
 
-    monkeypatch.setattr(Writer, "mend_networks", mend_late)
+    monkeypatch.setattr(containers, "repair_networks", repair_late)
     with pytest.raises(dnet.Conflict, match=CHANGED):
         machine.engine.connect(NAMES, "red")
     assert rows(machine, "late") == [("c-2", "creating")]

@@ -18,8 +18,9 @@ from dnet.errors import StateError
 from dnet.model.record import MadeBridge
 from dnet.state.schema import SCHEMA_VERSION, SCHEMAS
 from dnet.state.store import Store
-from dnet.transaction.apply import Applier
+from dnet.transaction import apply
 from tests.support import old_databases, samples
+from tests.support.bare_context import bare_context
 from tests.support.engine_on_fakes import Machine, remembered
 
 RUN = "/run/x"
@@ -68,7 +69,7 @@ def machine(tmp_path, monkeypatch) -> Iterator[Machine]:
         groups = [desired.container(item, {net.id: net}, desired.HostFiles("")) for item in containers]
         for place in ("etc", "netns"):
             (tmp_path / "run" / place).mkdir(parents=True)
-        Applier(made.kernel, made.nft, tuple).create([desired.network(net, is_first=True), *groups])  # type: ignore[arg-type]
+        apply.create_groups(bare_context(made.kernel, made.nft), [desired.network(net, is_first=True), *groups])  # type: ignore[arg-type]
         yield made
 
 

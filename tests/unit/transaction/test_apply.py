@@ -25,8 +25,9 @@ from dnet.objects.vlans import (
     VlanFilter,
     VlanProgram,
 )
-from dnet.transaction.apply import Applier
+from dnet.transaction import apply, apply_vlans, rollback
 from tests.support import samples
+from tests.support.bare_context import bare_context
 from tests.support.fakes import FakeBpf, FakeKernel, FakeNft, refusal, snapshot
 
 NET = samples.network("blue", "10.1.0.0/16")
@@ -55,8 +56,8 @@ class Backends:
         self.kernel = FakeKernel(self.log)
         self.nft = FakeNft(self.log)
         self.all_rules: list[Object] = [item for item in NETWORK if item.backend == "nft"]
-        self.applier = Applier(self.kernel, self.nft, lambda: self.all_rules)  # type: ignore[arg-type]
-        self.applier.create([NETWORK])
+        self.context = bare_context(self.kernel, self.nft, lambda: self.all_rules)  # type: ignore[arg-type]
+        apply.create_groups(self.context, [NETWORK])
         self.kernel.keep_switches()
         self.before = self.snapshot()
         self.log.clear()
@@ -71,12 +72,12 @@ class Backends:
     def fail(self, **options) -> KernelRefused:
         """Create the groups, which has to fail, undo it, and return the error."""
         with pytest.raises(KernelRefused) as caught:
-            self.applier.create(GROUPS, **options)
+            apply.create_groups(self.context, GROUPS, **options)
         self.undo(caught.value)
         return caught.value
 
     def undo(self, cause: BaseException) -> None:
-        self.applier.undo(cause, GROUPS, lambda: self.log.append(("afterwards", None)))
+        rollback.undo(self.context, cause, GROUPS, lambda: self.log.append(("afterwards", None)))
 
     def events(self) -> list[str]:
         """Return what happened, runs of the same left out."""
@@ -99,26 +100,26 @@ def exists(backends: Backends, item: Object) -> bool:
 
 def test_everything_is_created(backends):
     """What is asked for exists afterwards, and no group has an error."""
-    assert backends.applier.create(GROUPS) == [None, None, None]
+    assert apply.create_groups(backends.context, GROUPS) == [None, None, None]
     assert [item for item in OBJECTS if item.backend != "flows" and not exists(backends, item)] == []
 
 
 def test_rules_come_first(backends):
     """Rules exist and old flows are gone before the kernel's objects: no sandbox is reachable without them."""
-    backends.applier.create(GROUPS)
+    apply.create_groups(backends.context, GROUPS)
     assert backends.events() == ["prepare nft", "nft", "drop old flows", "create"]
 
 
 def test_rules_of_all_groups_are_one_transaction(backends):
     """However many groups there are, their elements are one transaction of nftables."""
-    backends.applier.create(GROUPS)
+    apply.create_groups(backends.context, GROUPS)
     assert [kind for kind, _ in backends.log].count("nft") == 1
 
 
 def test_flows_of_all_groups_are_one_pass(backends):
     """However many groups there are, connection tracking is gone through once."""
-    backends.applier.create(GROUPS)
-    backends.applier.delete(GROUPS)
+    apply.create_groups(backends.context, GROUPS)
+    apply.delete_groups(backends.context, GROUPS)
     expected = [item for item in OBJECTS if isinstance(item, Flows)]
     assert [event for event in backends.log if "flows" in event[0]] == [
         ("drop old flows", expected),
@@ -128,36 +129,36 @@ def test_flows_of_all_groups_are_one_pass(backends):
 
 def test_everything_is_deleted(backends):
     """What was created is gone after deleting the same groups: from the kernel, then the rules, the flows last."""
-    backends.applier.create(GROUPS)
+    apply.create_groups(backends.context, GROUPS)
     backends.log.clear()
-    backends.applier.delete(GROUPS)
+    apply.delete_groups(backends.context, GROUPS)
     assert backends.snapshot() == backends.before
     assert backends.events() == ["delete from kernel", "nft", "drop flows"]
 
 
 def test_deleting_the_network(backends):
     """Deleting the network with the table leaves nothing but what only a failed create undoes: forwarding."""
-    backends.applier.delete([NETWORK])
+    apply.delete_groups(backends.context, [NETWORK])
     assert {type(item) for item in backends.kernel.objects} == {Forwarding}
     assert (backends.nft.elements_by_key, backends.nft.has_made_table) == ({}, False)
 
 
 def test_what_is_missing_already_is_no_failure(backends):
     """Deleting what somebody else has removed before is no failure, and the rest goes nevertheless."""
-    backends.applier.create(GROUPS)
+    apply.create_groups(backends.context, GROUPS)
     backends.kernel.objects = [item for item in backends.kernel.objects if item not in GROUPS[0]]
     first = next(item for item in GROUPS[0] if isinstance(item, NatElement))
     del backends.nft.elements_by_key[first.set_name, first.key]
-    backends.applier.delete(GROUPS)
+    apply.delete_groups(backends.context, GROUPS)
     assert backends.snapshot() == backends.before
 
 
 def test_deleting_after_a_flush_is_no_failure(backends):
     """Deleting is no failure when somebody has flushed the whole ruleset."""
-    backends.applier.create(GROUPS)
+    apply.create_groups(backends.context, GROUPS)
     backends.nft.flush_ruleset()
-    backends.applier.delete(GROUPS)
-    backends.applier.delete([NETWORK])
+    apply.delete_groups(backends.context, GROUPS)
+    apply.delete_groups(backends.context, [NETWORK])
     assert {type(item) for item in backends.kernel.objects} == {Forwarding}
 
 
@@ -184,10 +185,10 @@ def test_failed_network_leaves_an_empty_host():
     """A network that fails at its last object leaves neither bridge, elements nor the forwarding it had switched on."""
     kernel, nft = FakeKernel(), FakeNft()
     kernel.refuses = lambda item: item == NETWORK[-1]
-    applier = Applier(kernel, nft, list)  # type: ignore[arg-type]
+    context = bare_context(kernel, nft, list)  # type: ignore[arg-type]
     with pytest.raises(KernelRefused) as caught:
-        applier.create([NETWORK])
-    applier.undo(caught.value, [NETWORK], lambda: None)
+        apply.create_groups(context, [NETWORK])
+    rollback.undo(context, caught.value, [NETWORK], lambda: None)
     assert snapshot(kernel, nft) == ([], [], False)
 
 
@@ -196,20 +197,20 @@ def test_undoing_leaves_what_was_there(backends):
     other = bridge.network(samples.network("red", "10.2.0.0/16"))
     backends.kernel.refuses = lambda item: item == other[-1]
     with pytest.raises(KernelRefused) as caught:
-        backends.applier.create([other])
-    backends.applier.undo(caught.value, [other], lambda: None)
+        apply.create_groups(backends.context, [other])
+    rollback.undo(backends.context, caught.value, [other], lambda: None)
     assert backends.snapshot() == backends.before
 
 
 def test_flushed_ruleset_is_made_again(backends):
     """When somebody has flushed the ruleset, creating makes the table again with all that belongs into it."""
-    backends.applier.create(GROUPS[:1])
+    apply.create_groups(backends.context, GROUPS[:1])
     backends.all_rules += [item for item in GROUPS[0] if item.backend == "nft"]
     rules = dict(backends.nft.elements_by_key)
     backends.nft.flush_ruleset()
-    assert backends.applier.create(GROUPS[1:]) == [None, None]
+    assert apply.create_groups(backends.context, GROUPS[1:]) == [None, None]
     assert rules.items() < backends.nft.elements_by_key.items()
-    backends.applier.delete(GROUPS)
+    apply.delete_groups(backends.context, GROUPS)
     assert backends.snapshot() == backends.before
 
 
@@ -218,7 +219,7 @@ def test_refused_rules_touch_nothing(backends):
     problem = refusal("set up nftables", errno.ENOBUFS)
     backends.nft.refuses = lambda _: problem
     with pytest.raises(KernelRefused) as caught:
-        backends.applier.create(GROUPS)
+        apply.create_groups(backends.context, GROUPS)
     assert caught.value is problem
     assert backends.snapshot() == backends.before
     assert "create" not in backends.events()
@@ -232,7 +233,7 @@ def test_missing_nftables_touches_nothing(backends):
 
     backends.nft.prepare = prepare
     with pytest.raises(Unsupported):
-        backends.applier.create(GROUPS)
+        apply.create_groups(backends.context, GROUPS)
     assert backends.snapshot() == backends.before
 
 
@@ -246,7 +247,7 @@ def test_exception_from_outside(backends, problem, after):
             raise problem("stop")
 
     with pytest.raises(problem, match="stop") as caught:
-        backends.applier.create(GROUPS, on_progress=on_progress)
+        apply.create_groups(backends.context, GROUPS, on_progress=on_progress)
     backends.undo(caught.value)
     assert backends.snapshot() == backends.before
 
@@ -254,7 +255,7 @@ def test_exception_from_outside(backends, problem, after):
 def test_progress_is_reported(backends):
     """The callback hears of every group."""
     heard: list[int] = []
-    backends.applier.create(GROUPS, on_progress=heard.append)
+    apply.create_groups(backends.context, GROUPS, on_progress=heard.append)
     assert heard[-1] == len(GROUPS)
     assert heard == sorted(heard)
 
@@ -263,7 +264,7 @@ def test_keep_going_keeps_what_worked(backends):
     """With keep_going, a group that fails is removed, the others stay, and each has its own result."""
     failing = next(item for item in GROUPS[1] if isinstance(item, Veth))
     backends.refuse(failing)
-    errors = backends.applier.create(GROUPS, keep_going=True)
+    errors = apply.create_groups(backends.context, GROUPS, keep_going=True)
     sentence = f"cannot create {failing}: Cannot allocate memory"
     assert [str(error) if error else None for error in errors] == [None, sentence, None]
     assert [item for item in (*GROUPS[0], *GROUPS[2]) if item.backend != "flows" and not exists(backends, item)] == []
@@ -274,16 +275,16 @@ def test_keep_going_keeps_what_worked(backends):
 def test_keep_going_at_any_object(backends, item):
     """With keep_going, whichever object of a group fails, all of that group is removed and nothing of the others."""
     backends.refuse(item)
-    backends.applier.create(GROUPS, keep_going=True)
+    apply.create_groups(backends.context, GROUPS, keep_going=True)
     kept = backends.snapshot()
     fresh = Backends()
-    fresh.applier.create([GROUPS[0], GROUPS[2]])
+    apply.create_groups(fresh.context, [GROUPS[0], GROUPS[2]])
     assert kept == fresh.snapshot()
 
 
 def test_keep_going_without_a_failure_deletes_nothing(backends):
     """With keep_going, when nothing fails nothing is deleted."""
-    assert backends.applier.create(GROUPS, keep_going=True) == [None, None, None]
+    assert apply.create_groups(backends.context, GROUPS, keep_going=True) == [None, None, None]
     assert "delete from kernel" not in backends.events()
 
 
@@ -301,12 +302,12 @@ def test_failure_after_an_undoing_is_noted(backends):
     """When everything is removed, but forgetting it fails, that is a note on the first error too."""
     backends.refuse(IN_KERNEL[-1])
     with pytest.raises(KernelRefused) as caught:
-        backends.applier.create(GROUPS)
+        apply.create_groups(backends.context, GROUPS)
 
     def afterwards() -> None:
         raise refusal("forget it", errno.ENOSPC)
 
-    backends.applier.undo(caught.value, GROUPS, afterwards)
+    rollback.undo(backends.context, caught.value, GROUPS, afterwards)
     assert backends.snapshot() == backends.before
     assert [note for note in caught.value.__notes__ if "forget it" in note]
 
@@ -326,7 +327,7 @@ def test_keep_going_with_a_failed_removal(backends):
     backends.refuse(failing)
     backends.kernel.refuses_deletion = refusal("delete veth1", errno.EBUSY)
     try:
-        errors = backends.applier.create(GROUPS, keep_going=True)
+        errors = apply.create_groups(backends.context, GROUPS, keep_going=True)
     except KernelRefused as error:
         errors = [error]
     (error,) = [error for error in errors if error]
@@ -336,23 +337,23 @@ def test_keep_going_with_a_failed_removal(backends):
 
 def test_failed_deletion_leaves_the_rules(backends):
     """When the kernel refuses a deletion the rules stay: what exists is still protected, and can be tried again."""
-    backends.applier.create(GROUPS)
+    apply.create_groups(backends.context, GROUPS)
     backends.kernel.refuses_deletion = refusal("delete veth1", errno.EBUSY)
     with pytest.raises(KernelRefused, match="delete veth1"):
-        backends.applier.delete(GROUPS)
+        apply.delete_groups(backends.context, GROUPS)
     assert [item for item in OBJECTS if isinstance(item, NatElement) and not exists(backends, item)] == []
     backends.kernel.refuses_deletion = None
-    backends.applier.delete(GROUPS)
+    apply.delete_groups(backends.context, GROUPS)
     assert backends.snapshot() == backends.before
 
 
 def test_rule_that_cannot_be_removed(backends):
     """A rule that nftables refuses to remove, for another reason than that it is missing, is told."""
-    backends.applier.create(GROUPS)
+    apply.create_groups(backends.context, GROUPS)
     problem = refusal("remove element", errno.EPERM)
     backends.nft.refuses = lambda text: problem if "delete" in text else None
     with pytest.raises(KernelRefused) as caught:
-        backends.applier.delete(GROUPS)
+        apply.delete_groups(backends.context, GROUPS)
     assert caught.value is problem
 
 
@@ -377,9 +378,9 @@ def test_files_come_first_and_go_last(backends, filed, tmp_path):
     """Files exist before the rules are made, and until everything else is gone."""
     seen: list[int] = []
     backends.nft.refuses = lambda _: seen.append(len(list(tmp_path.iterdir())))
-    backends.applier.create(filed)
+    apply.create_groups(backends.context, filed)
     assert (tmp_path / "link-2" / "hosts").read_text() == "host 2\n"
-    backends.applier.delete(filed)
+    apply.delete_groups(backends.context, filed)
     assert seen == [6, 6]
     assert list(tmp_path.iterdir()) == []
 
@@ -388,8 +389,8 @@ def test_failure_removes_the_files(backends, filed, tmp_path):
     """Undoing a creation that the kernel refused removes the files, too."""
     backends.refuse(IN_KERNEL[-1])
     with pytest.raises(KernelRefused) as caught:
-        backends.applier.create(filed)
-    backends.applier.undo(caught.value, filed, lambda: None)
+        apply.create_groups(backends.context, filed)
+    rollback.undo(backends.context, caught.value, filed, lambda: None)
     assert list(tmp_path.iterdir()) == []
     assert backends.snapshot() == backends.before
 
@@ -399,24 +400,24 @@ def test_taken_link_touches_nothing_else(backends, filed, tmp_path):
     theirs = tmp_path / "link-2"
     theirs.mkdir()
     with pytest.raises(Conflict, match="link-2") as caught:
-        backends.applier.create(filed)
+        apply.create_groups(backends.context, filed)
     assert "create" not in backends.events()
     assert "nft" not in backends.events()
-    backends.applier.undo(caught.value, filed, lambda: None)
+    rollback.undo(backends.context, caught.value, filed, lambda: None)
     assert list(tmp_path.iterdir()) == [theirs]
 
 
 def test_keep_going_removes_the_files_of_what_failed(backends, filed, tmp_path):
     """With keep_going, the files of a group that failed go, those of the others stay."""
     backends.refuse(next(item for item in GROUPS[1] if isinstance(item, Veth)))
-    backends.applier.create(filed, keep_going=True)
+    apply.create_groups(backends.context, filed, keep_going=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3", "link-1", "link-3"]
 
 
 def test_no_groups(backends):
     """No groups are no work."""
-    assert backends.applier.create([]) == []
-    backends.applier.delete([])
+    assert apply.create_groups(backends.context, []) == []
+    apply.delete_groups(backends.context, [])
     assert backends.snapshot() == backends.before
 
 
@@ -444,8 +445,8 @@ class Filtering:
         self.log: list[tuple[str, object]] = []
         self.kernel, self.bpf = FakeKernel(self.log), FakeBpf(self.log)
         self.all_vlans: list[Object] = list(filtered_bridge(5))
-        self.applier = Applier(self.kernel, FakeNft(), tuple, self.bpf, lambda: self.all_vlans)  # type: ignore[arg-type]
-        self.applier.create([filtered_bridge(5)])
+        self.context = bare_context(self.kernel, FakeNft(), tuple, self.bpf, lambda: self.all_vlans)  # type: ignore[arg-type]
+        apply.create_groups(self.context, [filtered_bridge(5)])
         self.log.clear()
 
     def events(self) -> list[str]:
@@ -460,7 +461,7 @@ def filtering() -> Filtering:
 
 def test_vlans_come_before_ports(filtering):
     """What all ports pass is said in one go, before the first of them exists."""
-    filtering.applier.create([filtered_port(7, 100), filtered_port(8, 200)])
+    apply.create_groups(filtering.context, [filtered_port(7, 100), filtered_port(8, 200)])
     assert filtering.log[:3] == [
         ("drop old flows", []),
         ("set VLANs", {7: PortVlans(access=100), 8: PortVlans(access=200)}),
@@ -471,22 +472,22 @@ def test_vlans_come_before_ports(filtering):
 
 def test_vlans_go_with_their_ports(filtering):
     """A port's entry goes after the port, and with the undoing of a port that could not be made."""
-    filtering.applier.create([filtered_port(7, 100)])
-    filtering.applier.delete([filtered_port(7, 100)])
+    apply.create_groups(filtering.context, [filtered_port(7, 100)])
+    apply.delete_groups(filtering.context, [filtered_port(7, 100)])
     assert filtering.bpf.ports() == {5: PortVlans()}
     filtering.kernel.refuses = lambda item: item == filtered_port(8, 200)[1]
     with pytest.raises(KernelRefused) as caught:
-        filtering.applier.create([filtered_port(7, 100), filtered_port(8, 200)])
-    filtering.applier.undo(caught.value, [filtered_port(7, 100), filtered_port(8, 200)], lambda: None)
+        apply.create_groups(filtering.context, [filtered_port(7, 100), filtered_port(8, 200)])
+    rollback.undo(filtering.context, caught.value, [filtered_port(7, 100), filtered_port(8, 200)], lambda: None)
     assert filtering.bpf.ports() == {5: PortVlans()}
     assert not getattr(caught.value, "__notes__", [])
 
 
 def test_vlans_change(filtering):
     """Other VLANs of a port are one entry; nothing else is touched."""
-    filtering.applier.create([filtered_port(7, 100)])
+    apply.create_groups(filtering.context, [filtered_port(7, 100)])
     filtering.log.clear()
-    filtering.applier.set_vlans([VlanEntry("veth7", 7, PortVlans(access=200))])
+    apply_vlans.set_vlan_entries(filtering.context, [VlanEntry("veth7", 7, PortVlans(access=200))])
     assert filtering.log == [("set VLANs", {7: PortVlans(access=200)})]
 
 
@@ -496,10 +497,10 @@ def test_bridge_that_filters_no_longer(filtering, is_undoing):
     plain = (Bridge("br5", 5, "", mac="", mtu=0),)
     port = (next(item for item in GROUPS[0] if isinstance(item, Veth)),)
     hooks = filtered_port(port[0].index, 100)
-    filtering.applier.create([plain, (*port, *hooks)])
+    apply.create_groups(filtering.context, [plain, (*port, *hooks)])
     filtering.log.clear()
     before = [(*plain, *filtering.all_vlans), (*port, *hooks)]
-    filtering.applier.change(before, [plain, port], is_undoing=is_undoing)
+    apply.change_groups(filtering.context, before, [plain, port], is_undoing=is_undoing)
     gone = [item for kind, item in filtering.log if kind == "create"]
     assert gone[:2] == [NoVlanFilter.instead(filtering.all_vlans[1]), NoVlanFilter.instead(hooks[1])]
     assert gone[2:] == [NoMacEntry.instead(hooks[2])]
@@ -513,7 +514,7 @@ def test_hooks_of_others_stay(filtering):
     port = (next(item for item in GROUPS[0] if isinstance(item, Veth)),)
     hooks = filtered_port(port[0].index, 100)
     filtering.log.clear()
-    filtering.applier.change([(*port, *hooks)], [port], is_undoing=True)
+    apply.change_groups(filtering.context, [(*port, *hooks)], [port], is_undoing=True)
     assert not [item for kind, item in filtering.log if kind == "create"]
 
 
@@ -522,9 +523,9 @@ def test_bridge_filtering_ends(filtering):
     plain = (Bridge("br9", 9, "", mac="", mtu=0),)
     own = BridgeVlans.of("br9", 9, PortVlans(access=1), is_bridge=True)
     aware = (*plain, BridgeFiltering("br9", 9, ""), *own)
-    filtering.applier.create([aware])
+    apply.create_groups(filtering.context, [aware])
     filtering.log.clear()
-    filtering.applier.change([aware], [plain])
+    apply.change_groups(filtering.context, [aware], [plain])
     assert [item for kind, item in filtering.log if kind == "create"] == [
         *map(NoBridgeVlans.instead, own),
         NoBridgeFiltering("br9", 9, ""),
@@ -535,7 +536,7 @@ def test_programs_of_another_version_are_replaced(filtering):
     """Programs of another version are replaced on every bridge before anything else changes; the map stays."""
     filtering.all_vlans += filtered_bridge(6)
     filtering.bpf.is_pinned = False
-    filtering.applier.create([filtered_port(7, 100)])
+    apply.create_groups(filtering.context, [filtered_port(7, 100)])
     assert filtering.events()[:4] == ["replace programs", "keep programs", "set VLANs", "create"]
     assert filtering.log[1][1] == [item for item in filtering.all_vlans if isinstance(item, VlanProgram)]
     assert filtering.bpf.ports() == {5: PortVlans(), 7: PortVlans(access=100)}
@@ -545,7 +546,7 @@ def test_lost_map_is_filled(filtering):
     """When the map is gone, a new one holds all that the store knows before it is used."""
     filtering.all_vlans += [*filtered_port(7, 100), *filtered_port(8, 200)]
     filtering.bpf.remove()
-    filtering.applier.create([filtered_port(9, 300)])
+    apply.create_groups(filtering.context, [filtered_port(9, 300)])
     assert filtering.bpf.ports().keys() == {5, 7, 8, 9}
     assert filtering.events()[1:5] == ["replace programs", "keep programs", "set VLANs", "create"]
 
@@ -555,28 +556,22 @@ def test_programs_that_cannot_be_replaced(filtering):
     filtering.bpf.is_pinned = False
     filtering.kernel.refuses_replacing = refusal("create VLAN program into of br5", errno.ENOMEM)
     with pytest.raises(KernelRefused, match="VLAN program into of br5"):
-        filtering.applier.create([filtered_port(7, 100)])
+        apply.create_groups(filtering.context, [filtered_port(7, 100)])
     assert filtering.events() == ["replace programs"]
 
 
 def test_programs_go_with_the_last_bridge(filtering):
     """The pins of programs and map go with the last bridge that filters VLANs, and not before."""
     filtering.all_vlans += filtered_bridge(6)
-    filtering.applier.delete([filtered_bridge(6)])
+    apply.delete_groups(filtering.context, [filtered_bridge(6)])
     assert "remove programs" not in filtering.events()
     del filtering.all_vlans[-len(filtered_bridge(6)) :]
-    filtering.applier.delete([filtered_bridge(5)])
+    apply.delete_groups(filtering.context, [filtered_bridge(5)])
     assert filtering.events()[-1] == "remove programs"
 
 
 def test_deleting_without_vlans_touches_no_pins(filtering):
     """What has to do with VLANs is left alone by a deletion of other things."""
     filtering.all_vlans.clear()
-    filtering.applier.delete([GROUPS[0]])
+    apply.delete_groups(filtering.context, [GROUPS[0]])
     assert "remove programs" not in filtering.events()
-
-
-def test_vlans_without_a_place_for_pins(backends):
-    """An applier that was given no place for pins refuses VLANs."""
-    with pytest.raises(Unsupported, match="VLAN 100 on veth7"):
-        backends.applier.create([filtered_port(7, 100)])

@@ -14,8 +14,9 @@ from dnet.objects.links import Veth
 from dnet.objects.object import Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.sandbox import JoinedSandbox, Sandbox
-from dnet.transaction.apply import Applier
+from dnet.transaction import apply, rollback
 from tests.support import samples
+from tests.support.bare_context import bare_context
 from tests.support.fakes import FakeKernel, FakeNft, FakeSwitch, snapshot
 
 NET = samples.network("blue", "10.1.0.0/16", driver="ovs", device="ovs0", icc=True)
@@ -43,9 +44,9 @@ class Host:
         self.kernel = FakeKernel()
         self.nft = FakeNft(self.kernel.log)
         self.switch = FakeSwitch(self.kernel)
-        self.applier = Applier(self.kernel, self.nft, list, switch=lambda: self.switch)  # type: ignore[arg-type,return-value]
+        self.context = bare_context(self.kernel, self.nft, list, switch=lambda: self.switch)
         self.nft.has_made_table = True
-        self.applier.create([NETWORK, bridge.network(PLAIN)])
+        apply.create_groups(self.context, [NETWORK, bridge.network(PLAIN)])
         self.kernel.keep_switches()
         self.before = self.everything()
 
@@ -77,29 +78,29 @@ def test_bridge_before_what_is_on_its_device():
 
 def test_ports_are_one_transaction_after_the_kernel(made):
     """The ports of all groups are one transaction, when their devices exist and are up."""
-    assert made.applier.create(GROUPS) == [None, None, None]
+    assert apply.create_groups(made.context, GROUPS) == [None, None, None]
     assert made.kinds()[-2:] == ["create", "create ports"]
     assert [event for event in made.kernel.log if event[0] == "create ports"] == [("create ports", PORTS)]
 
 
 def test_deletion_goes_the_other_way(made):
     """Ports go before their devices, and a bridge after everything else of its network."""
-    made.applier.create(GROUPS)
+    apply.create_groups(made.context, GROUPS)
     made.kernel.log.clear()
-    made.applier.delete(GROUPS)
+    apply.delete_groups(made.context, GROUPS)
     assert made.kinds()[:2] == ["delete ports", "delete from kernel"]
     assert made.everything() == made.before
     made.kernel.log.clear()
-    made.applier.delete([NETWORK])
+    apply.delete_groups(made.context, [NETWORK])
     assert made.kinds()[:2] == ["delete from kernel", "delete bridges"]
     assert made.switch.objects == []
 
 
 def test_progress_of_a_deletion(made):
     """The progress that is told is that of the ports, and it ends at the number of groups."""
-    made.applier.create(GROUPS)
+    apply.create_groups(made.context, GROUPS)
     heard: list[int] = []
-    made.applier.delete(GROUPS, on_progress=heard.append)
+    apply.delete_groups(made.context, GROUPS, on_progress=heard.append)
     assert heard == [1, 2, 3]
 
 
@@ -107,8 +108,8 @@ def test_refused_port_is_undone(made):
     """When one port is refused, undoing leaves nothing of any group, and the error names the port."""
     made.switch.refuses = lambda item: item == PORTS[1]
     with pytest.raises(OvsError, match=f"cannot create port {PORTS[1].port} on Open vSwitch bridge ovs0: no") as caught:
-        made.applier.create(GROUPS)
-    made.applier.undo(caught.value, GROUPS, lambda: None)
+        apply.create_groups(made.context, GROUPS)
+    rollback.undo(made.context, caught.value, GROUPS, lambda: None)
     assert made.everything() == made.before
     assert not getattr(caught.value, "__notes__", [])
 
@@ -117,9 +118,9 @@ def test_ports_are_not_made_after_a_failure(made):
     """When the kernel refuses an object, no port is made."""
     made.kernel.refuses = lambda item: isinstance(item, Veth) and item.device == PORTS[2].port
     with pytest.raises(KernelRefused) as caught:
-        made.applier.create(GROUPS)
+        apply.create_groups(made.context, GROUPS)
     assert "create ports" not in made.kinds()
-    made.applier.undo(caught.value, GROUPS, lambda: None)
+    rollback.undo(made.context, caught.value, GROUPS, lambda: None)
     assert made.everything() == made.before
 
 
@@ -127,7 +128,7 @@ def test_keep_going(made):
     """With keep_going, what failed in the kernel is no port, whose port is refused is removed, and the third stays."""
     made.kernel.refuses = lambda item: isinstance(item, Veth) and item.device == PORTS[0].port
     made.switch.refuses = lambda item: item == PORTS[1]
-    errors = made.applier.create(GROUPS, keep_going=True)
+    errors = apply.create_groups(made.context, GROUPS, keep_going=True)
     assert [type(error) for error in errors] == [KernelRefused, OvsError, type(None)]
     assert ("create ports", PORTS[1:]) in made.kernel.log
     assert [item for item in made.switch.objects if isinstance(item, OvsPort)] == PORTS[2:]
@@ -139,8 +140,8 @@ def test_failed_undoing_is_a_note(made):
     made.switch.refuses = lambda item: item == PORTS[1]
     made.switch.refuses_deletion = OvsError("cannot delete 3 ports: gone")
     with pytest.raises(DnetError) as caught:
-        made.applier.create(GROUPS)
-    made.applier.undo(caught.value, GROUPS, lambda: made.kernel.log.append(("afterwards", None)))
+        apply.create_groups(made.context, GROUPS)
+    rollback.undo(made.context, caught.value, GROUPS, lambda: made.kernel.log.append(("afterwards", None)))
     assert [note for note in caught.value.__notes__ if "cannot delete 3 ports" in note]
     assert made.everything() == made.before
     assert "afterwards" not in made.kinds()
@@ -148,11 +149,11 @@ def test_failed_undoing_is_a_note(made):
 
 def test_failed_deletion_touches_nothing_else(made):
     """A deletion that Open vSwitch refuses stops there: what exists is still whole."""
-    made.applier.create(GROUPS)
+    apply.create_groups(made.context, GROUPS)
     after = made.everything()
     made.switch.refuses_deletion = OvsError("cannot delete 3 ports: gone")
     with pytest.raises(OvsError):
-        made.applier.delete(GROUPS)
+        apply.delete_groups(made.context, GROUPS)
     assert made.everything() == after
 
 
@@ -164,10 +165,10 @@ def test_absent_switch_touches_nothing(made):
     for groups in (GROUPS, [openvswitch.network(other)]):
         made.kernel.log.clear()
         with pytest.raises(OvsError, match="not running") as caught:
-            made.applier.create(groups)
+            apply.create_groups(made.context, groups)
         has_rules = any(item.backend == "nft" for group in groups for item in group)
         assert made.kinds() == [*(["prepare nft"] if has_rules else []), "prepare switch"]
-        made.applier.undo(caught.value, groups, lambda: made.kernel.log.append(("afterwards", None)))
+        rollback.undo(made.context, caught.value, groups, lambda: made.kernel.log.append(("afterwards", None)))
         assert made.everything() == made.before
         assert (made.kinds()[-1], getattr(caught.value, "__notes__", [])) == ("afterwards", [])
 
@@ -180,9 +181,9 @@ def test_without_anything_of_its():
 
     kernel, nft = FakeKernel(), FakeNft()
     nft.has_made_table = True
-    applier = Applier(kernel, nft, list, switch=switch)  # type: ignore[arg-type]
-    applier.create([bridge.network(PLAIN)])
-    applier.delete([bridge.network(PLAIN)])
+    context = bare_context(kernel, nft, list, switch=switch)  # type: ignore[arg-type]
+    apply.create_groups(context, [bridge.network(PLAIN)])
+    apply.delete_groups(context, [bridge.network(PLAIN)])
 
 
 # Changes
@@ -204,9 +205,9 @@ def events(made: Host, since: int) -> list[str]:
 def test_vlan_that_changes_is_one_update(made):
     """A port that differs in its VLAN only is updated: neither removed nor added; the kernel makes nothing."""
     before, after = vlan_group(100), vlan_group(200)
-    made.applier.create([before])
+    apply.create_groups(made.context, [before])
     start = len(made.kernel.log)
-    made.applier.change([before], [after])
+    apply.change_groups(made.context, [before], [after])
     done = events(made, start)
     assert done.count("set vlans") == 1
     assert {"create", "create ports", "delete ports"}.isdisjoint(done)
@@ -216,18 +217,18 @@ def test_vlan_that_changes_is_one_update(made):
 def test_port_that_somebody_removed_is_made(made):
     """A port that is to be in another VLAN, and is gone, is made."""
     before, after = vlan_group(100), vlan_group(200)
-    made.applier.create([before])
+    apply.create_groups(made.context, [before])
     made.switch.objects = [item for item in made.switch.objects if not isinstance(item, OvsPort)]
-    made.applier.change([before], [after])
+    apply.change_groups(made.context, [before], [after])
     assert after[-1] in made.switch.objects
 
 
 def test_network_that_begins_to_keep_vlans_apart(made):
     """The bridge gets its tag before its ports get theirs, and stays."""
     aware = openvswitch.network(replace(NET, vlan=1, vlan_backend="ovs"))
-    made.applier.create([vlan_group(None, is_aware=False)])
+    apply.create_groups(made.context, [vlan_group(None, is_aware=False)])
     start = len(made.kernel.log)
-    made.applier.change([NETWORK, vlan_group(None, is_aware=False)], [aware, vlan_group(None)])
+    apply.change_groups(made.context, [NETWORK, vlan_group(None, is_aware=False)], [aware, vlan_group(None)])
     done = events(made, start)
     assert done.index("create bridges") < done.index("set vlans")
     assert {"delete ports", "delete bridges"}.isdisjoint(done)
@@ -247,13 +248,13 @@ def joined_and_left() -> tuple[tuple[Object, ...], tuple[Object, ...]]:
 def test_joining_and_leaving(made):
     """A container that joins gets its port after its veth, and one that leaves loses it before that."""
     before, after = joined_and_left()
-    made.applier.create([before])
+    apply.create_groups(made.context, [before])
     whole = made.everything()
     start = len(made.kernel.log)
-    made.applier.change([before], [after])
+    apply.change_groups(made.context, [before], [after])
     assert events(made, start)[-1] == "create ports"
     start = len(made.kernel.log)
-    made.applier.change([after], [before])
+    apply.change_groups(made.context, [after], [before])
     assert events(made, start).index("delete ports") < events(made, start).index("delete from kernel")
     assert made.everything() == whole
 
@@ -261,14 +262,14 @@ def test_joining_and_leaving(made):
 def test_refused_port_of_a_change_is_undone(made):
     """When Open vSwitch refuses the port of a container that joins, all of the change is taken back."""
     before, after = joined_and_left()
-    made.applier.create([before])
+    apply.create_groups(made.context, [before])
     whole = made.everything()
     made.switch.refuses = lambda _: True
     with pytest.raises(OvsError, match="no") as caught:
-        made.applier.change([before], [after])
+        apply.change_groups(made.context, [before], [after])
     done: list[str] = []
-    back = lambda: made.applier.change([after], [before], is_undoing=True)  # noqa: E731
-    made.applier.undo_change(caught.value, back, lambda: done.append("settled"))
+    back = lambda: apply.change_groups(made.context, [after], [before], is_undoing=True)  # noqa: E731
+    rollback.undo_change(caught.value, back, lambda: done.append("settled"))
     assert done == ["settled"]
     assert made.everything() == whole
 
@@ -276,24 +277,24 @@ def test_refused_port_of_a_change_is_undone(made):
 def test_change_without_a_switch_touches_nothing(made):
     """A change that needs Open vSwitch begins with a look whether it is there."""
     before, after = joined_and_left()
-    made.applier.create([before])
+    apply.create_groups(made.context, [before])
     whole = made.everything()
     made.switch.is_absent = True
     with pytest.raises(OvsError, match="not running"):
-        made.applier.change([before], [after])
+        apply.change_groups(made.context, [before], [after])
     assert made.everything() == whole
 
 
 def test_undoing_a_change_without_a_switch(made):
     """When Open vSwitch goes in the middle, the kernel's part is taken back, and the rest stays on record."""
     before, after = joined_and_left()
-    made.applier.create([before])
-    made.applier.change([before], [after])
+    apply.create_groups(made.context, [before])
+    apply.change_groups(made.context, [before], [after])
     made.switch.refuses_deletion = OvsError("gone")
     cause = OvsError("first")
     settled: list[str] = []
-    back = lambda: made.applier.change([after], [before], is_undoing=True)  # noqa: E731
-    made.applier.undo_change(cause, back, lambda: settled.append("settled"))
+    back = lambda: apply.change_groups(made.context, [after], [before], is_undoing=True)  # noqa: E731
+    rollback.undo_change(cause, back, lambda: settled.append("settled"))
     assert settled == []
     assert cause.__notes__ == ["and while undoing it: gone"]
     assert not [item for item in made.kernel.objects if isinstance(item, Veth) and item.peer == "eth1"]

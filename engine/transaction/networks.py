@@ -1,0 +1,102 @@
+"""Devices of networks: made again, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from dnet.drivers import desired, existing_bridge
+from dnet.model.network import Network
+from dnet.objects.object import Object
+from dnet.transaction import uplinks
+from dnet.transaction.apply import create_groups, join_ports, remove_groups
+from dnet.transaction.apply_rules import create_rules
+from dnet.transaction.context import Context
+from dnet.transaction.rollback import undo
+
+
+def remove_networks(context: Context, networks: Sequence[Network], *, is_forced: bool = False) -> None:
+    """Delete networks that are marked so, the table with the last one; under the network lock.
+
+    By force, also where Open vSwitch is gone: what is in its database is then left to `reconcile`.
+    """
+    is_last = bool(networks) and not context.store.has_other_networks([network.id for network in networks])
+    groups = [desired.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)]
+    for adopted in context.store.adoptions([network.id for network in networks]):
+        uplinks.give_back(context, adopted)
+    remove_groups(context, groups, is_forced=is_forced)
+    context.ruleset.withdraw(networks)
+    context.store.forget("network", [network.id for network in networks])
+
+
+def repair_networks(context: Context, references: Collection[str], *, with_advice: bool = True) -> None:
+    """Make again what somebody, or a reboot, has removed: the table, and the devices of these networks.
+
+    Interfaces that were adopted are the caller's business, or, with advice, the user's.
+    """
+    networks = [context.store.network(reference) for reference in sorted(references)]
+    if networks and not context.ruleset.is_whole():
+        create_rules(context, context.all_rules())
+    for network in networks:
+        context.kernel.switch_forwarding(4)
+        if network.subnet6:
+            context.kernel.switch_forwarding(6)
+        if is_made(context, network):
+            continue
+        with context.store.network_lock():
+            if not is_made(context, network):
+                repair_ports(context, [_repair_network(context, network)])
+                for interface in network.uplinks if with_advice else ():
+                    command = f"dnet network adopt {network.name} {interface}"
+                    context.notice(f"interface {interface} is not on network {network.name} any more: {command}")
+
+
+def is_made(context: Context, network: Network) -> bool:
+    """Whether the network's device is there, as far as a look at the kernel tells."""
+    if network.driver != "ovs":
+        return context.kernel.is_device(network.device_index, network.device)
+    # After a reboot ovs-vswitchd makes the device again, but not what was on it.
+    return (
+        context.kernel.device_index(network.device) is not None and network.gateway in context.kernel.local_addresses()
+    )
+
+
+def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: bool = False) -> list[Object]:
+    """Make host ends of endpoints that are no ports of their bridge any more so again; return the objects.
+
+    On Open vSwitch, also what somebody has changed of bridges and ports.
+    """
+    masters = context.kernel.masters()
+    found: list[Object] = []
+    for network in networks:
+        strays = {index for index, master in masters.items() if master != network.device_index}
+        ports = desired.ports(network, context.store.containers_on(network.id), strays)
+        if network.driver == "ovs":
+            own = desired.network(network, is_first=False) if is_made(context, network) else ()
+            ports = (*own, *desired.uplinks(uplinks.with_placed_uplinks(context, network)), *ports)
+            ports = tuple(context.switches.missing(ports))
+        found += ports
+    if found and not is_dry_run:
+        join_ports(context, found)
+    return found
+
+
+def _repair_network(context: Context, network: Network) -> Network:
+    """Make a network's devices again, and return it with those of a bridge that is not dnet's to make."""
+    if not network.owns_device and network.driver != "ovs":
+        network = existing_bridge.again(network, context.kernel.report())
+        with context.store.write():
+            context.store.set_device(network)
+    group = desired.network(network, is_first=True)
+    try:
+        create_groups(context, [group])
+    except BaseException as error:
+        # A device that is only half set up must not pass for the network; its rules do no harm.
+        undo(context, error, [[item for item in group if item.backend == "kernel"]], lambda: None)
+        raise
+    return network
+
+
+def prepare_switch(context: Context, network: Network) -> None:
+    """Raise when a network is on Open vSwitch, and that does not run: before anything is changed."""
+    if network.driver == "ovs":
+        context.switches.open().prepare()

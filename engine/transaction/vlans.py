@@ -1,0 +1,144 @@
+"""What keeps the VLANs of networks apart: repaired, enabled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from dnet.drivers import desired
+from dnet.errors import InvalidRequest
+from dnet.model.container import Container
+from dnet.model.network import Network
+from dnet.model.values import replace
+from dnet.objects.object import Object
+from dnet.objects.vlans import MacEntry, VlanEntry, VlanFilter, VlanProgram
+from dnet.transaction import reserve_network, uplinks
+from dnet.transaction.apply import change_groups
+from dnet.transaction.apply_vlans import set_vlan_entries
+from dnet.transaction.containers import link_peers, read_host_files
+from dnet.transaction.context import Context, Group
+from dnet.transaction.networks import repair_ports
+from dnet.transaction.rollback import undo_change
+
+TURNING = "turning"  # the setting that is not 0 while a network is made to keep VLANs apart
+
+
+def missing_vlans(context: Context) -> list[Object]:
+    """Return what should keep VLANs apart and does not: entries of the map, hooks, MACs at devices that exist."""
+    return _missing_of(context, context.all_vlans())
+
+
+def _missing_of(context: Context, wanted_here: Group) -> list[Object]:
+    entries = context.bpf.ports() if any(isinstance(item, VlanEntry) for item in wanted_here) else {}
+    filtered = context.kernel.filtered() if wanted_here else set()
+    masters = context.kernel.masters() if wanted_here else {}
+    stay = context.kernel.mac_entries() if wanted_here else set()
+    # Of two ports with one MAC, one can have it.
+    macs = {item.mac for item in wanted_here if isinstance(item, MacEntry) and (item.index, item.mac) in stay}
+
+    def is_missing(item: Object) -> bool:
+        match item:
+            case VlanEntry():
+                return entries.get(item.index) != item.vlans
+            case VlanFilter():
+                is_of_bridge = item.bridge_index in {item.index, masters.get(item.index)}
+                is_there = (item.index, *item.blocks) in filtered
+                return is_of_bridge and not is_there and context.kernel.is_device(item.index, item.device)
+            case MacEntry():
+                return item.mac not in macs and context.kernel.is_device(item.index, item.device)
+            case _:
+                return False
+
+    return [item for item in wanted_here if is_missing(item)]
+
+
+def repair_vlans(context: Context) -> None:
+    """Put what is missing of that in place again, the programs included."""
+    if not missing_vlans(context):
+        return
+    with context.store.network_lock():  # under which interfaces become ports, and programs come to them first
+        wanted_here = context.all_vlans()
+        missing = _missing_of(context, wanted_here)
+        set_vlan_entries(context, [item for item in wanted_here if isinstance(item, VlanEntry)])
+        hooks = [item for item in missing if isinstance(item, VlanFilter)]
+        bridges = {item.bridge_index for item in hooks if item.index == item.bridge_index}
+        programs = [item for item in wanted_here if isinstance(item, VlanProgram) and item.index in bridges]
+        # A bridge's own first, then its programs, then its ports: these share what those make.
+        hooks.sort(key=lambda item: item.index != item.bridge_index)
+        own = [item for item in hooks if item.index in bridges]
+        others = [item for item in hooks if item not in own]
+        macs = [item for item in missing if isinstance(item, MacEntry)]
+        for error in context.kernel.create([[*own, *programs, *others, *macs]]):
+            if error:
+                raise error
+
+
+def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
+    """Make a network one whose ports are in VLANs, all that are there already in its gateway's."""
+    with context.store.network_lock():
+        network = uplinks.with_placed_uplinks(context, context.store.network(reference))
+        if network.vlan:
+            return
+        if not network.owns_device and network.driver != "ovs":
+            hint = "VLANs need a bridge of dnet's own"
+            raise InvalidRequest(f"network {network.name} cannot keep VLANs apart", object=network.name, hint=hint)
+        aware = replace(
+            network,
+            vlan=reserve_network.DEFAULT_VLAN,
+            vlan_backend=reserve_network.vlan_backend(context.kernel, network.driver, backend),
+        )
+        members = context.store.containers_on(network.id)
+        with context.store.write():
+            context.store.set_network_vlan(aware)
+            context.store.set_setting(TURNING, time.monotonic_ns())
+        try:
+            _change_network(context, network, aware, members)
+            with context.store.write():
+                context.store.set_setting(TURNING, 0)
+        except BaseException as error:
+            undo_change(
+                error,
+                lambda: _change_network(context, aware, network, members, is_undoing=True),
+                lambda: _forget_vlan(context, network),
+            )
+            raise
+    for item in aware.uplinks:
+        context.notice(f"interface {item} passes VLANs of network {network.name} from now on: {item.vlans_on(aware)}")
+
+
+def _forget_vlan(context: Context, network: Network) -> None:
+    with context.store.write():
+        context.store.set_network_vlan(network)
+        context.store.set_setting(TURNING, 0)
+
+
+def finish_enabling(context: Context) -> None:
+    """Keep VLANs apart on a network that a killed process was about to make so; its ports are not all in one."""
+    mark = context.store.setting(TURNING)
+    with context.store.network_lock():  # which whoever does that has
+        is_abandoned = mark == context.store.setting(TURNING) != 0
+    if is_abandoned:
+        repair_all_vlans(context)
+        with context.store.write():
+            if context.store.setting(TURNING) == mark:
+                context.store.set_setting(TURNING, 0)
+
+
+def repair_all_vlans(context: Context) -> None:
+    """Repair VLANs on Linux bridges and on Open vSwitch."""
+    repair_vlans(context)
+    repair_ports(context, [network for network in context.store.networks() if network.driver == "ovs"])
+
+
+def _change_network(
+    context: Context, before: Network, after: Network, members: Sequence[Container], *, is_undoing: bool = False
+) -> None:
+    networks, host, peers = context.store.networks_by_id(), read_host_files(), link_peers(context, members)
+    groups = [
+        [
+            (*desired.network(net, is_first=False), *desired.uplinks(net)),
+            *(desired.container(item, {**networks, net.id: net}, host, peers) for item in members),
+        ]
+        for net in (before, after)
+    ]
+    change_groups(context, *groups, is_undoing=is_undoing)
