@@ -1,7 +1,7 @@
-"""The command line: the group, its global options, and how errors become exit codes.
+"""The command line: the group of all commands, its global options, and the exit codes of errors.
 
-Commands live in the modules beside this one and are loaded when they are called, so that each pays only for
-itself. They decide nothing: they parse, make one call of the engine's, and render.
+The commands are in the modules beside this one, each loaded when one of its commands is called. They decide nothing:
+they parse, make one call to the engine, and print.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 
 class _Later(ModuleType):
-    """Stands for a module of the standard library until something of it is asked for that it has not got itself."""
+    """Placeholder for a module of the standard library that imports it on first use."""
 
     def __init__(self, name: str, **own: object) -> None:
         super().__init__(name)
@@ -27,7 +27,7 @@ class _Later(ModuleType):
         vars(self).update(own)
 
     def __getattr__(self, name: str) -> Any:
-        """Load the module, and look there; who has this one already goes on looking through it."""
+        """Return a name of the real module; those who hold the placeholder go on using it."""
         if name == "__path__":  # an import statement asks whether this is a package
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
@@ -35,12 +35,11 @@ class _Later(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-# What loading makes is there to stay; looking through it for garbage every 700 objects takes 3 ms.
+# Nothing that imports create becomes garbage; searching it every 700 objects takes 3 ms.
 gc.set_threshold(100_000)
-# click and dataclasses load it for what is not done here, a sixth of click's time.
+# click and dataclasses import it for functions that are not called here; it takes a sixth of click's time.
 sys.modules.setdefault("inspect", _Later("inspect"))
-# Nearly as much again are modules of which click takes names while it is loaded, for what is never asked of it here:
-# parameters that are UUIDs, and sentences in other languages, of which it has none.
+# Two more take nearly as long. click uses them for UUID parameters and for translations, of which it has none.
 for _later in (
     _Later("uuid", UUID=type("UUID", (), {})),
     _Later("gettext", gettext=str, ngettext=lambda one, several, number: one if number == 1 else several),
@@ -53,7 +52,7 @@ import click.types  # noqa: E402
 for _name in ("uuid", "gettext"):
     if isinstance(sys.modules[_name], _Later):
         del sys.modules[_name]
-# For a parameter that is one nevertheless, somebody else's.
+# For a parameter of somebody else's that is a UUID.
 click.types.uuid = _Later("uuid")  # type: ignore[attr-defined]
 
 import dnet  # noqa: E402
@@ -64,45 +63,58 @@ F = TypeVar("F", bound=Callable[..., Any])
 COMMANDS = {
     "create": ("containers", "Create a container's network: sandbox, endpoint, addresses"),
     "run": ("processes", "Create a container and run a program in it"),
-    "start": ("processes", "Start containers' processes again"),
-    "stop": ("processes", "End containers' processes"),
+    "start": ("processes", "Start containers' programs again"),
+    "stop": ("processes", "Stop containers' programs"),
     "exec": ("processes", "Run one more program in a running container"),
-    "logs": ("processes", "Show what a detached container wrote"),
+    "logs": ("processes", "Print what a detached container wrote"),
     "rm": ("containers", "Remove containers"),
-    "rename": ("containers", "Give a container another name"),
+    "rename": ("containers", "Rename a container"),
     "ps": ("containers", "List containers"),
     "port": ("containers", "Show where a container's ports are published"),
-    "inspect": ("containers", "Show all that is known of containers"),
-    "bulk-create": ("bulk", "Create many containers in one pass"),
-    "bulk-delete": ("bulk", "Remove many containers in one pass"),
+    "inspect": ("containers", "Show everything about containers"),
+    "bulk-create": ("bulk", "Create many containers in one change"),
+    "bulk-delete": ("bulk", "Remove many containers in one change"),
     "network": ("networks", "Create, list, inspect and remove networks"),
     "vlan": ("vlans", "Change and list the VLANs of containers"),
-    "attach": ("wiring", "Attach containers, dnet's and others', to a network or a device of the host's"),
-    "detach": ("wiring", "Take an interface off a container"),
-    "attachment": ("wiring", "List what is attached by hand"),
-    "route": ("wiring", "Add, remove and list routes in containers"),
-    "pipework": ("wiring", "Do what pipework does, by its own words"),
-    "link": ("rules", "List links between containers"),
-    "nat": ("rules", "Show published ports and masquerading, with counters"),
-    "reconcile": ("mending", "Compare everything with the kernel, and make again what is missing"),
-    "restore": ("mending", "Build everything again after a reboot"),
-    "doctor": ("mending", "Look at the host: what it lacks, and what is in the way"),
-    "watch": ("rules", "Keep containers' resolv.conf in step with the host's"),
-    "plan": ("about", "Show what a command would create, touching nothing"),
+    "attach": ("attachments", "Attach containers, also foreign ones, to a network or a device of the host"),
+    "detach": ("attachments", "Remove an attached interface from a container"),
+    "attachment": ("attachments", "List attached interfaces"),
+    "route": ("routes", "Add, remove and list routes in containers"),
+    "pipework": ("pipework", "Do what the script pipework does, with the same arguments"),
+    "link": ("links", "List links between containers"),
+    "nat": ("nat", "Show published ports and masquerading, with counters"),
+    "reconcile": ("host", "Compare everything with the kernel, and create again what is missing"),
+    "restore": ("host", "Create everything again after a reboot"),
+    "doctor": ("host", "Examine the host: what it lacks, and what is in the way"),
+    "watch": ("host", "Keep containers' resolv.conf in step with the host's"),
+    "plan": ("plan", "Show what a command would create, changing nothing"),
     "completion": ("about", "Print the completion script of a shell"),
     "version": ("about", "Show the version"),
 }
 
-# Python has words of its own.
-COMMANDS_BY_OTHER_NAMES = {"exec": "execute"}
+# Functions whose command has a name that is a word of Python.
+FUNCTIONS = {"exec": "execute"}
 
 EXIT_FAILURE = 1
 EXIT_INVALID = 2
 EXIT_UNSUPPORTED = 6
 EXIT_PARTLY = 10
-EXIT_RUN_FAILED = 125  # of `run` and `exec`, which exit with their program's status
+EXIT_RUN_FAILED = 125  # of `run` and `exec`, which otherwise exit with the status of their program
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+# Of errors, by class; `dnet --help` lists them.
+EXIT_CODES = {
+    "InvalidRequest": EXIT_INVALID,
+    "NotFound": 3,
+    "Conflict": 4,
+    "Exhausted": 5,
+    "Unsupported": EXIT_UNSUPPORTED,
+    "KernelRefused": 7,
+    "OvsError": 8,
+    "RuntimeFailed": 8,
+    "StateError": 9,
+    "NeedsRoot": 13,
+}
 
 
 def _show_help(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001  click's own form
@@ -112,7 +124,7 @@ def _show_help(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # 
 
 
 class Option(click.Option):
-    """An option whose help is one line; in click's own, `inspect` looks for the indentation of several."""
+    """An option whose help is one line; for several lines, click's own needs the module inspect."""
 
     def __init__(self, declarations: Sequence[str], help: str | None = None, **settings: Any) -> None:  # noqa: A002
         super().__init__(declarations, **settings)
@@ -120,11 +132,11 @@ class Option(click.Option):
 
 
 def option(*declarations: str, **settings: Any) -> Callable[[F], F]:
-    """Decorate a command with such an option."""
+    """Decorate a command with an option."""
     return click.option(*declarations, cls=Option, **settings)
 
 
-# click's own looks for translations of its one sentence each time, 2 ms.
+# click's own looks for a translation of its sentence each time, which takes 2 ms.
 _HELP = Option(
     ["--help"], is_flag=True, expose_value=False, is_eager=True, help="Show this message and exit.", callback=_show_help
 )
@@ -134,18 +146,18 @@ class Command(click.Command):
     """A command with `--help`."""
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        """Return the option, unless the command passes it on."""
+        """Return the option, unless the command passes `--help` on."""
         return _HELP if ctx.help_option_names else None
 
 
 class Group(Command, click.Group):
-    """A group of such commands."""
+    """A group of commands with `--help`."""
 
     command_class = Command
 
 
 class LazyGroup(Group):
-    """A group whose commands' modules are imported when the command is called."""
+    """A group that imports the module of a command when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names in the order of the table."""
@@ -156,11 +168,11 @@ class LazyGroup(Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"dnet.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, COMMANDS_BY_OTHER_NAMES.get(cmd_name, cmd_name.replace("-", "_")))
+        command: click.Command = getattr(module, FUNCTIONS.get(cmd_name, cmd_name.replace("-", "_")))
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Call the command; click's parser does not say whose options it could not read."""
+        """Call the command, and add it to errors of click's parser, which leaves it out."""
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
@@ -170,13 +182,13 @@ class LazyGroup(Group):
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands from the table, loading none."""
+        """List the commands without importing their modules."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
 
 
 class Session:
-    """What the global options say; passed to every command."""
+    """The global options, passed to every command."""
 
     def __init__(self, state_dir: str, run_dir: str, *, is_verbose: bool) -> None:
         self.state_dir = state_dir
@@ -185,19 +197,21 @@ class Session:
         self.is_plan = False
 
     def open(self) -> dnet.Engine:
-        """Open the engine; its notices go to stderr."""
+        """Open the engine, with its notices on stderr."""
         return dnet.open(self.state_dir, self.run_dir, on_notice=say)
 
 
 def say(sentence: str) -> None:
-    """Tell the person at the terminal something."""
+    """Print a sentence for the user on stderr."""
     click.echo(f"dnet: {sentence}", err=True)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help"], "max_content_width": 100})
-@option("--state-dir", envvar="DNET_STATE_DIR", default="", metavar="DIR", help="State [default: /var/lib/dnet].")
-@option("--run-dir", envvar="DNET_RUN_DIR", default="", metavar="DIR", help="Sandboxes [default: /run/dnet].")
-@option("-v", "--verbose", is_flag=True, help="Show a traceback when something fails.")
+@option(
+    "--state-dir", envvar="DNET_STATE_DIR", default="", metavar="DIR", help="State directory [default: /var/lib/dnet]."
+)
+@option("--run-dir", envvar="DNET_RUN_DIR", default="", metavar="DIR", help="Sandbox directory [default: /run/dnet].")
+@option("-v", "--verbose", is_flag=True, help="Show a traceback if something fails.")
 @click.pass_context
 def cli(ctx: click.Context, state_dir: str, run_dir: str, *, verbose: bool) -> None:
     """Container networks, one or thousands at a time.
@@ -217,42 +231,31 @@ def cli(ctx: click.Context, state_dir: str, run_dir: str, *, verbose: bool) -> N
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, handled as Ctrl-C is: what was begun is taken back."""
+    """SIGTERM, which is handled like Ctrl-C: what was begun is undone."""
 
 
 def _on_signal(number: int, _frame: FrameType | None) -> NoReturn:
-    """Interrupt once; while that is being cleaned up, further signals are ignored."""
+    """Interrupt once, and ignore further signals during the rollback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def exit_code(error: dnet.DnetError) -> int:
-    """Return the documented exit code of an error's kind."""
-    table = (
-        (dnet.InvalidRequest, 2),
-        (dnet.NotFound, 3),
-        (dnet.Conflict, 4),
-        (dnet.Exhausted, 5),
-        (dnet.Unsupported, 6),
-        (dnet.NeedsRoot, 13),
-        (dnet.KernelRefused, 7),
-        (dnet.OvsError, 8),
-        (dnet.RuntimeFailed, 8),
-        (dnet.StateError, 9),
-    )
-    return next((code for kind, code in table if isinstance(error, kind)), EXIT_FAILURE)
+    """Return the documented exit code of an error."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return next((EXIT_CODES[name] for name in names if name in EXIT_CODES), EXIT_FAILURE)
 
 
 def fail(sentence: str, hint: str = "") -> None:
-    """Print an error as the contract has it: a sentence, then a hint."""
+    """Print an error on stderr: a sentence, then a hint."""
     say(sentence)
     if hint:
         click.echo(f"  {hint}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit, leaving it to the kernel to take the process apart; Python takes 12 ms for it."""
+    """Run the command line and exit at once, without Python's own clean-up, which takes 12 ms."""
     code = run(sys.argv[1:] if arguments is None else arguments)
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with suppress(OSError):
@@ -261,7 +264,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line and return its exit code; what it had to print is written."""
+    """Run the command line and return its exit code, with all output written."""
     word = next((word for word in arguments if any("\ud800" <= letter <= "\udfff" for letter in word)), None)
     if word is None:
         return _run(arguments)
@@ -289,7 +292,7 @@ def _run(arguments: list[str]) -> int:
         fail(_sentence(error.format_message()))
         code = EXIT_INVALID
     except BrokenPipeError:
-        # The reader has gone; nothing is left to say, and flushing at exit would fail again.
+        # Nobody reads any more, and flushing at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_FAILURE
     except (KeyboardInterrupt, click.Abort) as error:

@@ -1,4 +1,4 @@
-"""plan, completion, version."""
+"""Commands about dnet itself: version, completion."""
 
 from __future__ import annotations
 
@@ -8,29 +8,7 @@ import click
 
 import dnet
 from dnet import cli
-from dnet.cli import Session, render
-
-PLANNABLE = (["create"], ["bulk-create"], ["network", "create"])
-
-
-@click.command(cls=cli.Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_obj
-def plan(session: Session, command: tuple[str, ...]) -> object:
-    """Show what COMMAND would create, object by object and in order, touching nothing.
-
-    COMMAND is create, bulk-create or network create, with its arguments.
-
-    \b
-    Example:
-      dnet plan create --network blue web
-    """
-    if not any(list(command[: len(words)]) == words for words in PLANNABLE):
-        known = ", ".join(" ".join(words) for words in PLANNABLE)
-        raise click.UsageError(f"there is no plan of `{' '.join(command)}`; plannable: {known}")
-    session.is_plan = True
-    with cli.cli.make_context("dnet", list(command), obj=session) as context:
-        return cli.cli.invoke(context)
+from dnet.cli import options, render
 
 
 @click.command(cls=cli.Command)
@@ -53,20 +31,16 @@ def completion(shell: str) -> None:
 
 
 @click.command(cls=cli.Command)
-@render.json_option
+@options.json_option
 def version(*, as_json: bool) -> None:
-    """Show the version of dnet, and of what it runs on.
+    """Show the versions of dnet, of the kernel and of Python.
 
     \b
     Example:
       dnet version --json
     """
+    kernel, python = platform.release(), platform.python_version()
     if as_json:
-        about = {
-            "version": dnet.__version__,
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-        }
-        render.document(about)
+        render.document({"version": dnet.__version__, "kernel": kernel, "python": python})
     else:
-        click.echo(f"dnet {dnet.__version__}, Linux {platform.release()}, Python {platform.python_version()}")
+        click.echo(f"dnet {dnet.__version__}, Linux {kernel}, Python {python}")

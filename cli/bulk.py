@@ -1,4 +1,4 @@
-"""bulk-create, bulk-delete."""
+"""Commands for many containers: bulk-create, bulk-delete."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ COUNT_MAX = 100_000
 
 
 @click.command("bulk-create", cls=cli.Command)
-@cli.option("--count", type=click.IntRange(1, COUNT_MAX), metavar="N", help="How many to create.")
-@cli.option("--prefix", default="c", show_default=True, help="Names are PREFIX-1 ... PREFIX-N.")
-@cli.option("--start", type=click.IntRange(min=0), default=1, show_default=True, help="The first number.")
-@cli.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="A JSON or YAML list of containers.")
+@cli.option("--count", type=click.IntRange(1, COUNT_MAX), metavar="N", help="Create N containers.")
+@cli.option("--prefix", default="c", show_default=True, help="Name them PREFIX-1 ... PREFIX-N.")
+@cli.option("--start", type=click.IntRange(min=0), default=1, show_default=True, help="Begin with this number.")
+@cli.option(
+    "--file",
+    "path",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Create the containers of this JSON or YAML list.",
+)
 @options.create_options
-@cli.option("--keep-going", is_flag=True, help="Keep what worked when some fail, and exit 10.")
-@render.json_option
-@render.quiet_option
-@render.progress_option
+@cli.option("--keep-going", is_flag=True, help="Keep the others if some fail, and exit 10.")
+@options.json_option
+@options.quiet_option
+@options.progress_option
 @click.pass_obj
 def bulk_create(
     session: Session,
@@ -39,13 +44,13 @@ def bulk_create(
     as_json: bool,
     quiet: bool,
     with_progress: bool,
-    **shared: Any,
+    **given: Any,
 ) -> int:
-    """Create many containers in one pass: all of them, or none.
+    """Create many containers in one change: all of them, or none.
 
-    In -p, the containers share out a range of host ports; -p 80 gives each an automatic one.
+    A range of host ports in -p is distributed among the containers; -p 80 gives each an automatic port.
 
-    With --file, each entry has create's options by their long names: {"name": "web", "network": "blue"}.
+    With --file, each entry has the options of create by their long names: {"name": "web", "network": "blue"}.
 
     \b
     Example:
@@ -56,10 +61,10 @@ def bulk_create(
     if (count is None) == (path is None):
         raise click.UsageError("one of --count and --file is needed")
     if path is not None:
-        _check_alone("--file", ("prefix", "start", *shared))
+        _check_alone("--file", ("prefix", "start", *given))
         specs = specfile.read(path)
     else:
-        first = dnet.ContainerSpec(name=f"{prefix}-{start}", **options.specification(shared))
+        first = dnet.ContainerSpec(name=f"{prefix}-{start}", **options.specification(given))
         specs = [first.named(f"{prefix}-{number}") for number in range(start, start + (count or 0))]
     with session.open() as engine:
         if session.is_plan:
@@ -98,13 +103,13 @@ def bulk_create(
 
 @click.command("bulk-delete", cls=cli.Command)
 @click.argument("names", metavar="[NAME...]", nargs=-1)
-@cli.option("--prefix", metavar="P", help="Those named P-1, P-2, ...")
-@cli.option("--all", "everything", is_flag=True, help="All containers.")
-@cli.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="Those that this file lists.")
-@cli.option("-f", "--force", is_flag=True, help="Also shared ones, and while Open vSwitch is gone.")
-@render.json_option
-@render.quiet_option
-@render.progress_option
+@cli.option("--prefix", metavar="P", help="Remove those named P-1, P-2, ...")
+@cli.option("--all", "everything", is_flag=True, help="Remove all containers.")
+@cli.option("--file", "path", type=click.Path(exists=True, dir_okay=False), help="Remove those of this list.")
+@cli.option("-f", "--force", is_flag=True, help="Remove shared ones, too, even if Open vSwitch does not answer.")
+@options.json_option
+@options.quiet_option
+@options.progress_option
 @click.pass_obj
 def bulk_delete(
     session: Session,
@@ -118,7 +123,7 @@ def bulk_delete(
     quiet: bool,
     with_progress: bool,
 ) -> None:
-    """Remove many containers in one pass; done when the kernel shows nothing of them any more.
+    """Remove many containers in one change, and wait until the kernel has removed everything of them.
 
     \b
     Example:
@@ -131,9 +136,9 @@ def bulk_delete(
     with session.open() as engine:
         if path is not None:
             names = tuple(spec.name for spec in specfile.read(path))
-        wanted = names or engine.names(prefix=prefix)
+        chosen = names or engine.names(prefix=prefix)
         with render.progress("removing", is_wanted=with_progress and not quiet) as report:
-            removed = engine.delete_many(wanted, is_running_ok=True, is_forced=force, on_progress=report)
+            removed = engine.delete_many(chosen, is_running_ok=True, is_forced=force, on_progress=report)
     seconds = time.perf_counter() - started
     if as_json:
         render.document(
@@ -147,7 +152,7 @@ def bulk_delete(
 
 
 def _check_alone(option: str, names: Iterable[str]) -> None:
-    """Raise when options were given that say nothing beside this one."""
+    """Raise if options were given that have no effect beside this one."""
     context = click.get_current_context()
     for name in names:
         if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:

@@ -1,4 +1,4 @@
-"""create, rm, rename, ps, port, inspect."""
+"""Commands for containers: create, rm, rename, ps, port, inspect."""
 
 from __future__ import annotations
 
@@ -15,20 +15,12 @@ from dnet.cli import Session, options, render
 @click.command(cls=cli.Command)
 @options.create_options
 @click.argument("name_argument", metavar="[NAME]", required=False, default="")
-@cli.option("--name", default="", help="Name, the same as NAME [default: a random one].")
+@cli.option("--name", default="", help="The same as NAME [default: a random one].")
 @options.endpoint_options
-@render.json_option
+@options.json_option
 @click.pass_obj
-def create(
-    session: Session,
-    /,
-    name_argument: str,
-    name: str,
-    *,
-    as_json: bool,
-    **shared: Any,
-) -> None:
-    """Create a container's network: a sandbox with its endpoint; no process. Prints the name.
+def create(session: Session, /, name_argument: str, name: str, *, as_json: bool, **given: Any) -> None:
+    """Create the network of a container: a sandbox with an endpoint, but no process. Prints the name.
 
     \b
     Example:
@@ -37,8 +29,7 @@ def create(
     """
     if name and name_argument and name != name_argument:
         raise click.UsageError(f"two names are given: {name_argument} and {name}")
-    fields = options.endpoint_fields(shared) | options.specification(shared)
-    spec = dnet.ContainerSpec(name=name or name_argument, **fields)
+    spec = dnet.ContainerSpec(name=name or name_argument, **options.specification(given))
     with session.open() as engine:
         if session.is_plan:
             render.objects(engine.plan([spec]), as_json=as_json)
@@ -57,12 +48,12 @@ def create(
     "-f",
     "--force",
     is_flag=True,
-    help="Also containers that run, whose network others share, or whose Open vSwitch is gone; none is no error.",
+    help="Remove running and shared ones, too, even if Open vSwitch does not answer; ignore missing ones.",
 )
-@render.json_option
+@options.json_option
 @click.pass_obj
 def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) -> None:
-    """Remove containers, by name, id or unique id prefix: all of them, or none.
+    """Remove containers by name, id or unique prefix of an id: all of them, or none.
 
     \b
     Example:
@@ -79,7 +70,7 @@ def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) 
 @click.argument("new")
 @click.pass_obj
 def rename(session: Session, old: str, new: str) -> None:
-    """Give container OLD the name NEW; its id, addresses and host name stay.
+    """Rename container OLD to NEW. Its id, addresses and host name stay.
 
     \b
     Example:
@@ -90,9 +81,9 @@ def rename(session: Session, old: str, new: str) -> None:
 
 
 @click.command(cls=cli.Command)
-@cli.option("-a", "--all", "_all", is_flag=True, help="Taken as Docker takes it; all are listed in any case.")
+@cli.option("-a", "--all", "_all", is_flag=True, help="Ignored, for compatibility with Docker: all are always listed.")
 @cli.option("-q", "--quiet", is_flag=True, help="Print ids only.")
-@render.json_option
+@options.json_option
 @click.pass_obj
 def ps(session: Session, *, _all: bool, quiet: bool, as_json: bool) -> None:
     """List containers, oldest first.
@@ -118,10 +109,10 @@ def ps(session: Session, *, _all: bool, quiet: bool, as_json: bool) -> None:
 @click.command(cls=cli.Command)
 @click.argument("name")
 @click.argument("wanted", metavar="[PORT[/PROTO]]", required=False, default="")
-@render.json_option
+@options.json_option
 @click.pass_obj
 def port(session: Session, name: str, wanted: str, *, as_json: bool) -> None:
-    """Show where a container's ports are published; with PORT, only where that one is.
+    """Show where a container's ports are published, or only where PORT is.
 
     \b
     Example:
@@ -141,20 +132,12 @@ def port(session: Session, name: str, wanted: str, *, as_json: bool) -> None:
 
 @click.command(cls=cli.Command)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@cli.option(
-    "-f",
-    "--format",
-    "template",
-    default="",
-    metavar="FORMAT",
-    help="Such as '{{ .NetworkSettings.IPAddress }}'.",
-)
-@cli.option("--json", "_json", is_flag=True, help="Print JSON, as without it.")
+@options.format_options
 @click.pass_obj
 def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: bool) -> None:
-    """Show all that is known of containers, as a JSON list with Docker's field names.
+    """Show everything about containers, as a JSON list with Docker's field names.
 
-    FORMAT takes Docker's dotted form, and `json` before it.
+    FORMAT is text with fields in Docker's dotted form, perhaps after the word json.
 
     \b
     Example:
@@ -166,7 +149,4 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
     with session.open() as engine:
         networks = engine.networks()
         documents = [docker_json.container_document(engine.container(name), networks) for name in names]
-    if not template:
-        render.document(documents)
-    for item in documents if template else ():
-        click.echo(docker_json.render(template, item))
+    render.inspection(documents, template)

@@ -1,4 +1,4 @@
-"""network create, ls, inspect, rm, prune, connect, disconnect, adopt."""
+"""The command group `network`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import select
 import sys
 import time
+from typing import Any
 
 import click
 
 import dnet
 from dnet import cli
 from dnet.cli import EXIT_INTERRUPTED, Session, options, render, say
-from dnet.model.vlan import read_vlans
 
 
 @click.group(cls=cli.Group)
@@ -28,50 +28,54 @@ def network() -> None:
 
 @network.command()
 @click.argument("name")
-@cli.option("-d", "--driver", default="bridge", show_default=True, help="bridge, or ovs: Open vSwitch.")
-@cli.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="One of each family [default: a free one].")
-@cli.option("--gateway", "gateways", multiple=True, metavar="IP", help="The bridge's address [default: the first].")
-@cli.option("--ip-range", default="", metavar="CIDR", help="Where automatic IPv4 addresses come from.")
-@cli.option("--aux-address", "aux", multiple=True, metavar="K=IP", help="An address to leave alone; repeatable.")
-@cli.option("--ipv6", is_flag=True, help="IPv6 too, of a unique local subnet unless --subnet gives one.")
-@cli.option("--internal", is_flag=True, help="No way to the outside.")
-@cli.option("--icc", type=bool, default=True, metavar="true|false", help="May containers talk? [default: true]")
-@cli.option("--masquerade", type=bool, default=True, metavar="true|false", help="false: routed [default: true]")
-@cli.option("--host-binding", default="", metavar="IP", help="Where ports are published [default: everywhere].")
-@cli.option("--vlan", metavar="VID", help="Ports are in VLANs; the gateway's, and theirs unless they say so.")
+@cli.option("-d", "--driver", default="bridge", show_default=True, help="bridge, or ovs for Open vSwitch.")
+@cli.option(
+    "--subnet", "subnets", multiple=True, metavar="CIDR", help="Subnet, one of each family [default: a free one]."
+)
+@cli.option("--gateway", "gateways", multiple=True, metavar="IP", help="Address of the bridge [default: the first].")
+@cli.option("--ip-range", default="", metavar="CIDR", help="Choose IPv4 addresses from this range.")
+@cli.option("--aux-address", "aux", multiple=True, metavar="K=IP", help="Never give out this address; repeatable.")
+@cli.option("--ipv6", is_flag=True, help="Use IPv6, too, in a unique local subnet unless --subnet gives one.")
+@cli.option("--internal", is_flag=True, help="Allow no traffic to or from the outside.")
+@cli.option(
+    "--icc", type=bool, default=True, metavar="true|false", help="Let containers talk to each other [default: true]."
+)
+@cli.option(
+    "--masquerade",
+    type=bool,
+    default=True,
+    metavar="true|false",
+    help="Hide behind the host's address; false: routed [default: true].",
+)
+@cli.option("--host-binding", default="", metavar="IP", help="Publish ports on this address [default: on all].")
+@cli.option("--vlan", metavar="VID", help="Separate VLANs; this one is the gateway's and the default.")
 @cli.option("--mtu", type=int, default=0, metavar="BYTES", help="MTU of the bridge and its endpoints.")
-@cli.option("--bridge", default="", metavar="DEVICE", help="A bridge of your own, or the new one's name.")
-@cli.option("--ovsdb", metavar="ADDRESS", envvar="DNET_OVSDB", help="unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT.")
+@cli.option("--bridge", default="", metavar="DEVICE", help="Use this bridge if it exists, else create it.")
+@cli.option(
+    "--ovsdb", metavar="ADDRESS", envvar="DNET_OVSDB", help="Open vSwitch: unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT."
+)
 @cli.option("--label", "labels", multiple=True, metavar="K=V", help="Label; repeatable.")
 @cli.option("-o", "--opt", "opts", multiple=True, metavar="K=V", help="Driver option by its Docker name; repeatable.")
-@render.json_option
+@options.json_option
 @click.pass_obj
 def create(
     session: Session,
+    /,
     name: str,
-    driver: str,
     subnets: tuple[str, ...],
     gateways: tuple[str, ...],
-    ip_range: str,
     aux: tuple[str, ...],
-    vlan: str | None,
-    mtu: int,
-    bridge: str,
     ovsdb: str | None,
     labels: tuple[str, ...],
     opts: tuple[str, ...],
-    host_binding: str,
     *,
-    ipv6: bool,
-    internal: bool,
-    icc: bool,
-    masquerade: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Create a network. Prints its id.
 
-    A --bridge that exists is used as it is, and stays when the network goes: its addresses are gateway and subnet
-    (--gateway chooses among several). Leave room for others on it with --ip-range and --aux-address.
+    A --bridge that exists is used unchanged, and stays when the network is removed. Its address becomes gateway and
+    subnet; --gateway chooses among several. Leave room for others on it with --ip-range and --aux-address.
 
     \b
     Driver options (-o):
@@ -80,8 +84,8 @@ def create(
       com.docker.network.bridge.enable_icc              as --icc
       com.docker.network.bridge.enable_ip_masquerade    as --masquerade
       com.docker.network.bridge.host_binding_ipv4       as --host-binding
-      com.docker.network.host_ipv4, host_ipv6           the source address outside, in place of masquerading
-      vlan_backend=bpf|bridge|ovs                       what keeps VLANs apart [default: what this host can]
+      com.docker.network.host_ipv4, host_ipv6           source address outside, instead of masquerading
+      vlan_backend=bpf|bridge|ovs                       what separates VLANs [default: the best that this host has]
       datapath_type=netdev|system                       with -d ovs [default: system where the kernel has it]
       ovsdb=ADDRESS                                     as --ovsdb [default: DNET_OVSDB, else this host's socket]
       ovsdb_private_key, ovsdb_certificate, ovsdb_ca_certificate=FILE       for an ssl address
@@ -95,21 +99,12 @@ def create(
     """
     spec = dnet.NetworkSpec(
         name=name,
-        driver=driver,
         **options.by_family("subnet", subnets),
         **options.by_family("gateway", gateways),
-        ip_range=ip_range,
         aux_addresses=options.key_values(aux, "aux-address"),
-        ipv6=ipv6,
-        internal=internal,
-        icc=icc,
-        masquerade=masquerade,
-        host_binding=host_binding,
-        vlan=vlan,
-        mtu=mtu,
-        bridge=bridge,
         labels=options.key_values(labels, "label"),
-        options=_with_database(options.key_values(opts, "option"), driver, ovsdb),
+        options=_with_database(options.key_values(opts, "option"), given["driver"], ovsdb),
+        **given,
     )
     with session.open() as engine:
         if session.is_plan:
@@ -125,7 +120,7 @@ def create(
 
 
 def _with_database(opts: dict[str, str], driver: str, ovsdb: str | None) -> dict[str, str]:
-    """Return driver options with the database's address, unless that is only in the environment and of no use."""
+    """Return driver options with the database's address; one from the environment is only used where it applies."""
     source = click.get_current_context().get_parameter_source("ovsdb")
     is_typed = source is click.core.ParameterSource.COMMANDLINE
     if not ovsdb or (not is_typed and (driver != "ovs" or "ovsdb" in opts)):
@@ -137,7 +132,7 @@ def _with_database(opts: dict[str, str], driver: str, ovsdb: str | None) -> dict
 
 @network.command()
 @cli.option("-q", "--quiet", is_flag=True, help="Print ids only.")
-@render.json_option
+@options.json_option
 @click.pass_obj
 def ls(session: Session, *, quiet: bool, as_json: bool) -> None:
     """List networks, by name.
@@ -162,11 +157,10 @@ def ls(session: Session, *, quiet: bool, as_json: bool) -> None:
 
 @network.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@cli.option("-f", "--format", "template", default="", metavar="FORMAT", help="Such as '{{ .Driver }}'.")
-@cli.option("--json", "_json", is_flag=True, help="Print JSON, as without it.")
+@options.format_options
 @click.pass_obj
 def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: bool) -> None:
-    """Show all that is known of networks, as a JSON list with Docker's field names.
+    """Show everything about networks, as a JSON list with Docker's field names.
 
     \b
     Example:
@@ -179,16 +173,13 @@ def inspect(session: Session, names: tuple[str, ...], template: str, *, _json: b
     with session.open() as engine:
         networks = [engine.network(name) for name in names]
         documents = [docker_json.network_document(net, engine.members(net)) for net in networks]
-    if not template:
-        render.document(documents)
-    for item in documents if template else ():
-        click.echo(docker_json.render(template, item))
+    render.inspection(documents, template)
 
 
 @network.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@cli.option("-f", "--force", is_flag=True, help="Also while their Open vSwitch is gone; no error when there is none.")
-@render.json_option
+@cli.option("-f", "--force", is_flag=True, help="Remove even if Open vSwitch does not answer; ignore missing ones.")
+@options.json_option
 @click.pass_obj
 def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) -> None:
     """Remove networks that no container is on: all of them, or none.
@@ -203,8 +194,8 @@ def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) 
 
 
 @network.command()
-@cli.option("-f", "--force", is_flag=True, help="Also while their Open vSwitch is gone; dnet never asks.")
-@render.json_option
+@cli.option("-f", "--force", is_flag=True, help="Remove even if Open vSwitch does not answer.")
+@options.json_option
 @click.pass_obj
 def prune(session: Session, *, force: bool, as_json: bool) -> None:
     """Remove every network that no container is on.
@@ -221,54 +212,27 @@ def prune(session: Session, *, force: bool, as_json: bool) -> None:
 @network.command()
 @click.argument("network_name", metavar="NETWORK")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@cli.option("--ip", default="", metavar="ADDR", help="A fixed address of the network's subnet.")
-@cli.option("--ip6", default="", metavar="ADDR", help="A fixed IPv6 address.")
-@cli.option("--mac-address", default="", metavar="MAC", help="A fixed MAC [default: 02:42 and the address].")
-@cli.option("--alias", "aliases", multiple=True, metavar="NAME", help="Name on the network; repeatable.")
-@cli.option("--gw-priority", type=int, default=0, metavar="N", help="Highest: the default route goes this way.")
-@cli.option("-i", "--interface", default="", metavar="NAME", help="Name inside [default: the next free ethN].")
-@cli.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged.")
-@cli.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
-@cli.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
-@render.json_option
-@render.progress_option
+@options.endpoint_options
+@options.alias_option
+@cli.option("--gw-priority", "gateway_priority", type=int, default=0, metavar="N", help="Default route: highest wins.")
+@options.interface_option
+@options.vlan_options
+@options.json_option
+@options.progress_option
 @click.pass_obj
 def connect(
-    session: Session,
-    network_name: str,
-    names: tuple[str, ...],
-    ip: str,
-    ip6: str,
-    mac_address: str,
-    aliases: tuple[str, ...],
-    gw_priority: int,
-    interface: str,
-    vlan: str | None,
-    trunk: str | None,
-    native: str | None,
-    *,
-    as_json: bool,
-    with_progress: bool,
+    session: Session, /, network_name: str, names: tuple[str, ...], *, as_json: bool, with_progress: bool, **given: Any
 ) -> None:
-    """Join containers to one more network: all of them, or none. Running processes see the new interface at once.
+    """Connect containers to one more network: all of them, or none. Running processes see the interface at once.
 
     \b
     Example:
       dnet network connect --ip 10.1.0.9 blue web
       dnet network connect blue $(dnet ps -q)
     """
-    end = dnet.EndpointSpec(
-        network=network_name,
-        ip=ip,
-        ip6=ip6,
-        mac=mac_address,
-        aliases=aliases,
-        interface=interface,
-        gateway_priority=gw_priority,
-        vlans=read_vlans(vlan=vlan, trunk=trunk, native=native),
-    )
+    endpoint = dnet.EndpointSpec(network=network_name, vlans=options.take_vlans(given), **given)
     with session.open() as engine, render.progress("connecting", is_wanted=with_progress) as report:
-        joined = [container.name for container in engine.connect(names, end, on_progress=report)]
+        joined = [container.name for container in engine.connect(names, endpoint, on_progress=report)]
     if as_json:
         render.document({"connected": joined})
 
@@ -276,11 +240,11 @@ def connect(
 @network.command()
 @click.argument("network_name", metavar="NETWORK")
 @click.argument("name", metavar="NAME")
-@cli.option("-f", "--force", is_flag=True, help="Also while the Open vSwitch of the network is gone.")
-@render.json_option
+@cli.option("-f", "--force", is_flag=True, help="Disconnect even if Open vSwitch does not answer.")
+@options.json_option
 @click.pass_obj
 def disconnect(session: Session, network_name: str, name: str, *, force: bool, as_json: bool) -> None:
-    """Take a container off a network.
+    """Disconnect a container from a network.
 
     \b
     Example:
@@ -295,38 +259,34 @@ def disconnect(session: Session, network_name: str, name: str, *, force: bool, a
 @network.command()
 @click.argument("network_name", metavar="NETWORK")
 @click.argument("interface", metavar="INTERFACE")
-@cli.option("--vlan", metavar="VID", help="In this VLAN: frames come and leave untagged.")
-@cli.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
-@cli.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
-@cli.option("--undo", is_flag=True, help="Give the interface back all that it was.")
-@cli.option("--dry-run", is_flag=True, help="Only say what would be done, object by object.")
+@options.vlan_options
+@cli.option("--undo", is_flag=True, help="Restore the interface to what it was.")
+@cli.option("--dry-run", is_flag=True, help="Only print what would be done, one object a line.")
 @cli.option("--confirm", "seconds", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Undo unless confirmed.")
 @cli.option("-y", "--yes", is_flag=True, help="Do not ask, even if this host may be cut off.")
-@render.json_option
+@options.json_option
 @click.pass_obj
 def adopt(
     session: Session,
+    /,
     network_name: str,
     interface: str,
-    vlan: str | None,
-    trunk: str | None,
-    native: str | None,
     seconds: float | None,
     *,
     undo: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
+    **given: Any,
 ) -> int:
-    """Make an interface of the host's a port of a network's bridge: its containers are then on that LAN.
+    """Make an interface of the host a port of a network's bridge, so that its containers are on that LAN.
 
-    The interface's addresses, routes and MAC address move to the bridge in one batch, and open connections go on.
-    With --confirm all of it goes back after so many seconds, or when this command or its terminal is gone, unless
-    Enter is pressed before. `dnet restore` does it again after a reboot.
+    The interface's addresses, routes and MAC address move to the bridge in one batch; open connections survive. With
+    --confirm, everything is undone after so many seconds, or when this command or its terminal is gone, unless Enter is
+    pressed before. `dnet restore` adopts again after a reboot.
 
-    On a network that keeps VLANs apart it becomes a trunk of all VLANs with the network's own, that of gateway and
-    host, untagged, unless --vlan or --trunk says otherwise; said again with others, it is in those (--confirm is for
-    the first time).
+    On a network with VLANs the interface becomes a trunk of all VLANs, with the network's own untagged, unless --vlan
+    or --trunk says otherwise. Adopt it again to change its VLANs; --confirm is for the first time only.
 
     \b
     Example:
@@ -335,16 +295,18 @@ def adopt(
       dnet network adopt --trunk 101,102 --native 1 lan eth2
       dnet network adopt --undo lan eth1
     """
-    vlans = read_vlans(vlan=vlan, trunk=trunk, native=native)
+    vlans = options.take_vlans(given)
     if undo and vlans:
         raise dnet.InvalidRequest(
             "an interface that is given back is in no VLAN", object=interface, hint="leave it out"
         )
     with session.open() as engine:
         if dry_run or session.is_plan:
-            undoing = engine.plan_release(network_name, interface) if undo else None
-            plan = undoing if undoing is not None else engine.plan_adoption(network_name, interface, vlans)
-            render.objects(plan, as_json=as_json)
+            if undo:
+                objects = engine.plan_release(network_name, interface)
+            else:
+                objects = engine.plan_adoption(network_name, interface, vlans)
+            render.objects(objects, as_json=as_json)
             return 0
         if undo:
             changed = engine.release(network_name, interface)
@@ -371,7 +333,7 @@ def _ask(question: str) -> bool:
 
 
 def _is_confirmed(within_s: float) -> bool:
-    """Wait for Enter; the end of standard input is none."""
+    """Whether Enter is pressed in time. The end of standard input does not count."""
     deadline = time.monotonic() + within_s
     say(f"done; press Enter within {within_s:g} s to keep it")
     sources = [sys.stdin.fileno()]

@@ -1,4 +1,4 @@
-"""run, start, stop, exec, logs."""
+"""Commands for the processes of containers: run, exec, start, stop, logs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _PASSED = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 @options.process_options
 @cli.option("--name", default="", help="Name [default: a random one].")
 @cli.option("--rm", "removes_itself", is_flag=True, help="Remove the container when the program ends.")
-@cli.option("-d", "--detach", is_flag=True, help="Run it in the background, and print the id.")
-@cli.option("--rootfs", default="", metavar="DIR", help="Its root directory [default: the host's files, as a copy].")
-@cli.option("--read-only", is_flag=True, help="Its files cannot be written.")
+@cli.option("-d", "--detach", is_flag=True, help="Run in the background, and print the id.")
+@cli.option("--rootfs", default="", metavar="DIR", help="Root directory [default: a copy of the host's files].")
+@cli.option("--read-only", is_flag=True, help="Make its files read-only.")
 @click.argument("command", metavar="COMMAND [ARG...]", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def run(
@@ -40,12 +40,12 @@ def run(
     removes_itself: bool,
     detach: bool,
     read_only: bool,
-    **shared: Any,
+    **given: Any,
 ) -> int:
-    """Create a container and run COMMAND in it: in the foreground, or with -d detached.
+    """Create a container and run COMMAND in it, in the foreground or with -d detached.
 
-    Without --rootfs the program sees the host's files; what it writes goes with the container. Signals are passed
-    on. Exits with the program's own status; 127 when it is missing, 126 when it cannot be executed, 125 when dnet
+    Without --rootfs the program sees the host's files, and what it writes vanishes with the container. Signals are
+    passed on. Exits with the program's status, or 127 if it is missing, 126 if it cannot be executed, 125 if dnet
     failed.
 
     \b
@@ -61,11 +61,9 @@ def run(
             rootfs=os.path.abspath(rootfs) if rootfs else "",
             is_read_only=read_only,
             removes_itself=removes_itself,
-            **options.process_fields(shared),
+            **options.take_process(given),
         )
-        spec = dnet.ContainerSpec(
-            name=name, process=process, **options.endpoint_fields(shared), **options.specification(shared)
-        )
+        spec = dnet.ContainerSpec(name=name, process=process, **options.specification(given))
         with session.open() as engine:
             if detach:
                 click.echo(engine.run_detached(spec).id)
@@ -80,8 +78,8 @@ def run(
 @click.argument("name")
 @click.argument("command", metavar="COMMAND [ARG...]", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
-def execute(session: Session, /, name: str, command: tuple[str, ...], **shared: Any) -> int:
-    """Run one more program in a running container. Exits with the program's own status, as `run` does.
+def execute(session: Session, /, name: str, command: tuple[str, ...], **given: Any) -> int:
+    """Run one more program in a running container. Exits with the program's status, as `run` does.
 
     \b
     Example:
@@ -90,7 +88,7 @@ def execute(session: Session, /, name: str, command: tuple[str, ...], **shared: 
     """
 
     def work() -> int:
-        process = check_process(command, **options.process_fields(shared))
+        process = check_process(command, **options.take_process(given))
         with session.open() as engine:
             return engine.execute(name, process)
 
@@ -98,7 +96,7 @@ def execute(session: Session, /, name: str, command: tuple[str, ...], **shared: 
 
 
 def _with_status(work: Callable[[], int]) -> int:
-    """Return the program's exit status, or the one that tells what kept it from running."""
+    """Return the program's exit status, or the one that tells why it did not run."""
     try:
         return work()
     except dnet.RuntimeFailed as error:
@@ -111,10 +109,10 @@ def _with_status(work: Callable[[], int]) -> int:
 
 @click.command(cls=cli.Command)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@render.json_option
+@options.json_option
 @click.pass_obj
 def start(session: Session, names: tuple[str, ...], *, as_json: bool) -> None:
-    """Start containers' programs again, detached.
+    """Start the programs of containers again, detached.
 
     \b
     Example:
@@ -135,12 +133,12 @@ def start(session: Session, names: tuple[str, ...], *, as_json: bool) -> None:
     default=10.0,
     show_default=True,
     metavar="S",
-    help="TERM first.",
+    help="Seconds between TERM and KILL.",
 )
-@render.json_option
+@options.json_option
 @click.pass_obj
 def stop(session: Session, names: tuple[str, ...], seconds: float, *, as_json: bool) -> None:
-    """End containers' programs: TERM, and KILL after S seconds. Done when they are gone; networks stay.
+    """Stop the programs of containers: TERM, then KILL after S seconds. Their networks stay.
 
     \b
     Example:
@@ -153,12 +151,12 @@ def stop(session: Session, names: tuple[str, ...], seconds: float, *, as_json: b
 
 @click.command(cls=cli.Command)
 @click.argument("name")
-@cli.option("-f", "--follow", is_flag=True, help="Go on until the program ends.")
-@cli.option("-t", "--timestamps", is_flag=True, help="With the time of each line.")
-@cli.option("--tail", type=click.IntRange(min=0), default=None, metavar="N", help="Only the last N lines.")
+@cli.option("-f", "--follow", is_flag=True, help="Print until the program ends.")
+@cli.option("-t", "--timestamps", is_flag=True, help="Print the time of each line.")
+@cli.option("--tail", type=click.IntRange(min=0), default=None, metavar="N", help="Print only the last N lines.")
 @click.pass_obj
 def logs(session: Session, name: str, tail: int | None, *, follow: bool, timestamps: bool) -> None:
-    """Show what a detached container wrote, its standard error on stderr.
+    """Print what a detached container wrote, its standard error on stderr.
 
     \b
     Example:
@@ -176,7 +174,7 @@ def logs(session: Session, name: str, tail: int | None, *, follow: bool, timesta
 
 
 def _before_last(pieces: Iterable[bytes], count: int) -> int:
-    """Return how many pieces come before the last `count` lines; a long line has several."""
+    """Return how many pieces come before the last `count` lines; a long line has several pieces."""
     ends = deque([0], maxlen=count + 1)
     number, is_open = 0, False
     for number, piece in enumerate(pieces, 1):

@@ -1,16 +1,14 @@
-"""Text and JSON for people and scripts; what several commands print alike."""
+"""Output for people and for scripts: tables, names, JSON documents, progress bars."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
-
-from dnet import cli
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -24,6 +22,31 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def document(value: Any) -> None:
     """Print one JSON document."""
     click.echo(json.dumps(value, indent=4))
+
+
+def listing(documents: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool) -> None:
+    """Print documents as JSON, or some of their fields as a table; `columns` are field names by column title."""
+    if as_json:
+        document(documents)
+        return
+    table(list(columns), [[_cell(item[field]) for field in columns.values()] for item in documents])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def inspection(documents: Sequence[Mapping[str, Any]], template: str) -> None:
+    """Print documents as one JSON list, or each by Docker's template."""
+    if not template:
+        document(documents)
+        return
+    from dnet.adapters import docker_json
+
+    for item in documents:
+        click.echo(docker_json.render(template, item))
 
 
 def names(key: str, items: Sequence[str], *, as_json: bool) -> None:
@@ -46,7 +69,7 @@ def objects(items: Sequence[object], *, as_json: bool) -> None:
 
 @contextmanager
 def progress(label: str, *, is_wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a progress callback that draws a bar on stderr, or None when that is no terminal or unwanted."""
+    """Yield a callback that draws a progress bar on stderr, or None if that is no terminal or no bar is wanted."""
     if not is_wanted or not sys.stderr.isatty():
         yield None
         return
@@ -58,10 +81,3 @@ def progress(label: str, *, is_wanted: bool) -> Iterator[Callable[[int, int], No
 
         yield advance
         bar.update((bar.length or 0) - bar.pos)
-
-
-json_option = cli.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-quiet_option = cli.option("-q", "--quiet", is_flag=True, help="Print names only.")
-progress_option = cli.option(
-    "--progress/--no-progress", "with_progress", default=True, help="Draw a bar on a terminal."
-)

@@ -1,4 +1,4 @@
-"""Reads the files of `bulk-create --file`: a JSON or YAML list of containers."""
+"""The files of `bulk-create --file`: JSON or YAML lists of containers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from dnet.errors import InvalidRequest
 from dnet.model.container_spec import ContainerSpec
 
-# create's long options, and the field of the specification that each fills
+# The long options of create, and the field of ContainerSpec that each one sets.
 FIELDS = {
     "name": "name",
     "network": "network",
@@ -38,7 +38,7 @@ TEXTS = ("name", "network", "ip", "ip6", "mac-address", "hostname", "domainname"
 
 
 def read(path: str) -> list[ContainerSpec]:
-    """Return the containers that a file lists."""
+    """Return the specifications of the containers that a file lists."""
     entries = _load(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         hint = 'write [{"name": "web", "network": "blue"}, ...]'
@@ -70,7 +70,7 @@ def _load(path: str) -> Any:
 
 
 def _typed(entries: Any) -> Any:
-    """Give the values that are no texts their types, where YAML was read as texts."""
+    """Give numbers and booleans in entries from YAML their types."""
     for entry in entries if isinstance(entries, list) else ():
         if isinstance(entry, dict):
             if str(entry.get("mtu", "")).isdecimal():

@@ -1,4 +1,4 @@
-"""vlan set, ls."""
+"""The command group `vlan`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from dnet import cli
 from dnet.adapters import docker_json
-from dnet.cli import Session, render
+from dnet.cli import Session, options, render
 from dnet.model.vlan import read_vlans
 
 
@@ -24,12 +24,12 @@ def vlan() -> None:
 
 @vlan.command("set")
 @click.argument("name")
-@cli.option("--network", default="", metavar="NET", help="On this network [default: its first one].")
-@cli.option("--tag", metavar="VID", help="In this VLAN: frames come and leave untagged.")
-@cli.option("--trunk", metavar="VID,VID-VID", help="In these VLANs, their frames tagged.")
+@cli.option("--network", default="", metavar="NET", help="Change the port on this network [default: the first one].")
+@cli.option("--tag", metavar="VID", help="Put the port in this VLAN, with untagged frames.")
+@cli.option("--trunk", metavar="VID,VID-VID", help="Let the port pass these VLANs, with tagged frames.")
 @cli.option("--native", metavar="VID", help="With --trunk: the VLAN of untagged frames.")
-@cli.option("--none", "is_none", is_flag=True, help="In the network's own VLAN.")
-@render.json_option
+@cli.option("--none", "is_none", is_flag=True, help="Put the port in the network's own VLAN.")
+@options.json_option
 @click.pass_obj
 def set_vlans(
     session: Session,
@@ -42,7 +42,7 @@ def set_vlans(
     is_none: bool,
     as_json: bool,
 ) -> None:
-    """Change the VLANs of a container's port, at one stroke; running programs notice nothing.
+    """Change the VLANs of a container's port, in one step. Running programs are not interrupted.
 
     \b
     Example:
@@ -60,30 +60,21 @@ def set_vlans(
 
 
 @vlan.command()
-@render.json_option
+@options.json_option
 @click.pass_obj
 def ls(session: Session, *, as_json: bool) -> None:
-    """List ports of networks with VLANs: bridges themselves, where the gateway is, adopted interfaces, and containers.
+    """List the ports of networks with VLANs: the bridges' own, where the gateway is, uplinks, and containers.
 
     \b
     Example:
       dnet vlan ls
     """
     with session.open() as engine:
-        found = docker_json.vlan_rows(engine.containers(), engine.networks())
-    if as_json:
-        render.document(found)
-        return
-    rows = [
-        (
-            item["container"] or f"({item['port']})",
-            item["network"],
-            item["interface"],
-            str(item["vlan"] or ""),
-            item["trunk"],
-            str(item["native"] or ""),
-            item["backend"],
-        )
-        for item in found
-    ]
-    render.table(("CONTAINER", "NETWORK", "INTERFACE", "VLAN", "TRUNK", "NATIVE", "KEPT APART BY"), rows)
+        rows = docker_json.vlan_rows(engine.containers(), engine.networks())
+    if not as_json:
+        for row in rows:
+            row.update({name: row[name] or "" for name in ("vlan", "native")})
+            row["container"] = row["container"] or f"({row['port']})"
+    columns = {"CONTAINER": "container", "NETWORK": "network", "INTERFACE": "interface", "VLAN": "vlan"}
+    columns |= {"TRUNK": "trunk", "NATIVE": "native", "KEPT APART BY": "backend"}
+    render.listing(rows, columns, as_json=as_json)

@@ -17,7 +17,7 @@ from typing import Any
 
 from dnet import cli
 from dnet.cli import (
-    rules,  # noqa: F401  loaded here, once for all children
+    nat,  # noqa: F401  loaded here, once for all children
 )
 from tests.support.hosts import FakeHost, Namespace, Neighbour, NoAnswer, Result, wait_until
 
