@@ -1,4 +1,4 @@
-"""Container networks for Linux, one or thousands at a time. The public API, and nothing else.
+"""Container networks for Linux, one or thousands at a time: the public API.
 
     import dnet
     with dnet.open() as engine:
@@ -6,7 +6,7 @@
         web = engine.create("web", network="blue")
         many = engine.create_many([dnet.ContainerSpec(name=f"c-{i}", network="blue") for i in range(500)])
 
-Names load their modules on first use, so that `import dnet` costs next to nothing.
+A module is loaded when one of its names is first used, so that `import dnet` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -103,10 +103,13 @@ def __getattr__(name: str) -> object:
 def open(  # noqa: A001  the module's verb, as in dbm.open and tarfile.open
     state_dir: str = "", run_dir: str = "", *, on_notice: Callable[[str], None] = lambda _: None
 ) -> Engine:
-    """Open the engine of a state directory, in the network namespace of its first use.
+    """Open the engine of a state directory; it works in the network namespace in which it is first used.
 
-    The directories default to DNET_STATE_DIR and DNET_RUN_DIR of the environment, then to /var/lib/dnet and
-    /run/dnet. `on_notice` receives sentences about side effects, such as forwarding being switched on.
+    state_dir: directory of the database; by default DNET_STATE_DIR of the environment, then /var/lib/dnet
+    run_dir: directory of files that do not survive a restart; by default DNET_RUN_DIR, then /run/dnet
+    on_notice: receives sentences about side effects, such as that forwarding has been switched on
+
+    Use it in `with`, or close it: that closes its database.
     """
     import os
 

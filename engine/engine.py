@@ -383,7 +383,7 @@ class Engine:
         from dnet.model import attachment_spec
         from dnet.operations import attachments
 
-        wanted = attachment_spec.to_network(to) if isinstance(to, str) else to
+        wanted = attachment_spec.read(to, {}) if isinstance(to, str) else to
         return attachments.attach(self._context, list(targets), wanted, on_progress=on_progress)
 
     def detach(self, target: str, interface: str = "", *, is_forced: bool = False) -> Container:

@@ -1,14 +1,14 @@
-"""What can go wrong, sorted by what the caller can do about it.
+"""The errors that dnet raises, sorted by what the caller can do about them.
 
 DnetError
-  InvalidRequest   (ValueError)      the call is wrong; nothing was touched
+  InvalidRequest   (ValueError)      the call is wrong; nothing was changed
   NotFound         (LookupError)     no such network, container or endpoint
   Conflict                           a name, address or port is taken
   Exhausted                          no address, port or bridge port is left
   Unsupported                        this kernel or host lacks something
-  KernelRefused    (OSError)         the kernel said no, in its words
-  OvsError                           Open vSwitch cannot be reached or said no, in its words
-  RuntimeFailed                      the OCI runtime said no, in its words
+  KernelRefused    (OSError)         the kernel refused, in its words
+  OvsError                           Open vSwitch cannot be reached or refused, in its words
+  RuntimeFailed                      the OCI runtime refused, in its words
   StateError                         the database is damaged or from the future
   NeedsRoot        (PermissionError) the process lacks the privilege
 """
@@ -17,7 +17,11 @@ from __future__ import annotations
 
 
 class DnetError(Exception):
-    """Base of all. The text is one sentence that names the object; `hint` says what to do, or is empty."""
+    """Base of all. The text is one sentence.
+
+    object: name of what the error is about, as the caller or the kernel knows it; may be empty
+    hint: what the user can do, in one sentence; may be empty
+    """
 
     def __init__(self, sentence: str, *, object: str = "", hint: str = "") -> None:  # noqa: A002
         super().__init__(sentence)
@@ -26,7 +30,7 @@ class DnetError(Exception):
 
 
 class InvalidRequest(DnetError, ValueError):
-    """The call is wrong; nothing was touched."""
+    """The call is wrong; nothing was changed."""
 
 
 class NotFound(DnetError, LookupError):
@@ -46,7 +50,7 @@ class Unsupported(DnetError):
 
 
 class KernelRefused(DnetError, OSError):
-    """The kernel refused something; `errno` is its code, 0 when only words are known."""
+    """The kernel refused something. `errno` is its code, or 0 when only its words are known."""
 
     def __init__(self, what: str, errno: int, reason: str = "refused", *, hint: str = "") -> None:
         DnetError.__init__(self, f"cannot {what}: {reason}", object=what, hint=hint)
@@ -62,7 +66,10 @@ class OvsError(DnetError):
 
 
 class RuntimeFailed(DnetError):
-    """The OCI runtime refused; `exit_code` is what a shell would exit with: 127 without, 126 with an unfit program."""
+    """The OCI runtime refused.
+
+    exit_code: what a shell exits with: 127 when the program is missing, 126 when it cannot be executed, else 125
+    """
 
     def __init__(self, sentence: str, *, object: str = "", hint: str = "", exit_code: int = 125) -> None:  # noqa: A002
         super().__init__(sentence, object=object, hint=hint)

@@ -1,6 +1,6 @@
 """802.1Q and 802.1ad tags on Ethernet frames in memory, for packet tools; public as `dnet.vlan`.
 
-A thin layer over the C core's pure functions on frames. Touches the extension, but no kernel and no state.
+A thin layer over the C core's pure functions on frames. It touches neither the kernel nor dnet's state.
 
     tagged = vlan.push(frame, 100, priority=5)
     vlan.classify(tagged).vid                                    # 100
@@ -8,11 +8,11 @@ A thin layer over the C core's pure functions on frames. Touches the extension, 
     batch.push(100)                                              # some two nanoseconds each
 
 A frame runs from the destination address to the end of the payload, without preamble and frame check sequence, as
-AF_PACKET sockets and pcap files have it; lengths are bytes. Nothing pads: a frame that gets shorter than Ethernet's
-60 bytes by a pop is the sender's business. Tags are those of IEEE 802.1Q-2018, 9.3 to 9.6, known by their TPID
+AF_PACKET sockets and pcap files have it; lengths are bytes. Nothing is padded: a pop can make a frame shorter than
+Ethernet's 60 bytes, and the sender pads it. Tags are those of IEEE 802.1Q-2018, 9.3 to 9.6, known by their TPID
 (table 9-1); other EtherTypes, such as 0x9100 of older QinQ switches, are payload.
 
-Threads: calls release the interpreter's lock. Two threads may work at once, but not on one batch or one buffer.
+Calls release the interpreter's lock. Two threads may work at once, but not on the same batch or buffer.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _CLASSIFY, _PUSH, _POP, _REWRITE = "classify", "push a VLAN tag on", "pop a VLAN
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One tag as it stands in a frame. VID 0 is a priority tag; 4095 may be found, but never be written."""
+    """A tag of a frame. VID 0 makes a priority tag. VID 4095, which is reserved, can be read but not written."""
 
-    vid: int
+    vid: int  # VLAN identifier, 0 to 4095
     priority: int = 0  # PCP, 0 to 7
     drop_eligible: bool = False  # DEI
-    tpid: int = CUSTOMER
+    tpid: int = CUSTOMER  # or SERVICE
 
     @property
     def tci(self) -> int:
@@ -64,30 +64,20 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What the head of a frame says."""
+    """The tags of a frame, and where its payload begins."""
 
     tags: tuple[Tag, ...]  # outermost first
     ethertype: int  # behind the last tag; below 1536 it is an IEEE 802.3 length
-    payload_offset: int  # bytes; the tags stand from byte 12 on, 4 bytes each
-
-    @property
-    def outer(self) -> Tag | None:
-        """The outermost tag; None when the frame is untagged."""
-        return self.tags[0] if self.tags else None
+    payload_offset: int  # bytes; the tags begin at byte 12, 4 bytes each
 
     @property
     def vid(self) -> int:
-        """The outermost tag's VLAN; 0 when the frame is in none, being untagged or priority-tagged."""
+        """The VLAN of the outermost tag; 0 when the frame is untagged or has only a priority."""
         return self.tags[0].vid if self.tags else 0
-
-    @property
-    def is_priority_tagged(self) -> bool:
-        """Whether the outermost tag has VID 0: a priority, but no VLAN (IEEE 802.1Q-2018, table 9-2)."""
-        return bool(self.tags) and not self.tags[0].vid
 
 
 def classify(frame: Bytes) -> Tags:
-    """Return the tags of a frame. InvalidRequest when it is cut off within its header, or has more than 8 tags."""
+    """Return the tags of a frame. Raises InvalidRequest when its header is cut off, or has more than 8 tags."""
     stack = ffi.new("struct dnet_vlan_stack *")
     memory = frame if isinstance(frame, (bytes, bytearray)) else memoryview(frame).tobytes()
     _ensure(_CLASSIFY, len(memory), lib.dnet_vlan_classify(ffi.from_buffer(memory), len(memory), stack))
@@ -97,21 +87,25 @@ def classify(frame: Bytes) -> Tags:
 def push(frame: Bytes, vid: int, *, priority: int = 0, drop_eligible: bool = False, tpid: int = CUSTOMER) -> bytes:
     """Return the frame with one more tag, in front of those that it has.
 
-    `vid` is 1 to 4094, or 0 for a tag that carries only a priority; `priority` is 0 to 7, `tpid` CUSTOMER or SERVICE.
-    InvalidRequest when one is not, or when the frame is cut off within its header or its outermost tag.
+    vid: 1 to 4094, or 0 for a tag that carries only a priority
+    priority: 0 (best effort) to 7
+    drop_eligible: whether a congested switch may drop the frame first
+    tpid: CUSTOMER (802.1Q) or SERVICE (802.1ad)
+
+    Raises InvalidRequest for other values, and when the frame is cut off in its header or its outermost tag.
     """
     tci = _tci(vid, priority, drop_eligible)
     _require_tpid(tpid)
     memory = bytearray(TAG_BYTES)
     memory += memoryview(frame)
     length = len(memory) - TAG_BYTES
-    place = ffi.from_buffer("uint8_t[]", memory)
-    _ensure(_PUSH, length, lib.dnet_vlan_push(place + TAG_BYTES, length, tpid, tci))
+    buffer = ffi.from_buffer("uint8_t[]", memory)
+    _ensure(_PUSH, length, lib.dnet_vlan_push(buffer + TAG_BYTES, length, tpid, tci))
     return bytes(memory)
 
 
 def pop(frame: Bytes) -> bytes:
-    """Return the frame without its outermost tag. InvalidRequest when it has none, or not a whole one."""
+    """Return the frame without its outermost tag. Raises InvalidRequest when it has none, or a part of one."""
     memory = bytearray(memoryview(frame))
     _ensure(_POP, len(memory), lib.dnet_vlan_pop(ffi.from_buffer(memory), len(memory)))
     return bytes(memoryview(memory)[TAG_BYTES:])
@@ -125,9 +119,9 @@ def rewrite(
     drop_eligible: bool | None = None,
     tpid: int | None = None,
 ) -> bytes:
-    """Return the frame with parts of its outermost tag changed; what is None stays.
+    """Return the frame with its outermost tag changed, as in `push`; None leaves a part as it is.
 
-    InvalidRequest as for push, and when the frame has no tag.
+    Raises InvalidRequest as `push` does, and when the frame has no tag.
     """
     edit = _edit(vid, priority, drop_eligible, tpid)
     memory = bytearray(memoryview(frame))
@@ -136,18 +130,19 @@ def rewrite(
 
 
 class Batch:
-    """Many frames in one buffer, changed in place; as a sequence, their bytes.
+    """Many frames in one buffer, changed in place; a sequence of their bytes.
 
-    Each frame has its own result: one that cannot be changed is left as it is and listed in `failures`, and the
-    others are changed all the same. A bytearray cannot be resized as long as a batch is over it.
+    Best effort: a frame that cannot be changed stays as it is and is listed in `failures`; the others are changed.
+    A bytearray cannot be resized while a batch uses it.
     """
 
     def __init__(self, memory: bytearray | memoryview, spans: Iterable[tuple[int, int, int]]) -> None:
         """Describe the frames of a writable buffer of less than 4 GiB.
 
-        A span is (start, offset, length) in bytes: the frame stands at `offset`, and what lies between `start` and
-        there is its headroom, 4 bytes for each tag to push. Spans must not overlap; InvalidRequest when one is not
-        inside the buffer.
+        spans: (start, offset, length) of each frame, in bytes. The frame begins at `offset`; the bytes from `start` to
+            there are its headroom, 4 for each tag to push. Spans must not overlap.
+
+        Raises InvalidRequest when a span is not inside the buffer, or the buffer cannot be used.
         """
         try:
             self._bytes = memoryview(memory).cast("B")
@@ -174,9 +169,10 @@ class Batch:
 
     @classmethod
     def pack(cls, frames: Iterable[Bytes], *, headroom: int = HEADROOM_BYTES) -> Batch:
-        """Copy frames into a new buffer, one behind the other, each with headroom (bytes) of its own.
+        """Copy frames into a new buffer, one after the other, each with its own headroom in bytes.
 
-        Close together is fast: 100,000 frames of 64 bytes and 8 of headroom take 2 ns each, in slots of 128 bytes 5.
+        Dense frames are fast: of 100,000 frames of 64 bytes, a push takes 2 ns each with 8 bytes of headroom, and 5 ns
+        in slots of 128 bytes.
         """
         if not isinstance(headroom, int) or headroom < 0:
             raise InvalidRequest(f"headroom {headroom!r} is not a number of bytes", object=f"headroom {headroom!r}")
@@ -189,13 +185,13 @@ class Batch:
         return cls(memory, spans)
 
     def push(self, vid: int, *, priority: int = 0, drop_eligible: bool = False, tpid: int = CUSTOMER) -> int:
-        """Give every frame one more tag, in its headroom; return how many got it. Arguments are those of `push`."""
+        """Push a tag into the headroom of every frame; return how many got it. Arguments are those of `push`."""
         tci = _tci(vid, priority, drop_eligible)
         _require_tpid(tpid)
         return int(lib.dnet_vlan_push_batch(*self._arguments(_PUSH), tpid, tci))
 
     def pop(self) -> int:
-        """Take the outermost tag off every frame that has one; return how many had one."""
+        """Remove the outermost tag of every frame that has one; return how many had one."""
         return int(lib.dnet_vlan_pop_batch(*self._arguments(_POP)))
 
     def rewrite(
@@ -219,17 +215,17 @@ class Batch:
 
     @property
     def failures(self) -> dict[int, InvalidRequest]:
-        """The frames that the last call left alone, by index, each with the reason."""
+        """The frames that the last call could not change, by index, each with the reason."""
         return {index: self._failure(index) for index, code in enumerate(self._words[3::_WORDS]) if code}
 
     def span(self, index: int) -> tuple[int, int, int]:
-        """Return where a frame is now: its slot's start, its offset, its length, in bytes of the buffer."""
+        """Return where a frame is now: start of its headroom, offset, length, in bytes of the buffer."""
         at = range(0, len(self._words), _WORDS)[index]
         start, offset, length = self._words[at : at + 3]
         return start, offset, length
 
     def view(self, index: int) -> memoryview:
-        """Return a frame in place, without copying. A later push or pop moves the frame, not the view."""
+        """Return a view of a frame in the buffer. A later push or pop moves the frame, not the view."""
         _, offset, length = self.span(index)
         return self._bytes[offset : offset + length]
 

@@ -20,14 +20,13 @@ from ipaddress import IPv4Interface, ip_address, ip_interface
 
 from dnet.errors import InvalidRequest
 from dnet.model.address import IPAddress, IPInterface
-from dnet.model.attachment_spec import mac_of
+from dnet.model.attachment_spec import NO_ADDRESSES, hashed_mac
 from dnet.model.parse import check_hostname, check_mac
 from dnet.model.values import Value, frozen
 
 USAGE = "write HOSTIF [-i IF] [-l HOSTEND] [-a 4|6] CONTAINER IP/LEN[@GATEWAY] [MAC][@VLAN]"
 TOOLS = ("route", "rule", "tc")
 DHCP_METHODS = frozenset({"dhcp", "udhcpc", "udhcpc-f", "dhclient", "dhclient-f", "dhcpcd"})
-NO_ADDRESSES = ("0/0", "0.0.0.0/0", "::/0")
 DEFAULT_INTERFACE, DEFAULT_IPOIB_INTERFACE = "eth1", "ib0"
 INTERFACE_CHARACTERS_MAX = 15  # IFNAMSIZ without the end
 INTERFACE_PATTERN = re.compile(r"[^\s/:]+\Z")
@@ -325,7 +324,7 @@ def _parse_mac_and_vlan(text: str, *, is_ipoib: bool) -> tuple[str, int]:
         string = mac.removeprefix("U:")
         if not string.strip():
             raise _bad(mac, "the string to make a MAC address from is missing", hint="write U: and any string")
-        mac = mac_of(string)
+        mac = hashed_mac(string)
     return check_mac(mac) if mac else "", _parse_vlan(vlan) if vlan else 0
 
 

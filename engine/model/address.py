@@ -1,4 +1,4 @@
-"""Types of IP addresses, and the MAC and link-local addresses that follow from one."""
+"""Types of IP addresses, and the MAC and link-local addresses made from them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ IPV4_BYTES = 4
 
 
 def mac_of(address: IPv4Address) -> str:
-    """Return the MAC that goes with an address: 02:42 and its four bytes, as Docker chose them up to release 27.
+    """Return the MAC address for an IPv4 address: 02:42 and its four bytes, as in Docker up to release 27.
 
-    An address that changes hands keeps its MAC, so no neighbour cache is ever wrong.
+    An address keeps its MAC when another container gets it, so that neighbour caches stay right.
     """
     return "02:42:" + address.packed.hex(":")
 

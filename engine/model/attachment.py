@@ -1,4 +1,4 @@
-"""Interfaces and routes that were added to a container by hand."""
+"""Interfaces and routes that are added to a container: attachments and static routes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from dnet.model.vlan import PortVlans
 
 @frozen(kw_only=True)
 class KernelRoute(Value):
-    """A route that is not dnet's, as the kernel told it: through which device, in words, and as it came, in hex."""
+    """A route that is not dnet's, as the kernel reported it.
+
+    `device` and `index` are its interface; `text` describes it, `message` is the netlink message in hexadecimal.
+    """
 
     version: int
     device: str
@@ -25,16 +28,21 @@ class KernelRoute(Value):
 
 @frozen(kw_only=True)
 class Attachment(Value):
-    """An interface of a container that belongs to no network of dnet's.
+    """An interface of a container on a device of the host, not on a network.
 
-    `kind` says what it is: `bridge`, the inner end of a veth whose other end, `host_interface`, is a port of the
-    host's bridge `device`; `ovs`, the same on a bridge of Open vSwitch, where it may have `vlans`; `macvlan` on the
-    host's interface `device`, in one of the modes of macvlan; `direct`, that interface itself, `before` being what it
-    had on the host; `dummy`, one that leads nowhere. `device_index` is 0 while the host has no such device: then
-    nothing of the attachment exists.
-
-    `gateways` are those asked for, one of each family at most; `defaults` the versions of IP whose default route goes
-    through it now. `lease` is what DHCP granted, as leases.Lease has it.
+    kind: `bridge` or `ovs`, a veth whose device on the host, `host_interface`, is a port of a Linux bridge or of Open
+        vSwitch; `macvlan`; `direct`, the host's device itself; or `dummy`, which leads nowhere
+    device, device_index: name and ifindex of the host's device; the index is 0 while the host has no such device, and
+        then nothing of the attachment exists
+    interface: name inside the container
+    host_interface, host_index: the device of a veth on the host, empty for other kinds, and the ifindex it is made with
+    gateways: those asked for, at most one of each version of IP
+    mtu: bytes; 0 is the kernel's default
+    gateway_priority: the default route goes through the interface of the highest
+    defaults: versions of IP, 4 and 6, whose default route goes through it now
+    before: of kind `direct`, what the device had on the host
+    lease: what DHCP granted, as lease.Lease writes it
+    vlans: of kind `ovs`, the VLANs of the port
     """
 
     id: str
@@ -59,21 +67,23 @@ class Attachment(Value):
 
     @property
     def ways(self) -> tuple[IPAddress, ...]:
-        """The gateways that a default route may go to: those asked for, and of IPv4 else what DHCP named."""
-        if not self.lease or any(way.version == 4 for way in self.gateways):
+        """Gateways that a default route may go to: those asked for, and without one of IPv4 that of the lease."""
+        if not self.lease or any(gateway.version == 4 for gateway in self.gateways):
             return self.gateways
-        # Classless routes, where there are any, are all the routes there are: RFC 3442.
-        routes = self.lease["classless_routes"]
-        named = [way for network, way in routes if network == "0.0.0.0/0" and way] if routes else self.lease["routers"]
-        return (*self.gateways, *map(IPv4Address, named[:1]))
+        routers = self.lease["routers"]
+        if routes := self.lease["classless_routes"]:  # which take the place of routers: RFC 3442
+            routers = [router for network, router in routes if network == "0.0.0.0/0" and router]
+        return (*self.gateways, *map(IPv4Address, routers[:1]))
 
 
 @frozen
 class StaticRoute(Value):
     """A route of a container that the user asked for.
 
-    Without an `interface` it goes where its gateway is; metric 0 is the kernel's own choice. `index` is that of an
-    interface that is not dnet's, 0 for others.
+    gateway: None for a destination on the link of the interface
+    interface: name inside the container; empty, the one through which the gateway is reached
+    metric: 0 is the kernel's choice
+    index: ifindex of an interface that is not dnet's, else 0
     """
 
     destination: IPNetwork

@@ -8,7 +8,7 @@ from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from dnet.errors import InvalidRequest, Unsupported
-from dnet.model.address import IPAddress, IPInterface
+from dnet.model.address import ANYWHERE, IPAddress, IPInterface
 from dnet.model.attachment import StaticRoute
 from dnet.model.container_spec import EndpointSpec
 from dnet.model.network import Network
@@ -17,23 +17,10 @@ from dnet.model.values import Value, fill, frozen, optional, reads, replace
 from dnet.model.vlan import PortVlans, read_vlans
 
 HASHED_BYTES = 5
-
-
-def mac_of(text: str) -> str:
-    """Return pipework's MAC address for a string: 02 and the first 40 bits of the MD5 sum of the line it makes.
-
-    That line is what `echo $string` writes: words with one space between them, and a line feed at the end.
-    """
-    line = " ".join(text.split()) + "\n"
-    digest = hashlib.md5(line.encode(errors="surrogateescape"), usedforsecurity=False).digest()
-    return ":".join(f"{byte:02x}" for byte in (2, *digest[:HASHED_BYTES]))
-
-
 MACVLAN_MODES = ("bridge", "private", "vepa", "passthru")
 STRING_MAC = "U:"
 NO_ADDRESSES = ("0/0", "0.0.0.0/0", "::/0")
 METRIC_MAX = 0xFFFFFFFF
-
 
 if TYPE_CHECKING:  # making one takes 0.2 ms
 
@@ -72,7 +59,7 @@ def _read_device(bridge: str = "", macvlan: str = "", direct: str = "", *, dummy
 
 
 def parse_address_and_gateway(text: str) -> tuple[IPInterface | None, IPAddress | None]:
-    """Read CIDR[@GATEWAY]; None for pipework's 0/0, and where no gateway is given."""
+    """Read ADDRESS/LENGTH[@GATEWAY]. The address is None for pipework's 0/0, the gateway None if not given."""
     address, at, after = text.partition("@")
     gateway = parse_address(after, "gateway") if at else None
     if gateway and (gateway.is_unspecified or gateway.is_multicast or gateway.is_loopback):
@@ -93,13 +80,23 @@ def parse_address_and_gateway(text: str) -> tuple[IPInterface | None, IPAddress 
     return interface, gateway
 
 
+def hashed_mac(text: str) -> str:
+    """Return pipework's MAC address for a string: 02 and the first 40 bits of the MD5 sum of a line.
+
+    The line is what `echo $string` writes: words with one space between them, and a line feed at the end.
+    """
+    line = " ".join(text.split()) + "\n"
+    digest = hashlib.md5(line.encode(errors="surrogateescape"), usedforsecurity=False).digest()
+    return ":".join(f"{byte:02x}" for byte in (2, *digest[:HASHED_BYTES]))
+
+
 def parse_mac(text: str) -> str:
-    """Read a MAC address, or U: and a string to make one from, as pipework does."""
+    """Read a MAC address, or `U:` and a string that is hashed into one, as in pipework."""
     if not text.startswith(STRING_MAC):
         return check_mac(text)
     if not text.removeprefix(STRING_MAC).strip():
         raise InvalidRequest(f"invalid MAC address {text!r}", object=text, hint="write U: and any string")
-    return mac_of(text.removeprefix(STRING_MAC))
+    return hashed_mac(text.removeprefix(STRING_MAC))
 
 
 def _check_mode(kind: str, mode: str) -> str:
@@ -165,11 +162,11 @@ class AttachmentSpec(Value):
         self._check()
 
     def of_kind(self, kind: str) -> AttachmentSpec:
-        """Return the same on a bridge that has turned out to be of another kind: `bridge` or `ovs`."""
+        """Return the same on a bridge of another kind: `bridge` or `ovs`."""
         return replace(self, kind=kind)
 
     def check_vlans(self) -> None:
-        """Raise when VLANs are asked for where there are none; to be asked when the kind of a bridge is known."""
+        """Raise Unsupported when VLANs are asked for on a device without them; call it once the kind is known."""
         if self.vlans and self.kind != "ovs":
             raise Unsupported(
                 f"{self.vlans} on {self.device or 'a dummy'}: a device of the host's own is not divided into VLANs by "
@@ -180,7 +177,7 @@ class AttachmentSpec(Value):
 
     @property
     def is_for_one(self) -> bool:
-        """Whether only one container can be attached so."""
+        """Whether only one container can have such an attachment."""
         return bool(self.addresses or self.mac or self.host_interface or self.kind == "direct")
 
     def _check(self) -> None:
@@ -205,7 +202,13 @@ class AttachmentSpec(Value):
 
 @frozen(kw_only=True)
 class ToNetwork(Value):
-    """What is asked of an attachment to a network; `gateways` and `lengths` have to be what the network has anyway."""
+    """What is asked of an attachment to a network.
+
+    spec: the endpoint
+    takes_default: whether the default route goes through it
+    gateways: have to be those of the network
+    lengths: (version of IP, prefix length) pairs; have to be those of the network's subnets
+    """
 
     spec: EndpointSpec
     takes_default: bool = False
@@ -214,11 +217,11 @@ class ToNetwork(Value):
 
     @property
     def is_for_one(self) -> bool:
-        """Whether only one container can be attached so."""
+        """Whether only one container can have such an attachment."""
         return bool(self.spec.ip or self.spec.ip6 or self.spec.mac)
 
     def check(self, network: Network) -> None:
-        """Raise when a network is otherwise than the addresses that are asked for say."""
+        """Raise InvalidRequest when gateways or prefix lengths differ from those of the network."""
         for gateway in self.gateways:
             own = network.gateway if gateway.version == 4 else network.gateway6
             if gateway != own:
@@ -233,26 +236,48 @@ class ToNetwork(Value):
                 )
 
 
-def to_network(
-    network: str,
-    *,
-    interface: str = "",
-    addresses: Iterable[str] = (),
-    gateways: Iterable[str] = (),
-    mac: str = "",
-    vlan: str | int | None = None,
-    trunk: str | None = None,
-    native: str | int | None = None,
-    aliases: Iterable[str] = (),
-    takes_default: bool = False,
-) -> ToNetwork:
-    """Read what is asked of an attachment to a network: addresses as ADDR[/LENGTH][@GATEWAY]."""
+def read(
+    network: str, options: Mapping[str, Any], *, aliases: Iterable[str] = (), takes_default: bool = False
+) -> ToNetwork | AttachmentSpec:
+    """Read the keywords of AttachmentSpec for an attachment to a network, or without one to a device.
+
+    Of an attachment to a network, empty keywords count as unset, and addresses need no prefix length.
+    """
+    if not network:
+        unfit = "--alias" if list(aliases) else "--default-route" if takes_default else ""
+        if unfit:
+            hint = "leave it out; --gateway, or an address with @GATEWAY, makes a default route through a device"
+            raise InvalidRequest(f"{unfit} is for networks of dnet's (--network)", object=unfit, hint=hint)
+        return AttachmentSpec(**options)
+    given: dict[str, Any] = {key: value for key, value in options.items() if value}
+    vlans, named = take(given, "vlan", "trunk", "native"), take(given, "interface", "mac")
+    routed = take(given, "addresses", "gateways")
+    if given:
+        hint = "these are for devices of the host's"
+        raise InvalidRequest(f"an attachment to a network has no {', '.join(sorted(given))}", object=network, hint=hint)
+    addresses, gateways, lengths = _read_addresses(**routed)
+    spec = EndpointSpec(
+        network=network,
+        ip=str(addresses.get(4, "")),
+        ip6=str(addresses.get(6, "")),
+        mac=parse_mac(named["mac"]) if "mac" in named else "",
+        interface=named.get("interface", ""),
+        aliases=aliases,
+        vlans=read_vlans(**vlans),
+    )
+    return ToNetwork(spec=spec, takes_default=takes_default or bool(gateways), gateways=gateways, lengths=lengths)
+
+
+def _read_addresses(
+    addresses: Iterable[str] = (), gateways: Iterable[str] = ()
+) -> tuple[dict[int, IPAddress], tuple[IPAddress, ...], tuple[tuple[int, int], ...]]:
+    """Read ADDRESS[/LENGTH][@GATEWAY]; return addresses by version of IP, all gateways, and (version, length)."""
     by_version: dict[int, IPAddress] = {}
-    wanted = [parse_address(str(item), "gateway") for item in gateways]
+    all_gateways = [parse_address(str(item), "gateway") for item in gateways]
     lengths = []
     for text in addresses:
         bare, at, gateway = str(text).partition("@")
-        wanted += [parse_address(gateway, "gateway")] if at else []
+        all_gateways += [parse_address(gateway, "gateway")] if at else []
         bare, slash, length = bare.partition("/")
         address = parse_address(bare, "address")
         if other := by_version.get(address.version):
@@ -261,36 +286,7 @@ def to_network(
         if slash and not length.isdecimal():
             raise InvalidRequest(f"invalid address {text!r}", object=str(text), hint="write it as in 10.1.0.5/16")
         lengths += [(address.version, int(length))] if slash else []
-    spec = EndpointSpec(
-        network=network,
-        ip=str(by_version.get(4, "")),
-        ip6=str(by_version.get(6, "")),
-        mac=parse_mac(mac) if mac else "",
-        interface=interface,
-        aliases=aliases,
-        vlans=read_vlans(vlan=vlan, trunk=trunk, native=native),
-    )
-    return ToNetwork(
-        spec=spec, takes_default=takes_default or bool(wanted), gateways=tuple(wanted), lengths=tuple(lengths)
-    )
-
-
-def read(
-    network: str, options: Mapping[str, Any], *, aliases: Iterable[str] = (), takes_default: bool = False
-) -> ToNetwork | AttachmentSpec:
-    """Read keywords: of an attachment to a network, or without one to a device."""
-    if not network:
-        unfit = "--alias" if list(aliases) else "--default-route" if takes_default else ""
-        if unfit:
-            hint = "leave it out; --gateway, or an address with @GATEWAY, makes a default route through a device"
-            raise InvalidRequest(f"{unfit} is for networks of dnet's (--network)", object=unfit, hint=hint)
-        return AttachmentSpec(**options)
-    fields: dict[str, Any] = {key: value for key, value in options.items() if value}
-    unknown = sorted(fields.keys() - {"interface", "addresses", "gateways", "mac", "vlan", "trunk", "native"})
-    if unknown:
-        hint = "these are for devices of the host's"
-        raise InvalidRequest(f"an attachment to a network has no {', '.join(unknown)}", object=network, hint=hint)
-    return to_network(network, aliases=aliases, takes_default=takes_default, **fields)
+    return by_version, tuple(all_gateways), tuple(lengths)
 
 
 # Routes
@@ -299,7 +295,7 @@ def read(
 def parse_route(words: Sequence[str], *, is_way_open: bool = False) -> StaticRoute:
     """Read DEST [via GATEWAY] [dev INTERFACE] [metric N], in the words of ip-route(8).
 
-    With `is_way_open` both the gateway and the interface may be missing.
+    With `is_way_open` both the gateway and the interface may be missing, as in a request to delete the route.
     """
     if not words:
         raise InvalidRequest("the destination of the route is missing", hint="write DEST via GATEWAY, or DEST dev IF")
@@ -313,8 +309,7 @@ def parse_route(words: Sequence[str], *, is_way_open: bool = False) -> StaticRou
         fields[key] = rest.pop(0)
     gateway = parse_address(fields["via"], "gateway") if "via" in fields else None
     interface = check_interface(fields["dev"]) if "dev" in fields else ""
-    version = gateway.version if gateway else 4
-    text = {4: "0.0.0.0/0", 6: "::/0"}[version] if words[0] == "default" else words[0]
+    text = str(ANYWHERE[gateway.version if gateway else 4]) if words[0] == "default" else words[0]
     try:
         destination = ip_network(text)
     except ValueError as error:

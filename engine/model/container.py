@@ -22,12 +22,17 @@ MODE_CONTAINER = "container:"
 MODE_FOREIGN = "foreign"  # a container that somebody else made and keeps
 
 
+def shared_id(mode: str) -> str:
+    """Return the id of the container whose sandbox a mode shares, also after it has been removed by force."""
+    return mode.removeprefix(MODE_CONTAINER) if mode.startswith(MODE_CONTAINER) else ""
+
+
 @frozen(kw_only=True)
 class Settings(Value):
-    """What the three files of a container are made from, besides its network.
+    """What the hosts, hostname and resolv.conf of a container are made from, besides its networks.
 
-    `dns`, `dns_search` and `dns_options` are empty where the host's resolv.conf is followed; `extra_hosts` holds
-    (name, address) pairs, the address perhaps `host-gateway`.
+    `dns`, `dns_search` and `dns_options` take the place of the host's resolv.conf, unless they are empty.
+    `extra_hosts` are (name, address) pairs; the address may be `host-gateway`.
     """
 
     hostname: str
@@ -40,12 +45,7 @@ class Settings(Value):
 
 @frozen(kw_only=True)
 class Process(Value):
-    """What a container runs, as `docker run` describes it. Made by `check_process`.
-
-    `user` is `user[:group]`, names or numbers of the container's own. `rootfs` is the directory that is its root, or
-    empty: then it sees the host's files and writes to a layer of its own. In the foreground, standard input is the
-    caller's only with `is_interactive`; `removes_itself` is for whoever removes the container afterwards.
-    """
+    """What a container runs, as in `docker run`. Made by `check_process`, which says what the fields are."""
 
     args: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
@@ -60,9 +60,9 @@ class Process(Value):
 
 @frozen(kw_only=True)
 class Status(Value):
-    """How a container's process is: `created` (never started), `running` (`pid`) or `exited` (`exit_code`).
+    """State of a container's process: `created` (never started), `running` (as `pid`) or `exited` (with `exit_code`).
 
-    `exit_code` is 128 + n after signal n, and None where nobody was there to see the end, as after a power failure.
+    `exit_code` is 128 + n after signal n, and None when nobody saw the end, as after a power failure.
     """
 
     state: str
@@ -70,19 +70,21 @@ class Status(Value):
     exit_code: int | None = None
 
     def __str__(self) -> str:
-        return (
-            f"exited ({'unknown' if self.exit_code is None else self.exit_code})"
-            if self.state == "exited"
-            else self.state
-        )
+        code = "unknown" if self.exit_code is None else self.exit_code
+        return f"exited ({code})" if self.state == "exited" else self.state
 
 
 @frozen(kw_only=True)
 class Endpoint(Value):
-    """What joins one sandbox to one network. `host_interface` is the veth's end on the host.
+    """What joins one sandbox to one network: a veth, of which one device is inside and one on the host.
 
-    Of a container's endpoints, one at most has a gateway of each family, through which the default route goes and on
-    which ports are published.
+    network_id, network: id and name of the network
+    interface: name of the device inside
+    address, address6: with the prefix length of the subnet; None without IPv6
+    gateway, gateway6: that of the network, if the container's default route goes through it. At most one endpoint has
+        a gateway of each family; ports are published on its addresses
+    host_interface, host_index: name and ifindex of the device on the host
+    aliases, gateway_priority, vlans: as asked for in EndpointSpec
     """
 
     id: str
@@ -101,13 +103,13 @@ class Endpoint(Value):
     vlans: PortVlans | None = None
 
     def vlans_on(self, network: Network) -> PortVlans | None:
-        """Return the VLANs of the endpoint's port: those asked for, else the network's; None without VLANs."""
+        """Return the VLANs of its port: those asked for, else that of the network; None on a network without VLANs."""
         return (self.vlans or PortVlans(access=network.vlan)) if network.vlan else None
 
 
 @frozen
 class Link(Value):
-    """Docker's link: `parent` reaches `child`, both containers' names, under the name `alias`."""
+    """A link as Docker's: container `parent` reaches container `child` under the name `alias`."""
 
     parent: str
     child: str
@@ -119,16 +121,23 @@ class Link(Value):
 
 @frozen(kw_only=True)
 class Container(Value):
-    """What the user names: a sandbox and its endpoints. `sandbox` is the path its namespace is pinned at.
+    """A sandbox, its endpoints and attachments, and perhaps a process.
 
-    `files` is the directory of its hosts, hostname and resolv.conf; `exposed` holds (port, protocol) pairs, those of
-    published ports included. In mode `container:ID`, `shares` is the id of the container whose sandbox and files it
-    has. `links` are those to other containers, `linked_by` those of others to it. `status` is `created`, `running` or
-    `exited (3)`; `pid` is that of the process while it runs, `exit_code` how it ended, if that is known.
-
-    `routes` are those that the user asked for, `displaced` default routes of others that dnet's are in the place of. A
-    container of mode `foreign` is somebody else's: dnet only attaches to it. It is called what its target is
-    (`docker:web`), `target` are the fields of targets.Target, and it has no files.
+    id: 64 hexadecimal digits
+    mode: name of its first network, `none`, `host`, `container:ID`, or `foreign`: then somebody else created it, and
+        dnet only attaches to it
+    sandbox: path at which its network namespace is pinned
+    files: directory of its hosts, hostname and resolv.conf; a foreign container has none
+    created: seconds since the epoch
+    status: `created`, `running` or `exited (3)`
+    mtu: bytes; 0 is that of each network
+    exposed: (port, protocol) pairs, those of published ports included
+    shares: in mode `container:ID`, the id of the container whose sandbox and files it has
+    links, linked_by: links to other containers, and of others to it
+    pid, exit_code: of the process, while it runs, and after it has ended if that is known
+    routes: those that the user asked for
+    displaced: default routes of others that dnet's have replaced
+    target: of a foreign container, the fields of targets.Target; its name is that of the target, such as `docker:web`
     """
 
     id: str

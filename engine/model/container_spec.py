@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
 from dnet.errors import InvalidRequest
-from dnet.model.container import MODE_CONTAINER, MODE_HOST, MODE_NONE, Process, Settings
+from dnet.model.container import MODE_CONTAINER, MODE_HOST, MODE_NONE, Process, Settings, shared_id
 from dnet.model.network import DEFAULT_NETWORK
 from dnet.model.parse import (
     check_domain,
@@ -47,7 +47,18 @@ def check_process(
     is_interactive: bool = False,
     removes_itself: bool = False,
 ) -> Process:
-    """Return a Process of text that is read and checked here; of a variable that is given twice the last counts."""
+    """Return the Process for a command; raise InvalidRequest for what no program can be given.
+
+    args: the program and its arguments
+    env: variables by name; of one given twice the last counts
+    workdir: absolute path inside the container; empty, `/`
+    user: USER or USER:GROUP, names or numbers of the container; empty, root
+    rootfs: absolute path of the root directory; empty, the host's files with a layer of its own for writing
+    is_read_only: whether the root directory cannot be written to
+    has_terminal: whether the process gets a pseudo-terminal
+    is_interactive: whether it reads the caller's standard input
+    removes_itself: whether the container is removed when it ends
+    """
     words, variables = tuple(args), tuple(dict(env).items())
     if not words or not words[0]:
         raise InvalidRequest("there is no command to run", hint="give one, as in `dnet run python3 -m http.server`")
@@ -152,7 +163,7 @@ class EndpointSpec(Value):
 
 
 def parse_endpoint(text: str) -> EndpointSpec:
-    """Read one `--network`: a name, or Docker's long form `name=blue,ip=10.1.0.5,alias=web,gw-priority=1`."""
+    """Read a `--network`: a name, or Docker's long form `name=blue,ip=10.1.0.5,alias=web,gw-priority=1`."""
     if "=" not in text:
         return EndpointSpec(network=text)
     fields: dict[str, Any] = {}
@@ -177,7 +188,7 @@ def parse_endpoint(text: str) -> EndpointSpec:
 
 
 def parse_link(text: str) -> tuple[str, str]:
-    """Read one `--link`: NAME[:ALIAS], the alias being the name where none is given."""
+    """Read a `--link`: NAME[:ALIAS], where the alias is the name if not given."""
     name, colon, alias = text.partition(":")
     if not name or (colon and not alias):
         raise InvalidRequest(f"invalid --link {text!r}", object=text, hint="write NAME or NAME:ALIAS")
@@ -238,12 +249,12 @@ class ContainerSpec(Value):
         self._check_links(self.name)
 
     def named(self, name: str) -> ContainerSpec:
-        """Return the same for a container of another name; what has been read and checked is not again."""
+        """Return the same for a container of another name; only the name is checked again."""
         self._check_links(name)
         return replace(self, name=check_name(name, "container"))
 
     def _check_mode(self) -> None:
-        """Raise where options make no sense in a mode, as Docker does; `-p` in modes host and none is only useless."""
+        """Refuse options that make no sense in a mode, as Docker does; `-p` in modes host and none is only useless."""
         settings = self.settings
         given = {
             "--link": bool(self.links) and self.mode in {MODE_HOST, MODE_NONE},
@@ -279,14 +290,14 @@ class ContainerSpec(Value):
 
     @property
     def exposed(self) -> tuple[tuple[int, str], ...]:
-        """The exposed ports, published ones included, in order."""
+        """Exposed ports as (port, protocol), published ones included, in order."""
         pairs = {(port, item.protocol) for item in self.publish for port in item.container_ports}
         return tuple(sorted(pairs | set(self.expose)))
 
     @property
     def shares(self) -> str:
-        """The container whose sandbox it is to share, in mode `container:NAME`."""
-        return self.mode.removeprefix(MODE_CONTAINER) if self.mode.startswith(MODE_CONTAINER) else ""
+        """Name or id of the container whose sandbox it shares, in mode `container:NAME`; else empty."""
+        return shared_id(self.mode)
 
 
 def _read_settings(
@@ -310,7 +321,7 @@ def _read_settings(
 def _read_networks(
     given: str | EndpointSpec | Iterable[str | EndpointSpec], first: Mapping[str, Any]
 ) -> tuple[str, tuple[EndpointSpec, ...]]:
-    """Return the mode, and the endpoints with the options of the first one filled in."""
+    """Return the mode and the endpoints; `first` are options of the first endpoint."""
     items: Sequence[str | EndpointSpec] = [given] if isinstance(given, (str, EndpointSpec)) else list(given)
     items = items or [DEFAULT_NETWORK]
     modes = [item for item in items if isinstance(item, str) and _is_mode(item)]
@@ -329,24 +340,24 @@ def _read_networks(
         if modes[0].startswith(MODE_CONTAINER):
             check_name(modes[0].removeprefix(MODE_CONTAINER), "container")
         return modes[0], ()
-    ends = [parse_endpoint(item) if isinstance(item, str) else item for item in items]
-    names = [end.network for end in ends]
+    endpoints = [parse_endpoint(item) if isinstance(item, str) else item for item in items]
+    names = [endpoint.network for endpoint in endpoints]
     for name in names:
         if names.count(name) > 1:
             raise InvalidRequest(f"network {name} is given twice", object=name, hint="a container joins a network once")
     if first:
-        ends[0] = _with(ends[0], first)
-    return ends[0].network, tuple(ends)
+        endpoints[0] = _with(endpoints[0], first)
+    return endpoints[0].network, tuple(endpoints)
 
 
 def _is_mode(text: str) -> bool:
     return text in {MODE_HOST, MODE_NONE} or text.startswith(MODE_CONTAINER)
 
 
-def _with(end: EndpointSpec, first: Mapping[str, Any]) -> EndpointSpec:
-    fields: dict[str, Any] = dict(vars(end))
-    for key, value in first.items():
+def _with(endpoint: EndpointSpec, options: Mapping[str, Any]) -> EndpointSpec:
+    fields: dict[str, Any] = dict(vars(endpoint))
+    for key, value in options.items():
         if fields[key]:
-            raise InvalidRequest(f"{key} of network {end.network} is given twice", object=end.network)
+            raise InvalidRequest(f"{key} of network {endpoint.network} is given twice", object=endpoint.network)
         fields[key] = value
     return EndpointSpec(**fields)

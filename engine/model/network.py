@@ -1,4 +1,4 @@
-"""Networks and the host interfaces that are their uplinks."""
+"""Networks and their uplinks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ DATAPATH_TYPE, DATABASE = "datapath_type", "ovsdb"
 
 @frozen(kw_only=True)
 class Uplink(Value):
-    """An interface of the host's that is a port of a network's bridge, by its name and ifindex.
+    """An interface of the host that is a port of a network's bridge.
 
-    `mac` is the MAC address that the bridge has from it, or empty. `vlans` are those asked for.
+    interface, index: its name and ifindex
+    mac: MAC address that the bridge has taken over from it, or empty
+    vlans: those asked for
     """
 
     interface: str
@@ -31,25 +33,28 @@ class Uplink(Value):
         return self.interface
 
     def vlans_on(self, network: Network) -> PortVlans | None:
-        """Return the VLANs of the port; None without VLANs.
+        """Return the VLANs of the port, or None on a network without VLANs.
 
-        Unless others were asked for, all of them, the host's untagged, as its frames were before.
+        Unless others were asked for, these are all VLANs, and that of the network is untagged as before adoption.
         """
         return (self.vlans or PortVlans(trunk=EVERY_VLAN, native=network.vlan)) if network.vlan else None
 
 
 @frozen(kw_only=True)
 class Network(Value):
-    """Endpoints that can reach each other. `device` is the bridge, `device_index` its ifindex.
+    """Endpoints that can reach each other. Fields that are not listed here are as asked for in NetworkSpec.
 
-    `snat` and `snat6`, when set, replace masquerading's choice of the source address. `vlan` is the VLAN of the
-    gateway, and of endpoints that ask for none; 0 where the network knows no VLANs, which `vlan_backend` keeps apart:
-    `bpf`, `bridge` or `ovs`.
-
-    A bridge that `owns_device` is False of was there before the network, and stays; what in `found` was there too is
-    not dnet's to remove: `gateway`, `gateway6`, `link_local`, `route_localnet`, `loopback_route`; `device_mac` is its
-    MAC address, which would otherwise follow those of its ports. `uplinks` are interfaces of the host's that have
-    become ports of the bridge, by name.
+    id: 64 hexadecimal digits
+    snat, snat6: source addresses outside, in place of masquerading's choice
+    device, device_index: name and ifindex of the bridge
+    created: seconds since the epoch
+    vlan: VLAN of the gateway, and of endpoints that ask for none; 0 on a network without VLANs
+    vlan_backend: what keeps VLANs apart: `bpf`, `bridge` or `ovs`
+    owns_device: whether dnet created the bridge, and removes it with the network
+    device_mac: MAC address to keep on a bridge of somebody else's, which would otherwise follow that of its ports
+    found: what existed on such a bridge, so that dnet does not remove it: `gateway`, `gateway6`, `link_local`,
+        `route_localnet`, `loopback_route`
+    uplinks: interfaces of the host that are ports of the bridge, in the order of their names
     """
 
     id: str
@@ -82,15 +87,15 @@ class Network(Value):
 
     @property
     def is_enclosed(self) -> bool:
-        """Whether nobody but the network's containers is on the bridge."""
+        """Whether only containers of the network are on the bridge."""
         return self.owns_device and not self.uplinks
 
     @property
     def has_own_subnets(self) -> bool:
-        """Whether nobody but the network's containers, and its gateway, is in the subnets."""
+        """Whether only the gateway and containers of the network are in its subnets."""
         return self.is_enclosed and not self.found
 
 
 def veth_name(host_index: int) -> str:
-    """Return the name of a host interface, derived from its index and as unique as that."""
+    """Return the name of a veth on the host: unique, because it is made from the ifindex."""
     return f"veth{host_index:x}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dnet.model.container import MODE_CONTAINER
+from dnet.model.container import shared_id
 from dnet.model.values import Value, frozen
 
 
@@ -55,8 +55,3 @@ class Adoption(Value):
     phase: str
     owner: str
     vlans: str = ""
-
-
-def shared_id(mode: str) -> str:
-    """Return the id of the container whose sandbox this one has, also after that one has been removed by force."""
-    return mode.removeprefix(MODE_CONTAINER) if mode.startswith(MODE_CONTAINER) else ""

@@ -21,11 +21,10 @@ from typing import Any, Protocol, TypeVar
 from dnet.errors import InvalidRequest, NotFound
 from dnet.model.address import IPAddress
 from dnet.model.attachment import Attachment, KernelRoute, StaticRoute
-from dnet.model.container import MODE_FOREIGN, Container, Endpoint, Link, Process, Settings
+from dnet.model.container import MODE_FOREIGN, Container, Endpoint, Link, Process, Settings, shared_id
 from dnet.model.default_route import with_defaults
 from dnet.model.network import Network, Uplink, veth_name
 from dnet.model.published_port import PortMapping
-from dnet.model.record import shared_id
 from dnet.model.values import replace
 from dnet.model.vlan import PortVlans
 

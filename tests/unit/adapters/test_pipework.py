@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dnet.adapters.pipework import Attach, Dhcp, Kind, Static, Tool, Wait, check, host_interface, kind_of, parse
 from dnet.errors import InvalidRequest
-from dnet.model.attachment_spec import mac_of
+from dnet.model.attachment_spec import hashed_mac
 
 NOTHING = Static(None, None, 4)
 
@@ -306,7 +306,7 @@ def test_mac_is_that_of_md5sum(text):
     """A string's MAC address is what pipework makes of it: echo, md5sum, the first ten digits behind 02."""
     script = """sum=$(echo $1 | md5sum); echo "02$(echo "$sum" | cut -c1-10 | sed 's/../:&/g')" """
     done = subprocess.run(["sh", "-c", script, "sh", text], capture_output=True, text=True, check=True)
-    assert mac_of(text) == done.stdout.strip()
+    assert hashed_mac(text) == done.stdout.strip()
 
 
 NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}", fullmatch=True)
