@@ -25,7 +25,7 @@ from dnet.transaction.identity import new_id
 from dnet.transaction.lots import BulkProgress, Members, lots
 from dnet.transaction.networks import prepare_switch, repair_networks
 from dnet.transaction.recovery import prepare
-from dnet.transaction.rollback import undo_change
+from dnet.transaction.rollback import reverting
 from dnet.transaction.vlans import enable_vlans
 
 
@@ -282,14 +282,8 @@ def _lease(context: Context, made: Attached) -> Attached:
     if not isinstance(item, Attachment):
         return made
 
-    def back() -> None:
-        _take_off(context, made.container, item)
-
-    try:
+    with reverting(lambda: _take_off(context, made.container, item)):
         container = leases.acquire(context, made.container, item)
-    except BaseException as error:
-        undo_change(error, back, lambda: None)
-        raise
     return Attached(container, next(one for one in container.attachments if one.id == item.id), is_new=True)
 
 

@@ -27,7 +27,7 @@ from dnet.transaction.containers import change_containers, commit_rows
 from dnet.transaction.context import Context
 from dnet.transaction.lots import Members
 from dnet.transaction.recovery import prepare
-from dnet.transaction.rollback import undo_change
+from dnet.transaction.rollback import reverting
 
 if TYPE_CHECKING:
     from dnet.runtime.targets import Target
@@ -286,15 +286,11 @@ def _change(context: Context, before: Container, after: Container) -> None:
     with context.store.write(is_intent=True):
         context.store.set_changing([after.id], context.store.new_owner())
         note_displaced(context, after)
-    try:
+    with reverting(
+        lambda: change_containers(context, [after], [before], is_undoing=True),
+        lambda: commit_rows(context, [after], [after]),
+    ):
         change_containers(context, [before], [after])
-    except BaseException as error:
-        undo_change(
-            error,
-            lambda: change_containers(context, [after], [before], is_undoing=True),
-            lambda: commit_rows(context, [after], [after]),
-        )
-        raise
     commit_rows(context, [after], [after])
 
 

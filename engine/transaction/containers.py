@@ -13,7 +13,7 @@ from dnet.transaction import reserve_containers
 from dnet.transaction.apply import change_groups, change_in_lots, leave_behind, recorded, remove_groups
 from dnet.transaction.context import Context, Group
 from dnet.transaction.lots import BulkProgress, lots, report
-from dnet.transaction.rollback import undo_change
+from dnet.transaction.rollback import reverting
 
 SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 HOSTS = "/etc/hosts"
@@ -144,16 +144,12 @@ def change_or_revert(
     """Turn containers marked as changing into others, taken lot by lot and returned, or back to what they were."""
     lines = linked_lines(context, before)
     begun: list[Container] = []
-    try:
+    with reverting(
+        lambda: change_containers(context, begun, before[: len(begun)], is_undoing=True),
+        lambda: commit_rows(context, before, context.store.whole([item.id for item in before])),
+    ):
         change_containers(context, before, recorded(after, begun), on_progress=on_progress, is_forced=is_forced)
         commit_rows(context, begun, before)
-    except BaseException as error:
-        undo_change(
-            error,
-            lambda: change_containers(context, begun, before[: len(begun)], is_undoing=True),
-            lambda: commit_rows(context, before, context.store.whole([item.id for item in before])),
-        )
-        raise
     update_hosts(lines, linked_lines(context, begun))
     return begun
 

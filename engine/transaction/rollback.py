@@ -19,7 +19,7 @@ def undo(context: Context, cause: BaseException, groups: Sequence[Group], afterw
     undo_change(cause, lambda: delete_all(context, groups, None, is_rollback=True), afterwards)
 
 
-def undo_change(cause: BaseException, back: Callable[[], None], afterwards: Callable[[], None]) -> None:
+def undo_change(cause: BaseException, back: Callable[[], object], afterwards: Callable[[], None]) -> None:
     """Take back by `back` what has failed, such as by the change the other way round; otherwise as `undo`."""
 
     def work() -> None:
@@ -37,7 +37,7 @@ def undo_change(cause: BaseException, back: Callable[[], None], afterwards: Call
 
 
 @contextmanager
-def reverting(back: Callable[[], None], afterwards: Callable[[], None]) -> Iterator[None]:
+def reverting(back: Callable[[], object], afterwards: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Run the block; when it fails, take the change back by `back` and call `afterwards`, whatever interrupts."""
     try:
         yield

@@ -26,7 +26,7 @@ from dnet.state import rows
 from dnet.transaction.apply import change_groups, make_on_host, put_back
 from dnet.transaction.apply_rules import change_rules
 from dnet.transaction.context import Context
-from dnet.transaction.rollback import undo_change
+from dnet.transaction.rollback import reverting
 
 Group = Sequence[Object]
 
@@ -237,13 +237,10 @@ def _move(context: Context, row: Adoption, snapshot: Snapshot, afterwards: Calla
         port = _present(context, after, row.interface)
         _take_back(context, after, before, uplink.releasing(snapshot, port, is_rollback=True))
 
-    try:
+    with reverting(back, afterwards):
         _change_rules(context, before, after)
         make_on_host(context, adopting(context, after, snapshot, item.vlans))
         change_rules(context, nat_table.uplink_objects(before), nat_table.uplink_objects(after))
-    except BaseException as error:
-        undo_change(error, back, afterwards)
-        raise
 
 
 def set_uplink_vlans(context: Context, adopted: Adoption, vlans: PortVlans) -> None:
@@ -258,12 +255,8 @@ def set_uplink_vlans(context: Context, adopted: Adoption, vlans: PortVlans) -> N
             context.store.put_adoption(found)
 
     keep(row)
-    try:
+    with reverting(lambda: change_groups(context, [after], [before], is_undoing=True), lambda: keep(adopted)):
         change_groups(context, [before], [after])
-    except BaseException as error:
-        back = lambda: change_groups(context, [after], [before], is_undoing=True)  # noqa: E731
-        undo_change(error, back, lambda: keep(adopted))
-        raise
 
 
 def give_back(context: Context, adopted: Adoption) -> None:

@@ -18,7 +18,7 @@ from dnet.transaction.apply_vlans import set_vlan_entries
 from dnet.transaction.containers import link_peers, read_host_files
 from dnet.transaction.context import Context, Group
 from dnet.transaction.networks import repair_ports
-from dnet.transaction.rollback import undo_change
+from dnet.transaction.rollback import reverting
 
 TURNING = "turning"  # the setting that is not 0 while a network is made to keep VLANs apart
 
@@ -91,17 +91,13 @@ def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
         with context.store.write():
             context.store.set_network_vlan(aware)
             context.store.set_setting(TURNING, time.monotonic_ns())
-        try:
+        with reverting(
+            lambda: _change_network(context, aware, network, members, is_undoing=True),
+            lambda: _forget_vlan(context, network),
+        ):
             _change_network(context, network, aware, members)
             with context.store.write():
                 context.store.set_setting(TURNING, 0)
-        except BaseException as error:
-            undo_change(
-                error,
-                lambda: _change_network(context, aware, network, members, is_undoing=True),
-                lambda: _forget_vlan(context, network),
-            )
-            raise
     for item in aware.uplinks:
         context.notice(f"interface {item} passes VLANs of network {network.name} from now on: {item.vlans_on(aware)}")
 
