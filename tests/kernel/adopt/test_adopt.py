@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import dnet
-from dnet.operations import networks  # noqa: F401  loaded here, once for all children
-from tests.support.hosts import FakeHost, Namespace, Raised, wait_until
+from tests.support.adopted_lan import FAR, FAR6, HOST, HOST6, MACHINE, MACHINE6, container, lan
+from tests.support.hosts import FakeHost, Namespace, wait_until
 from tests.support.publishing import (
     PATIENCE_S,
     REFUSAL_S,
-    bridge_of,
     elements,
     filter_bridged,
     network,
@@ -31,61 +24,13 @@ from tests.support.publishing import (
 from tests.support.uplink_lan import (
     Switch,
     addresses,
-    adopt_and_die,
     adopt_with_fault,
     differences,
-    enrich,
     everything,
     is_adopted,
     link,
     streaming,
 )
-
-HOST, MACHINE, FAR = "192.0.2.10", "192.0.2.2", "198.51.100.1"
-HOST6, MACHINE6, FAR6 = "2001:db8::10", "2001:db8::2", "2001:db8:1::1"
-
-
-@pytest.fixture
-def switch(host: FakeHost) -> Switch:
-    """Return the switch that the host's eth1 is plugged into."""
-    found = Switch(host)
-    found.plug(host, "eth1", f"{HOST}/24", f"{HOST6}/64")
-    return found
-
-
-@pytest.fixture
-def machine(switch: Switch) -> Namespace:
-    """Return another machine on the LAN, which is the way to 198.51.100.1 and 2001:db8:1::1."""
-    return switch.machine("machine", f"{MACHINE}/24", f"{MACHINE6}/64", f"{FAR}/32", f"{FAR6}/128")
-
-
-@pytest.fixture
-def routed(host: FakeHost, machine: Namespace) -> Namespace:
-    """Return the machine on the LAN, through which the host's default routes go."""
-    host.run(
-        "sh", "-c", f"ip route add default via {MACHINE} metric 100; ip -6 route add default via {MACHINE6} metric 90"
-    )
-    return machine
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Iterator[FakeHost]:
-    """Yield a second host."""
-    (tmp_path / "other").mkdir()
-    with FakeHost(tmp_path / "other") as fake:
-        yield fake
-
-
-def lan(host: FakeHost, *options: str) -> str:
-    """Create network lan and return its bridge."""
-    return bridge_of(network(host, "lan", *(options or ("--subnet", "10.1.0.0/16"))))
-
-
-def container(host: FakeHost, name: str, *options: str) -> Namespace:
-    """Create a container on network lan."""
-    run(host, "create", "--network", "lan", *options, name)
-    return host.sandbox(name)
-
 
 # What it is for
 
@@ -186,18 +131,6 @@ def test_other_networks_go_out_through_the_bridge(host: FakeHost, routed: Namesp
     run(host, "create", "-p", "8080:80", "web")
     with host.sandbox("web").serve(80):
         assert reach(routed, HOST, 8080) == MACHINE
-
-
-# What moves
-
-
-@pytest.fixture
-def rich(host: FakeHost, switch: Switch) -> str:  # noqa: ARG001
-    """Give the host an interface with all that one can have, and a network; return its bridge."""
-    bridge = lan(host)
-    container(host, "web")
-    enrich(host)
-    return bridge
 
 
 def test_all_moves_and_comes_back(host: FakeHost, rich: str) -> None:
@@ -442,312 +375,3 @@ def test_internal_network(host: FakeHost, switch: Switch) -> None:  # noqa: ARG0
     refusal = run(host, "network", "adopt", "lan", "eth1", code=2)
     assert "network lan is internal" in refusal.stderr
     assert differences(before, everything(host)) == ""
-
-
-# Confirmation
-
-
-def started(host: FakeHost, *options: str, **popen: Any) -> subprocess.Popen[str]:
-    """Start an adopting that waits to be confirmed, and return when it does."""
-    pipe = subprocess.PIPE
-    process = host.start_dnet("network", "adopt", *options, "lan", "eth1", **{"stdin": pipe, **popen})
-    wait_until(lambda: is_adopted(host) or process.poll() is not None, "eth1 is adopted")
-    assert process.poll() is None, process.communicate()
-    return process
-
-
-def watchdog(process: subprocess.Popen[str]) -> int:
-    """Return the process that watches over another."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                parent = int((entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            if b"dnet.trial" in words and parent == process.pid:
-                found.append(int(entry.name))
-    [pid] = found
-    return pid
-
-
-def has_ended(pid: int) -> bool:
-    """Whether a process is gone."""
-    return not Path(f"/proc/{pid}").exists()
-
-
-@pytest.fixture
-def trial(host: FakeHost, routed: Namespace) -> dict[str, Any]:  # noqa: ARG001
-    """Return how the host is before an adopting."""
-    lan(host)
-    container(host, "web")
-    run(host, "network", "prune")
-    return everything(host)
-
-
-def test_confirmed(host: FakeHost, trial: dict[str, Any]) -> None:  # noqa: ARG001
-    """With Enter in time it stays, and nothing watches any more."""
-    process = started(host, "--confirm", "30")
-    pid = watchdog(process)
-    wait_until(lambda: host.rows("SELECT phase FROM adoption") == [["trial"]], "it is on trial")
-    _, said = process.communicate("\n", timeout=20)
-    assert process.returncode == 0
-    assert "press Enter within 30 s" in said
-    assert is_adopted(host)
-    assert has_ended(pid)
-    assert host.rows("SELECT phase, owner FROM adoption") == [["ready", ""]]
-
-
-def test_not_confirmed_in_time(host: FakeHost, trial: dict[str, Any]) -> None:
-    """When the time is over everything is as it was, and the command says so; the end of input is no confirmation."""
-    process = started(host, "--confirm", "1.5")
-    _, said = process.communicate("", timeout=20)
-    assert process.returncode == 130
-    assert "eth1 has back what it had" in said
-    assert differences(trial, everything(host)) == ""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
-def test_killed_while_it_waits(host: FakeHost, trial: dict[str, Any], number: signal.Signals) -> None:
-    """Whatever ends the command, its terminal's end included, gives the interface back, before the time is over."""
-    process = started(host, "--confirm", "600", start_new_session=True)
-    pid = watchdog(process)
-    os.killpg(process.pid, number)  # as a terminal does
-    process.communicate(timeout=20)
-    wait_until(lambda: has_ended(pid), "the watchdog has done its work")
-    assert process.returncode in {130, 143, -number}
-    run(host, "network", "prune")  # which removes what the dead process was known by
-    assert differences(trial, everything(host)) == ""
-
-
-def test_killed_together_with_the_watchdog(host: FakeHost, trial: dict[str, Any]) -> None:
-    """When both are killed, the next command gives the interface back, and says so."""
-    process = started(host, "--confirm", "600")
-    os.kill(watchdog(process), signal.SIGKILL)
-    process.kill()
-    process.communicate()
-    assert is_adopted(host)
-    said = run(host, "network", "prune").stderr
-    assert "gave back interface eth1" in said
-    assert differences(trial, everything(host)) == ""
-
-
-def test_watchdog_that_is_terminated(host: FakeHost, trial: dict[str, Any]) -> None:
-    """The end of a session that terminates the watchdog too gives the interface back at once."""
-    process = started(host, "--confirm", "600")
-    pid = watchdog(process)
-    os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not is_adopted(host), "eth1 is back")
-    _, said = process.communicate("\n", timeout=20)
-    assert process.returncode == 130
-    assert "eth1 has back what it had" in said
-    assert differences(trial, everything(host)) == ""
-
-
-def test_confirmed_from_elsewhere(host: FakeHost, trial: dict[str, Any]) -> None:  # noqa: ARG001
-    """The same command from another terminal confirms what waits."""
-    process = started(host, "--confirm", "2")
-    run(host, "network", "adopt", "--yes", "lan", "eth1")
-    process.communicate("", timeout=20)
-    assert process.returncode == 0
-    assert is_adopted(host)
-
-
-def test_undone_while_it_waits(host: FakeHost, trial: dict[str, Any]) -> None:
-    """Giving it back from another terminal ends the trial; Enter comes too late."""
-    process = started(host, "--confirm", "600")
-    run(host, "network", "adopt", "--undo", "lan", "eth1")
-    process.communicate("\n", timeout=20)
-    assert process.returncode == 130
-    assert differences(trial, everything(host)) == ""
-
-
-@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2)])
-def test_question_on_a_terminal(host: FakeHost, trial: dict[str, Any], answer: str, code: int) -> None:
-    """On a terminal, moving the default route is asked about first."""
-    ours, theirs = os.openpty()
-    process = host.start_dnet("network", "adopt", "lan", "eth1", stdin=theirs)
-    os.close(theirs)
-    os.write(ours, f"{answer}\n".encode())
-    _, said = process.communicate(timeout=20)
-    os.close(ours)
-    assert process.returncode == code, said
-    assert "eth1 carries the default route" in said
-    assert is_adopted(host) == (answer == "y")
-    if answer == "n":
-        assert differences(trial, everything(host)) == ""
-
-
-def test_default_route_without_a_terminal(host: FakeHost, trial: dict[str, Any]) -> None:
-    """Without a terminal nobody can be asked: it is refused, with the remedy."""
-    refusal = run(host, "network", "adopt", "lan", "eth1", code=2)
-    assert "eth1 carries the default route" in refusal.stderr
-    assert "--confirm" in refusal.stderr
-    assert "--yes" in refusal.stderr
-    assert differences(trial, everything(host)) == ""
-
-
-# Remembering
-
-
-def test_adopted_twice(host: FakeHost, machine: Namespace) -> None:
-    """Adopting again what is adopted is success, and changes nothing."""
-    lan(host)
-    run(host, "network", "adopt", "lan", "eth1")
-    before = everything(host)
-    assert run(host, "network", "adopt", "lan", "eth1", "--json").json == {"network": "lan", "uplinks": ["eth1"]}
-    assert run(host, "network", "adopt", "--dry-run", "lan", "eth1").stdout == ""
-    assert differences(before, everything(host)) == ""
-    assert machine.can_ping(HOST)
-
-
-def test_network_rm_gives_back(host: FakeHost, machine: Namespace) -> None:
-    """Removing the network gives its interfaces back first."""
-    run(host, "network", "prune")
-    lan(host)
-    run(host, "network", "rm", "lan")
-    before = everything(host)
-    lan(host)
-    run(host, "network", "adopt", "lan", "eth1")
-    run(host, "network", "rm", "lan")
-    assert differences(before, everything(host)) == ""
-    assert machine.can_ping(HOST)
-
-
-def test_killed_in_the_middle(host: FakeHost, rich: str) -> None:  # noqa: ARG001
-    """What a command that was killed in the middle has moved, the next one gives back."""
-    before = everything(host)
-    assert host.call(adopt_and_die, host.directories, lambda group: len(group) * 2 // 3)
-    assert "master" in link(host, "eth1")
-    said = run(host, "network", "rm", "absent", code=3).stderr
-    assert "gave back interface eth1" in said
-    assert differences(before, everything(host)) == ""
-
-
-def test_after_a_reboot(tmp_path: Path) -> None:
-    """After a reboot, `dnet restore` moves what the system has configured on the interface by then to the bridge."""
-    directory = tmp_path / "state of both"
-    directory.mkdir()
-    with FakeHost(directory) as host:
-        Switch(host).plug(host, "eth1", f"{HOST}/24")
-        host.run(f"ip route add default via {MACHINE}")
-        lan(host)
-        run(host, "network", "adopt", "--yes", "lan", "eth1")
-    with FakeHost(directory) as host:
-        boot = tmp_path / "boot_id"
-        boot.write_text("another boot\n", encoding="ascii")
-        host.run("mount", "--bind", str(boot), "/proc/sys/kernel/random/boot_id")
-        switch = Switch(host)
-        switch.plug(host, "eth1", "192.0.2.77/24", f"{HOST6}/64")
-        host.run(f"ip route add default via {MACHINE} metric 7")
-        wait_until(lambda: host.json(f"ip -6 -j route show table local {HOST6}"), "the link is ready")
-        before = {key: value for key, value in everything(host).items() if key in {"addresses", "routes", "routes6"}}
-        missing = run(host, "reconcile", "--dry-run", code=10).stdout
-        assert "interface eth1 on network lan" in missing
-        assert "restored: interface eth1 on network lan" in run(host, "restore").stdout
-        bridge = run(host, "network", "inspect", "lan").json[0]["Segments"][0]["Device"]
-        assert set(addresses(host, bridge)) == {"10.1.0.1/16", "192.0.2.77/24", f"{HOST6}/64"}
-        assert is_adopted(host)
-        [default] = host.json("ip -j route show default")
-        assert (default["dev"], default["metric"]) == (bridge, 7)
-        assert run(host, "reconcile", "--dry-run").stdout == ""
-        run(host, "network", "rm", "lan")
-        after = {key: value for key, value in everything(host).items() if key in before}
-        assert differences(before, after) == ""
-
-
-def test_bridge_that_somebody_deleted(host: FakeHost, routed: Namespace) -> None:
-    """When somebody deletes the bridge, the addresses that went with it come back with the next reconcile."""
-    bridge = lan(host)
-    container(host, "web")
-    before = everything(host)
-    run(host, "network", "adopt", "--yes", "lan", "eth1")
-    host.run(f"ip link delete {bridge}")
-    assert addresses(host, "eth1") == []
-    run(host, "reconcile")
-    assert is_adopted(host)
-    assert host.can_ping(FAR)
-    run(host, "network", "adopt", "--undo", "lan", "eth1")
-    after = everything(host)
-    for key in ("addresses", "routes", "routes6"):
-        assert differences({key: before[key]}, after) == ""
-    assert routed.can_ping(HOST)
-
-
-def test_interface_that_is_gone(host: FakeHost, switch: Switch) -> None:
-    """What was moved from an interface that is gone is taken off the bridge, and it is forgotten."""
-    bridge = lan(host)
-    run(host, "network", "adopt", "lan", "eth1")
-    host.run("ip link delete eth1")
-    run(host, "network", "adopt", "--undo", "lan", "eth1")
-    assert addresses(host, bridge) == ["10.1.0.1/16"]
-    assert host.rows("SELECT * FROM adoption") == []
-    switch.plug(host, "eth1", f"{HOST}/24")
-    run(host, "network", "adopt", "lan", "eth1")
-    assert is_adopted(host)
-
-
-# Bad input
-
-
-PREPARED = """
-ip link add br9 type bridge
-ip link add port9 type veth peer name port9b; ip link set port9 master br9
-ip link add under type veth peer name underb; ip link add link under name mv0 type macvlan
-ip link add twin type veth peer name twinb; ip address add 192.0.2.10/24 dev twin
-ip tuntap add tun0 mode tun
-ip link add hop type veth peer name hopb; ip link set hop addrgenmode none; ip link set hopb addrgenmode none
-ip link set hop up; ip link set hopb up; ip address add 10.70.0.1/24 dev hop
-ip nexthop add id 9 dev hop; ip route add 10.71.0.0/16 nhid 9
-"""
-BAD = [
-    (3, "there is no interface absent", "lan absent"),
-    (3, "no network absent", "absent eth1"),
-    (2, "invalid interface name 'sixteen_letters_'", "lan sixteen_letters_"),
-    (2, "invalid interface name 'lo'", "lan lo"),
-    (4, "port9 is in use by br9", "lan port9"),
-    (4, "under is in use by macvlan mv0", "lan under"),
-    (4, "address 192.0.2.10 of twin is on eth1 too", "lan twin"),
-    (2, "tun0 cannot be adopted: it is no Ethernet device", "lan tun0"),
-    (2, "br9 cannot be adopted: it is a bridge", "lan br9"),
-    (2, "cannot be adopted: it is the network's bridge itself", "lan BRIDGE"),
-    (6, "hop cannot be adopted: .* nexthop object 9", "lan hop"),
-    (3, "network lan has not adopted interface eth1", "--undo lan eth1"),
-    (4, "interface eth3 is adopted by network blue", "lan eth3"),
-    (4, "interface eth3 is adopted by network blue", "--undo lan eth3"),
-    (2, "confirm", "--confirm 0 lan eth1"),
-]
-
-
-def test_bad_input(host: FakeHost, switch: Switch) -> None:
-    """Each has its sentence and its exit code, and changes nothing."""
-    bridge = lan(host)
-    network(host, "blue", "--subnet", "10.2.0.0/16")
-    switch.plug(host, "eth3", "203.0.113.9/24")
-    run(host, "network", "adopt", "blue", "eth3")
-    host.run("sh", "-ec", PREPARED)
-    before = everything(host)
-    for code, words, arguments in BAD:
-        result = run(host, "network", "adopt", *arguments.replace("BRIDGE", bridge).split(), code=code)
-        first = result.stderr.splitlines()[0]
-        assert re.search(words, first), first
-        assert re.match(r"dnet: \S.*[^.]$", first), first
-    assert differences(before, everything(host)) == ""
-
-
-def test_rules_that_name_the_interface(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
-    """A firewall's rules for the interface do not match any more: that is said, chain by chain."""
-    lan(host)
-    rule = "nft add rule inet mine input iifname eth1 accept"
-    host.run("sh", "-c", f"nft add table inet mine; nft add chain inet mine input; {rule}")
-    said = run(host, "network", "adopt", "lan", "eth1").stderr
-    assert "chain inet mine input has rules for eth1" in said
-
-
-def test_raised_for_callers(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
-    """The library raises what the command line says."""
-    lan(host)
-    with pytest.raises(Raised) as caught:
-        host.call(lambda directories: dnet.open(*directories).release("lan", "eth1"), host.directories)
-    assert caught.value.kind == "NotFound"

@@ -1,64 +1,15 @@
-"""A container's hosts, hostname and resolv.conf: as programs in its namespace read them, and as the host's changes."""
+"""A container's hosts, hostname and resolv.conf, as programs in its namespace read them."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import dnet
-from tests.support.hosts import FakeHost, wait_until
-
-SERVER = "198.51.100.53"  # the fake host's
-NEW = "198.51.100.54"
-MANY = 1000
-# One second is what 1,000 containers may take; the machine that runs this may be busy.
-PATIENCE_S = 10.0
-FILES = ("hostname", "hosts", "resolv.conf")
-
-
-def inside(host: FakeHost, name: str, *command: str, code: int | None = 0) -> str:
-    """Run a program in a container as `ip netns exec` does, and return what it prints."""
-    return host.run("ip", "netns", "exec", name, *command, code=code).stdout
-
-
-def read(host: FakeHost, name: str, file: str) -> list[str]:
-    """Return the lines of a file in a container's /etc."""
-    return inside(host, name, "cat", f"/etc/{file}").splitlines()
-
-
-def servers(host: FakeHost, name: str) -> list[str]:
-    """Return a container's name servers."""
-    return [line.split()[1] for line in read(host, name, "resolv.conf") if line.startswith("nameserver")]
-
-
-def addresses(host: FakeHost, name: str, wanted: str) -> list[str]:
-    """Return the addresses that a container's resolver finds for a name, without asking any server."""
-    lines = inside(host, name, "getent", "-s", "files", "ahosts", wanted, code=None).splitlines()
-    return sorted({line.split()[0] for line in lines})
-
-
-def inspect(host: FakeHost, name: str) -> dict[str, Any]:
-    """Return `inspect`'s document of a container."""
-    [document] = host.dnet("inspect", name).json
-    return dict(document)
-
-
-def directories(host: FakeHost) -> list[str]:
-    """Return the directories with containers' files, and the links to them."""
-    places = [host.inside(f"{host.run_dir}/etc"), host.inside("/etc/netns")]
-    return [name for place in places if os.path.isdir(place) for name in os.listdir(place)]
-
-
-def conf(host: FakeHost, name: str) -> Path:
-    """Return a container's resolv.conf, as the test process sees it."""
-    return Path(host.inside(inspect(host, name)["ResolvConfPath"]))
-
+from tests.support.etc_files import FILES, NEW, SERVER, directories, read, servers
+from tests.support.hosts import FakeHost
+from tests.support.state_diff import inside, inspect, resolved
 
 # The files as they are made
 
@@ -80,8 +31,8 @@ def test_own_name_resolves(host: FakeHost) -> None:
     host.dnet("network", "create", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64", "six")
     host.dnet("create", "--network", "six", "-h", "front", "--domainname", "example.org", "web")
     for name in ("front", "front.example.org"):
-        assert addresses(host, "web", name) == ["10.1.0.2", "fd00:1::2"]
-    assert "127.0.0.1" in addresses(host, "web", "localhost")
+        assert resolved(host, "web", name) == ["10.1.0.2", "fd00:1::2"]
+    assert "127.0.0.1" in resolved(host, "web", "localhost")
     assert inside(host, "web", "getent", "-s", "files", "hosts", "10.1.0.2").split()[1:] == [
         "front.example.org",
         "front",
@@ -94,11 +45,11 @@ def test_added_hosts_resolve(host: FakeHost) -> None:
     host.dnet("network", "create", "--ipv6", "six")
     options = ["db:10.9.0.5", "db=fd00:9::5", "gate:host-gateway"]
     host.dnet("create", "--network", "six", *(f"--add-host={text}" for text in options), "web")
-    assert addresses(host, "web", "db") == ["10.9.0.5", "fd00:9::5"]
-    gateways = addresses(host, "web", "gate")
+    assert resolved(host, "web", "db") == ["10.9.0.5", "fd00:9::5"]
+    gateways = resolved(host, "web", "gate")
     assert inspect(host, "web")["NetworkSettings"]["Gateway"] in gateways
     assert [address for address in gateways if not host.sandbox("web").can_ping(address)] == []
-    assert addresses(host, "web", "cache") == []
+    assert resolved(host, "web", "cache") == []
     assert inspect(host, "web")["HostConfig"]["ExtraHosts"] == ["db:10.9.0.5", "db:fd00:9::5", "gate:host-gateway"]
 
 
@@ -218,7 +169,7 @@ def test_files_of_a_listed_bulk(host: FakeHost, tmp_path: Path) -> None:
     )
     host.dnet("bulk-create", "--file", str(listing))
     assert read(host, "a", "hosts")[-1].split()[1:] == ["one.example.org", "one"]
-    assert addresses(host, "a", "db") == ["10.9.0.5"]
+    assert resolved(host, "a", "db") == ["10.9.0.5"]
     assert servers(host, "a") == ["203.0.113.1"]
     assert read(host, "b", "hostname") == ["two"]
     assert {"search b.example", "options ndots:3"} <= set(read(host, "b", "resolv.conf"))
@@ -296,329 +247,3 @@ def test_bad_values(host: FakeHost, options: list[str]) -> None:
         assert refused.stderr.startswith("dnet: ")
         assert len(refused.stderr.splitlines()) <= 2
     assert host.changes(before) == ""
-
-
-# The host's resolver changes
-
-
-class Watch:
-    """A running `dnet watch`, which has said twice already that it has rewritten files."""
-
-    def __init__(self, host: FakeHost) -> None:
-        host.dnet("create", "sentinel")
-        self._log = host.directory / "watch.log"
-        in_place(host, "nameserver 198.51.100.99\n")
-        with self._log.open("w", encoding="utf-8") as log:
-            self._process = host.start_dnet("watch", stderr=log)
-        self.wait(1)
-        in_place(host, f"nameserver {SERVER}\n")
-        self.wait(2)
-
-    def said(self) -> list[str]:
-        """Return what it has said, sentence by sentence."""
-        return [line.removeprefix("dnet: ") for line in self._log.read_text(encoding="utf-8").splitlines()]
-
-    def wait(self, count: int) -> None:
-        """Wait until it has said so much."""
-        wait_until(lambda: len(self.said()) >= count, f"{count} sentences: {self.said()}", PATIENCE_S)
-
-    def end(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it by a signal; until then it has to run."""
-        assert self._process.poll() is None, self.said()
-        self._process.send_signal(number)
-        stdout, _ = self._process.communicate(timeout=PATIENCE_S)
-        assert (self._process.returncode, stdout) == (0, "")
-
-
-def in_place(host: FakeHost, text: str) -> None:
-    """Write the host's resolv.conf as an editor that keeps the file does."""
-    # Not by way of `resolv_conf`: seen from the test, an absolute link leads to the machine's own files.
-    host.run("sh", "-c", 'printf %s "$1" >/etc/resolv.conf', "-", text)
-
-
-def renamed(host: FakeHost, text: str) -> None:
-    """Replace the host's resolv.conf as network managers do."""
-    host.run(
-        "sh", "-c", 'printf %s "$1" >/etc/.resolv.conf.new && mv /etc/.resolv.conf.new /etc/resolv.conf', "-", text
-    )
-
-
-def removed(host: FakeHost, text: str) -> None:
-    """Remove the host's resolv.conf and write another one."""
-    host.run("sh", "-c", 'rm /etc/resolv.conf; printf %s "$1" >/etc/resolv.conf', "-", text)
-
-
-def through_link(host: FakeHost, text: str) -> None:
-    """Write the file that the host's resolv.conf leads to."""
-    host.run("sh", "-c", 'printf %s "$1" >/run/resolver/real.conf', "-", text)
-
-
-def through_link_renamed(host: FakeHost, text: str) -> None:
-    """Replace the file that the host's resolv.conf leads to."""
-    script = 'printf %s "$1" >/run/resolver/new && mv /run/resolver/new /run/resolver/real.conf'
-    host.run("sh", "-c", script, "-", text)
-
-
-def link_turned(host: FakeHost, text: str) -> None:
-    """Make the host's resolv.conf lead elsewhere."""
-    host.run("sh", "-c", 'printf %s "$1" >/run/other.conf && ln -sfn /run/other.conf /etc/resolv.conf', "-", text)
-
-
-def inner_link_turned(host: FakeHost, text: str) -> None:
-    """Make a link on the way from the host's resolv.conf to the file lead elsewhere."""
-    script = 'printf %s "$1" >/run/other.conf && ln -sfn /run/other.conf /run/links/link'
-    host.run("sh", "-c", script, "-", text)
-
-
-PLAIN = "true"
-LINK = "ln -sfn /run/resolver/real.conf /etc/resolv.conf"
-LINKS = "mkdir /run/links; ln -s /run/resolver/real.conf /run/links/link; ln -sfn /run/links/link /etc/resolv.conf"
-WAYS: dict[str, tuple[str, Callable[[FakeHost, str], None]]] = {
-    "written in place": (PLAIN, in_place),
-    "replaced by rename": (PLAIN, renamed),
-    "removed and made again": (PLAIN, removed),
-    "through a link": (LINK, through_link),
-    "through a link, replaced by rename": (LINK, through_link_renamed),
-    "link that leads elsewhere": (LINK, link_turned),
-    "link to a link, written in place": (LINKS, through_link),
-    "link to a link that leads elsewhere": (LINKS, inner_link_turned),
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_watch(host: FakeHost, way: str) -> None:
-    """However the host's resolv.conf changes, containers have the new content, in the same file as before."""
-    layout, change = WAYS[way]
-    host.run("sh", "-ec", f"mkdir /run/resolver; cp /etc/resolv.conf /run/resolver/real.conf; {layout}")
-    host.dnet("bulk-create", "--count", "3")
-    paths = [conf(host, f"c-{number}") for number in (1, 2, 3)]
-    inodes = [path.stat().st_ino for path in paths]
-    watch = Watch(host)
-    for count, server in enumerate((NEW, "198.51.100.55"), 3):
-        change(host, f"nameserver {server}\n")
-        watch.wait(count)
-        assert all(server in path.read_text(encoding="ascii") for path in paths)
-        assert servers(host, "c-2") == [server]
-    assert [path.stat().st_ino for path in paths] == inodes
-    watch.end()
-    assert watch.said() == ["rewrote resolv.conf of 4 containers"] * 4
-
-
-def test_watch_reaches_a_thousand(host: FakeHost) -> None:
-    """A thousand containers have the new content soon after the host's has changed."""
-    host.dnet("bulk-create", "--count", str(MANY))
-    place = Path(host.inside(f"{host.run_dir}/etc"))
-    watch = Watch(host)
-    paths = [item / "resolv.conf" for item in place.iterdir()]
-    assert len(paths) == MANY + 1
-    renamed(host, f"nameserver {NEW}\n")
-
-    def is_done() -> bool:
-        while paths and NEW in paths[-1].read_text(encoding="ascii"):
-            paths.pop()
-        return not paths
-
-    wait_until(is_done, f"all of {MANY} have it", PATIENCE_S)
-    watch.wait(3)
-    watch.end()
-    assert watch.said()[-1] == f"rewrote resolv.conf of {MANY + 1} containers"
-
-
-def test_running_program_sees_the_change(host: FakeHost) -> None:
-    """A program that has been running in the container since before the change reads the new content."""
-    host.dnet("create", "web")
-    pipe = subprocess.PIPE
-    script = "echo ready; read line; cat /etc/resolv.conf"
-    process = host.start("ip", "netns", "exec", "web", "sh", "-c", script, stdin=pipe, stdout=pipe)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    watch = Watch(host)
-    renamed(host, f"nameserver {NEW}\n")
-    watch.wait(3)
-    watch.end()
-    stdout, _ = process.communicate("\n", timeout=PATIENCE_S)
-    assert f"nameserver {NEW}" in stdout.splitlines()
-
-
-def test_watch_leaves_some_alone(host: FakeHost) -> None:
-    """An edited file, and one made from --dns and --dns-search, are not written to; the others are."""
-    for name, options in {"plain": [], "edited": [], "own": ["--dns", "203.0.113.1", "--dns-search", "."]}.items():
-        host.dnet("create", *options, name)
-    host.run("sh", "-c", f"echo options rotate >>{inspect(host, 'edited')['ResolvConfPath']}")
-    plain, edited, own = (conf(host, name) for name in ("plain", "edited", "own"))
-    before = [(path.read_text(encoding="ascii"), path.stat().st_mtime_ns) for path in (edited, own)]
-    watch = Watch(host)
-    in_place(host, f"nameserver {NEW}\n")
-    watch.wait(3)
-    watch.end()
-    assert NEW in plain.read_text(encoding="ascii")
-    assert watch.said()[-1] == "rewrote resolv.conf of 2 containers"
-    assert [(path.read_text(encoding="ascii"), path.stat().st_mtime_ns) for path in (edited, own)] == before
-
-
-def test_empty_moment_changes_nothing(host: FakeHost) -> None:
-    """While the host's file is empty, or missing, nothing is written; what comes then is."""
-    host.dnet("create", "web")
-    path = conf(host, "web")
-    watch = Watch(host)
-    in_place(host, "")
-    host.run("rm /etc/resolv.conf")
-    in_place(host, "\n")
-    in_place(host, f"nameserver {NEW}\n")
-    wait_until(lambda: NEW in path.read_text(encoding="ascii"), "the new content", PATIENCE_S)
-    watch.wait(3)
-    watch.end()
-    # Twice at the beginning, once for the new content.
-    assert watch.said() == ["rewrote resolv.conf of 2 containers"] * 3
-
-
-def test_watch_knows_systemd_when_it_comes(host: FakeHost) -> None:
-    """When systemd-resolved starts after `dnet watch`, as when booting, containers get the servers behind its stub."""
-    host.dnet("create", "web")
-    path = conf(host, "web")
-    watch = Watch(host)
-    in_place(host, "nameserver 127.0.0.53\n")
-    wait_until(lambda: "8.8.8.8" in path.read_text(encoding="ascii"), "the public ones", PATIENCE_S)
-    script = "mkdir -p /run/systemd/resolve && cd /run/systemd/resolve && echo nameserver $0 >new && mv new resolv.conf"
-    host.run("sh", "-c", script, NEW)
-    wait_until(lambda: NEW in path.read_text(encoding="ascii"), "systemd's", PATIENCE_S)
-    watch.end()
-
-
-def test_watch_survives_deletions(host: FakeHost) -> None:
-    """Containers that come and go while the host's file changes do not end the watching."""
-    host.dnet("create", "stays")
-    path = conf(host, "stays")
-    watch = Watch(host)
-    for number in range(5):
-        host.dnet("bulk-create", "--count", "30")
-        deleting = host.start_dnet("bulk-delete", "--prefix", "c")
-        while deleting.poll() is None:
-            in_place(host, f"nameserver 198.51.100.{100 + number}\n")
-            in_place(host, f"nameserver 198.51.100.{200 + number}\n")
-        assert deleting.returncode == 0
-    in_place(host, f"nameserver {NEW}\n")
-    wait_until(lambda: NEW in path.read_text(encoding="ascii"), "the last content", PATIENCE_S)
-    watch.end()
-
-
-def refresh(where: tuple[str, str]) -> int:
-    """Call Engine.refresh_resolvers."""
-    with dnet.open(*where) as engine:
-        return engine.refresh_resolvers()
-
-
-def test_refresh_once(host: FakeHost) -> None:
-    """The library brings all containers up to date in one call, and says how many it has written."""
-    host.dnet("bulk-create", "--count", "3")
-    in_place(host, f"nameserver {NEW}\n")
-    assert host.call(refresh, host.directories) == 3
-    assert host.call(refresh, host.directories) == 0
-    assert servers(host, "c-3") == [NEW]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_watch_ends_when_told(host: FakeHost, number: signal.Signals) -> None:
-    """`dnet watch` ends at Ctrl-C and SIGTERM, with exit code 0 and without a word about it."""
-    watch = Watch(host)
-    watch.end(number)
-    assert watch.said() == ["rewrote resolv.conf of 1 containers"] * 2
-
-
-# Renaming
-
-
-def names(host: FakeHost) -> list[str]:
-    """Return the names in `ip netns`, and in /etc/netns, which have to be the same."""
-    found = sorted(item["name"] for item in host.json("ip -j netns"))
-    assert sorted(os.listdir(host.inside("/etc/netns"))) == found
-    return found
-
-
-def aliases(host: FakeHost) -> str:
-    """Return the ifaliases of the host's interfaces."""
-    return " ".join(link.get("ifalias", "") for link in host.json("ip -j link") if link["ifname"].startswith("veth"))
-
-
-@pytest.mark.parametrize("kind", ["name", "id", "prefix"])
-def test_rename(host: FakeHost, kind: str) -> None:
-    """A renamed container has its new name in `ip netns`, /etc/netns, ifalias and ps, and everything else as before."""
-    web = host.dnet("create", "--json", "web").json
-    host.dnet("create", "db")
-    address = web["NetworkSettings"]["IPAddress"]
-    host.dnet("rename", {"name": "web", "id": web["Id"], "prefix": web["Id"][:12]}[kind], "front")
-    assert names(host) == ["db", "front"]
-    assert host.dnet("inspect", "front").json == [web | {"Name": "front"}]
-    assert "front" in aliases(host)
-    assert "web" not in aliases(host)
-    assert read(host, "front", "hostname") == [web["Config"]["Hostname"]]
-    assert host.can_ping(address)
-    assert host.sandbox("front").can_ping("172.17.0.3")
-    assert host.dnet("inspect", "web", code=3).stdout == ""
-
-
-def test_old_name_is_free(host: FakeHost) -> None:
-    """After renaming, another container can have the old name; each is removed with what is its own."""
-    host.dnet("create", "db")
-    before = host.snapshot()
-    host.dnet("create", "web")
-    host.dnet("rename", "web", "front")
-    host.dnet("create", "web")
-    assert names(host) == ["db", "front", "web"]
-    assert inspect(host, "web")["Id"] != inspect(host, "front")["Id"]
-    host.dnet("rm", "front")
-    assert names(host) == ["db", "web"]
-    assert host.sandbox("web").can_ping("172.17.0.1")
-    host.dnet("rm", "web")
-    assert host.changes(before) == ""
-
-
-def test_rename_there_and_back(host: FakeHost) -> None:
-    """Renaming a container and renaming it back leaves everything as it was, without a network too."""
-    host.dnet("create", "web")
-    host.dnet("create", "--network", "none", "alone")
-    before = host.snapshot()
-    for name in ("web", "alone"):
-        host.dnet("rename", name, "other")
-        host.dnet("rename", "other", name)
-    assert host.changes(before) == ""
-
-
-@pytest.mark.parametrize("name", ["db", "web", "foreign", "a b", "-x", ""])
-def test_rename_that_cannot_be(host: FakeHost, name: str) -> None:
-    """A name that somebody has is a conflict, one that cannot be is invalid, and nothing changes."""
-    for own in ("web", "db"):
-        host.dnet("create", own)
-    host.run("ip netns add foreign")
-    before = host.snapshot()
-    code = 4 if name in {"db", "web", "foreign"} else 2
-    refused = host.dnet("rename", "--", "web", name, code=code)
-    assert (name or "''") in refused.stderr
-    assert host.changes(before) == ""
-
-
-def test_rename_of_nobody(host: FakeHost) -> None:
-    """Renaming what does not exist exits 3, and nothing changes."""
-    host.dnet("create", "web")
-    before = host.snapshot()
-    for reference in ("nobody", "", "f" * 64):
-        host.dnet("rename", "--", reference, "front", code=3)
-    assert host.changes(before) == ""
-
-
-def test_renaming_while_a_program_runs(host: FakeHost) -> None:
-    """A container is renamed while a program runs in it, and the program goes on in the same namespace."""
-    host.dnet("create", "web")
-    pipe = subprocess.PIPE
-    with host.start("ip", "netns", "exec", "web", "cat", stdin=pipe, stdout=pipe) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("in\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "in\n"
-        host.dnet("rename", "web", "front")
-        assert host.run("ip", "netns", "pids", "front").stdout.split() == [str(process.pid)]
-        host.dnet("rm", "front")
-        assert host.json("ip -j netns") == []
-        process.stdin.close()
-        assert process.wait(timeout=PATIENCE_S) == 0

@@ -21,9 +21,6 @@ def planned(machine: Machine) -> list[Object]:
     return [item for item in machine.engine.plan(specs(2)) if item.backend == "kernel"]
 
 
-# Containers
-
-
 def test_addresses_are_given_lowest_first(machine):
     """Containers get the lowest free addresses; one that is removed frees its own at once."""
     machine.engine.create_network("blue", subnet="10.1.0.0/24")

@@ -14,8 +14,6 @@ from dnet.model.network_spec import NetworkSpec
 from tests.support.engine_on_fakes import EMPTY
 from tests.support.fakes import snapshot
 
-# Networks
-
 
 def test_first_container_makes_the_network(machine):
     """The network `bridge`, on the device dnet0, makes itself on first use, with Docker's first subnet."""

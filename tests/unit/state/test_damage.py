@@ -13,8 +13,6 @@ from dnet.errors import StateError
 from dnet.state.store import Store
 from tests.support.stores import BLUE, RUN, change, insert, web
 
-# Damage
-
 
 def read_everything(directory: Path) -> None:
     """Open the store, and use all of it."""

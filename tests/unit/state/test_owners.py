@@ -13,9 +13,6 @@ from dnet.state import database
 from dnet.state.store import Store
 from tests.support.stores import BLUE, RED, RUN, another_process, fail_after_inserting, insert, rows, web
 
-# Owners
-
-
 OWNER_SCRIPT = """
 import sys
 from dnet.state.store import Store

@@ -10,9 +10,6 @@ import pytest
 
 from tests.support.stores import BLUE, another_process, insert, rows
 
-# Races
-
-
 RACE_SCRIPT = """
 import sys
 from dnet.errors import Conflict
