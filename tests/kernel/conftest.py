@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.hosts import FakeHost, Neighbour
-from tests.support.publishing import neighbour
+from tests.support.traffic import neighbour
 
 
 @pytest.fixture

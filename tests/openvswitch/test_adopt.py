@@ -18,11 +18,11 @@ from dnet.linux.nftables import Nft
 from dnet.openvswitch.ovsdb import Ovsdb, remote
 from dnet.openvswitch.switch import OpenVSwitch
 from tests.openvswitch.test_network import features, transfer
+from tests.support.dnet_commands import network, run
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, wait_until
 from tests.support.openvswitch import DATAPATH, Ovs, reaches
-from tests.support.publishing import network, run
-from tests.support.uplink_lan import Switch, addresses, differences, enrich, everything, link, streaming, tags
+from tests.support.uplink_lan import Switch, addresses, enrich, link, streaming, tags, uplink_changes, uplink_state
 
 HOST, OTHER, MACHINE = "192.0.2.10", "192.0.2.20", "192.0.2.2"
 
@@ -81,7 +81,7 @@ def state(ovs: Ovs) -> dict[str, Any]:
         "Port": ["name", "tag", "trunks", "vlan_mode", "external_ids", "protected"],
         "Interface": ["name", "type", "mtu_request"],
     }
-    found = everything(ovs.host)
+    found = uplink_state(ovs.host)
     # A device that has been down brings IPv6's back in another order.
     fours = [item for item in found["routes"] if ":" not in item["dst"]]
     found["routes"] = fours + sorted((item for item in found["routes"] if item not in fours), key=json.dumps)
@@ -98,7 +98,7 @@ def settled(ovs: Ovs, before: dict[str, Any], *keys: str) -> str:
     last = [""]
 
     def is_same() -> bool:
-        last[0] = differences(wanted, state(ovs))
+        last[0] = uplink_changes(wanted, state(ovs))
         return not last[0]
 
     with contextlib.suppress(AssertionError):
@@ -285,7 +285,7 @@ def test_shown(ovs: Ovs, machine: Namespace) -> None:  # noqa: ARG001
     assert (
         lines.index(port) < lines.index(f"no address {HOST}/24 on eth1") < lines.index(f"address {HOST}/24 on {bridge}")
     )
-    assert differences(before, state(ovs)) == ""
+    assert uplink_changes(before, state(ovs)) == ""
     adopted(ovs.host)
     assert run(ovs.host, "network", "inspect", "lan").json[0]["UplinkVlans"] == {"eth1": "trunk 1-4094 native 1"}
     assert run(ovs.host, "network", "adopt", "--dry-run", "lan", "eth1").stdout == ""
@@ -348,9 +348,9 @@ def test_switch_that_does_not_run(ovs: Ovs, machine: Namespace) -> None:
     run(ovs.host, "network", "adopt", "--undo", "lan", "eth1")
     assert addresses(ovs.host, "eth1") == [f"{HOST}/24"]
     assert machine.can_ping(HOST)
-    before = everything(ovs.host)
+    before = uplink_state(ovs.host)
     run(ovs.host, "network", "adopt", "lan", "eth1", code=8)
-    assert differences(before, everything(ovs.host)) == ""
+    assert uplink_changes(before, uplink_state(ovs.host)) == ""
 
 
 # Remembering and mending
@@ -450,4 +450,4 @@ def test_bad_input(ovs: Ovs, switch: Switch) -> None:
         result = run(ovs.host, "network", "adopt", *arguments.split(), code=code)
         first = result.stderr.splitlines()[0]
         assert re.search(words, first), first
-    assert differences(before, state(ovs)) == ""
+    assert uplink_changes(before, state(ovs)) == ""

@@ -15,7 +15,7 @@ import dnet
 from dnet.engine import Engine
 from dnet.transaction import containers
 from tests.openvswitch.test_network import transfer
-from tests.support.attachment_lan import addresses, default, names, namespace, state
+from tests.support.attachment_lan import default, global_addresses, names, namespace, state
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, Raised, wait_until
 from tests.support.openvswitch import DATAPATH, DIRECTORY, Ovs, reaches
@@ -93,7 +93,7 @@ def test_bridge_of_open_vswitch(lan: Ovs) -> None:
     end = str(made["host_interface"])
     assert (port(lan, end)["tag"], port(lan, end)["vlan_mode"]) == (0, "access")
     assert port(lan, end)["external_ids"][1][0][0] == "dnet"
-    assert addresses(space, "eth0") == ["192.168.1.150/24"]
+    assert global_addresses(space, "eth0") == ["192.168.1.150/24"]
     assert default(space) == [(HOST, "eth0")]
     assert reaches(space, PEER)
     assert reaches(peer, "192.168.1.150")
@@ -478,7 +478,7 @@ def test_restart_of_the_server(lan: Ovs) -> None:
     lan.end_server(signal.SIGKILL)
     lan.start_server()
     assert process.communicate("go\n")[0] == "two\n"
-    assert addresses(space, "eth1") == ["192.168.1.151/24"]
+    assert global_addresses(space, "eth1") == ["192.168.1.151/24"]
     assert "eth0" not in names(space)
     assert reaches(space, PEER)
     assert len(lan.ports()) == 2

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from dnet.operations import networks  # noqa: F401  loaded here, once for all children
+from tests.support.dnet_commands import bridge_of, network, run
 from tests.support.hosts import FakeHost, Namespace
-from tests.support.publishing import (
-    bridge_of,
-    network,
-    run,
-)
 
 HOST, MACHINE, FAR = "192.0.2.10", "192.0.2.2", "198.51.100.1"
 HOST6, MACHINE6, FAR6 = "2001:db8::10", "2001:db8::2", "2001:db8:1::1"
 
 
-def lan(host: FakeHost, *options: str) -> str:
+def make_network(host: FakeHost, *options: str) -> str:
     """Create network lan and return its bridge."""
     return bridge_of(network(host, "lan", *(options or ("--subnet", "10.1.0.0/16"))))
 
 
-def container(host: FakeHost, name: str, *options: str) -> Namespace:
+def add_container(host: FakeHost, name: str, *options: str) -> Namespace:
     """Create a container on network lan."""
     run(host, "create", "--network", "lan", *options, name)
     return host.sandbox(name)

@@ -23,7 +23,7 @@ def namespace(host: FakeHost, name: str) -> Namespace:
     return space
 
 
-def lan(host: FakeHost, bridge: str = "br0") -> Namespace:
+def make_lan(host: FakeHost, bridge: str = "br0") -> Namespace:
     """Make a bridge that has an address of each family, with a machine on it, and return the machine."""
     # Link-local addresses of the kernel's own would go on changing for a second or two.
     host.run("sh", "-ec", f"ip link add {bridge} type bridge; ip link set {bridge} addrgenmode none; ip netns add peer")
@@ -44,7 +44,7 @@ def device(space: Namespace, name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def addresses(space: Namespace, name: str) -> list[str]:
+def global_addresses(space: Namespace, name: str) -> list[str]:
     """Return the global addresses of an interface."""
     [found] = space.json("ip", "-j", "address", "show", "dev", name)
     return [f"{item['local']}/{item['prefixlen']}" for item in found["addr_info"] if item["scope"] == "global"]

@@ -18,9 +18,8 @@ from typing import Any
 
 import pytest
 
-from dnet.cli import processes  # noqa: F401  loaded here, once for all children
+from tests.support.dnet_commands import run
 from tests.support.hosts import FakeHost, Namespace, Result, program, wait_until
-from tests.support.publishing import run
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 # For what is not given at once by the kernel: programs that start, and end, on a machine that may be busy.
@@ -84,7 +83,7 @@ def wait_for_log(host: FakeHost, name: str, text: str) -> None:
     process.communicate()
 
 
-def inside(host: FakeHost, name: str, *command: str, code: int = 0) -> str:
+def execute(host: FakeHost, name: str, *command: str, code: int = 0) -> str:
     """Run a program in a running container, and return what it prints."""
     return host.dnet("exec", name, *command, code=code).stdout
 

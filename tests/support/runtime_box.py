@@ -20,15 +20,15 @@ from dnet.linux import spawn
 from dnet.model.container import Container
 from dnet.model.container_spec import check_process
 from dnet.runtime.process import Runtime
+from tests.support.dnet_commands import run as cli
 from tests.support.hosts import FakeHost, wait_until
-from tests.support.publishing import run as cli
 
 STATUS = ("state", "pid", "exit_code")
 TIMEOUT_S = 30.0
 UNIFIED = "/sys/fs/cgroup/unified"
 
 
-def require(*programs: str) -> None:
+def require_installed(*programs: str) -> None:
     """Skip the test, or fail it where CI=true, unless the programs are installed."""
     missing = [name for name in programs if not spawn.find(name)]
     if missing and os.environ.get("CI") == "true":
@@ -164,7 +164,7 @@ class Box:
 
 def boxed(host: FakeHost, program: str) -> Iterator[Box]:
     """Yield the containers of a host; afterwards every process of them is gone."""
-    require(program, "conmon")
+    require_installed(program, "conmon")
     if program == "crun" and os.path.isdir(UNIFIED):
         # crun refuses controllers of both versions; without the second one, it takes the first for all there is.
         host.run("mount", "-t", "tmpfs", "hidden", UNIFIED)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from tests.support.dnet_commands import run, settled_snapshot
 from tests.support.hosts import FakeHost, Namespace, wait_until
-from tests.support.publishing import run, snapshot
 
 LOOPBACK_LINES = 6  # of a hosts file
 
@@ -46,7 +46,7 @@ def listed(host: FakeHost) -> dict[str, dict[str, Any]]:
     return {item["name"]: item for item in run(host, "ps", "--json").json}
 
 
-def addresses(space: Namespace) -> dict[str, list[str]]:
+def addresses_by_device(space: Namespace) -> dict[str, list[str]]:
     """Return the global addresses of each interface, the loopback left out; in the order of the interfaces."""
     return {
         link["ifname"]: [
@@ -73,7 +73,7 @@ def whole(host: FakeHost, *names: str) -> dict[str, Any]:
 
     Left out are the MAC addresses of the host's ends of veths, which the kernel draws, and the order of routes.
     """
-    found = snapshot(host)
+    found = settled_snapshot(host)
     for link in (*found["links"], *found["addresses"]):
         if link["ifname"].startswith("veth"):
             del link["address"]
@@ -132,7 +132,7 @@ def is_as_before(host: FakeHost, before: dict[str, Any], within_s: float = 1.0) 
     return True
 
 
-def refused(host: FakeHost, commands: Sequence[tuple[int, str, str]], *names: str) -> None:
+def check_refusals(host: FakeHost, commands: Sequence[tuple[int, str, str]], *names: str) -> None:
     """Run command lines that have to fail: each with its exit code, and words of its sentence; nothing may change."""
     before = whole(host, *names)
     for code, words, line in commands:

@@ -266,7 +266,7 @@ _VOLATILE |= {"operstate", "tso_max_size", "tso_max_segs", "gso_max_size", "gso_
 _CARRIER = {"NO-CARRIER", "LOWER_UP", "linkdown"}
 
 
-def everything(host: FakeHost) -> dict[str, Any]:
+def uplink_state(host: FakeHost) -> dict[str, Any]:
     """Return all that adopting could change: devices, addresses, routes, rules, settings and the database."""
     lines = host.run("sh", "-c", _EVERYTHING).stdout.splitlines()
     found = {
@@ -294,7 +294,7 @@ def _steady(value: Any) -> Any:
     return value
 
 
-def differences(before: dict[str, Any], after: dict[str, Any]) -> str:
+def uplink_changes(before: dict[str, Any], after: dict[str, Any]) -> str:
     """Return how two snapshots differ, as a diff; the order of what the kernel lists in an order counts."""
     found = []
     for key, value in before.items():

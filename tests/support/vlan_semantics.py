@@ -13,7 +13,7 @@ import random
 from typing import ClassVar
 
 from dnet.model.vlan import PortVlans, read_vlans
-from tests.support import publishing
+from tests.support.traffic import answering
 from tests.support.vlan_switch import BROADCAST, ETHERTYPE, NOBODY, Switch, expected
 
 SILENT = PortVlans()
@@ -204,7 +204,7 @@ class VlanSemantics:
         other.inside("x").run("ip address add 10.8.0.2/24 dev eth0")
         other.inside("y").run("ip address add 10.8.0.2/24 dev eth0")
         assert switch.inside("a").can_ping("10.8.0.2")
-        assert not publishing.answering(switch.inside("b"), "10.8.0.2")
+        assert not answering(switch.inside("b"), "10.8.0.2")
 
     def test_own_end(self, switch: Switch) -> None:
         """The host, by the bridge's own end, is in one VLAN as any port is: what it sends and gets is untagged."""
@@ -233,7 +233,7 @@ class VlanSemantics:
             for target in (switch.address("b", family), switch.address(switch.device, family)):
                 switch.inside("a").run("ping", "-n", "-c1", "-W2", "-M", "do", "-s", size, target)
             for target in (switch.address("a", family), switch.address(switch.device, family)):
-                assert not publishing.answering(switch.inside("c"), target)
+                assert not answering(switch.inside("c"), target)
             switch.host.run("ping", "-n", "-c1", "-W2", "-M", "do", "-s", size, switch.address("a", family))
 
     def test_membership_changes(self, switch: Switch) -> None:

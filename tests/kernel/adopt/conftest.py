@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.adopted_lan import FAR, FAR6, HOST, HOST6, MACHINE, MACHINE6, container, lan
+from tests.support.adopted_lan import FAR, FAR6, HOST, HOST6, MACHINE, MACHINE6, add_container, make_network
 from tests.support.hosts import FakeHost, Namespace
 from tests.support.uplink_lan import (
     Switch,
@@ -49,7 +49,7 @@ def other(tmp_path: Path) -> Iterator[FakeHost]:
 @pytest.fixture
 def rich(host: FakeHost, switch: Switch) -> str:  # noqa: ARG001
     """Give the host an interface with all that one can have, and a network; return its bridge."""
-    bridge = lan(host)
-    container(host, "web")
+    bridge = make_network(host)
+    add_container(host, "web")
     enrich(host)
     return bridge

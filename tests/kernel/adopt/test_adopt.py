@@ -8,28 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.support.adopted_lan import FAR, FAR6, HOST, HOST6, MACHINE, MACHINE6, container, lan
+from tests.support.adopted_lan import FAR, FAR6, HOST, HOST6, MACHINE, MACHINE6, add_container, make_network
+from tests.support.dnet_commands import network, run
 from tests.support.hosts import FakeHost, Namespace, wait_until
-from tests.support.publishing import (
-    PATIENCE_S,
-    REFUSAL_S,
-    elements,
-    filter_bridged,
-    network,
-    reach,
-    refused,
-    run,
-    set_number,
-)
+from tests.support.nft_listing import elements
+from tests.support.traffic import PATIENCE_S, REFUSAL_S, filter_bridged, is_refused, reach, set_number
 from tests.support.uplink_lan import (
     Switch,
     addresses,
     adopt_with_fault,
-    differences,
-    everything,
     is_adopted,
     link,
     streaming,
+    uplink_changes,
+    uplink_state,
 )
 
 # What it is for
@@ -46,7 +38,7 @@ def test_two_hosts_share_a_subnet_with_the_lan(host: FakeHost, other: FakeHost, 
         network(place, "lan", *subnets, "--ip-range", ip_range)
         run(place, "network", "adopt", "lan", "eth1")
         ip6 = f"fd00:1::{ip_range[5]}00"
-        boxes.append((container(place, "box", "--ip6", ip6), ip_range.replace("0/24", "0"), ip6))
+        boxes.append((add_container(place, "box", "--ip6", ip6), ip_range.replace("0/24", "0"), ip6))
     boxes.append((machine, "10.1.0.3", "fd00:1::3"))
     for server, four, six in boxes:
         with server.serve(80, address="::"):
@@ -61,7 +53,7 @@ def test_containers_in_the_lans_own_subnet(host: FakeHost, routed: Namespace) ->
     gateways = ("--gateway", HOST, "--gateway", HOST6)
     made = run(host, "network", "create", "--subnet", "192.0.2.0/24", "--subnet", "2001:db8::/64", *gateways, "lan")
     assert "dnet network adopt lan" in made.stderr
-    web = container(host, "web", "--ip", "192.0.2.130", "--ip6", "2001:db8::130")
+    web = add_container(host, "web", "--ip", "192.0.2.130", "--ip6", "2001:db8::130")
     assert not web.can_ping(MACHINE)
     run(host, "network", "adopt", "--yes", "lan", "eth1")
     with routed.serve(80, address="::"):
@@ -83,7 +75,7 @@ def test_connections_go_on(
     host: FakeHost, routed: Namespace, tmp_path: Path, here: str, there: str, *, is_server: bool
 ) -> None:
     """A connection through the interface, begun by the host or to it, goes on through adopting and giving back."""
-    lan(host)
+    make_network(host)
     if ":" in here:  # the way back to the other end's own address is known there
         routed.run("ip", "-6", "route", "add", f"{here}/128", "dev", "eth0", "src", there)
     else:
@@ -100,8 +92,8 @@ def test_connections_go_on(
 
 def test_containers_learn_the_bridges_new_address(host: FakeHost, machine: Namespace) -> None:
     """Neighbours that know the bridge by its old MAC address are told the new one; on the LAN nothing changes."""
-    bridge = lan(host, "--subnet", "10.1.0.0/16", "--subnet", "fd00:1::/64")
-    web = container(host, "web")
+    bridge = make_network(host, "--subnet", "10.1.0.0/16", "--subnet", "fd00:1::/64")
+    web = add_container(host, "web")
     assert web.can_ping("10.1.0.1")
     assert web.can_ping("fd00:1::1")
     assert machine.can_ping(HOST)
@@ -121,7 +113,7 @@ def test_containers_learn_the_bridges_new_address(host: FakeHost, machine: Names
 
 def test_other_networks_go_out_through_the_bridge(host: FakeHost, routed: Namespace) -> None:
     """Containers of other networks go out through the adopted interface as before, under the host's address."""
-    lan(host)
+    make_network(host)
     run(host, "create", "plain")
     plain = host.sandbox("plain")
     with routed.serve(80):
@@ -135,7 +127,7 @@ def test_other_networks_go_out_through_the_bridge(host: FakeHost, routed: Namesp
 
 def test_all_moves_and_comes_back(host: FakeHost, rich: str) -> None:
     """Every address and every route of the interface is on the bridge with all its attributes, and then back."""
-    before = everything(host)
+    before = uplink_state(host)
     said = run(host, "network", "adopt", "--yes", "lan", "eth1").stderr
     assert "eth1 passes frames of 1400 bytes only" in said
     assert "--mtu 1400" in said
@@ -143,7 +135,7 @@ def test_all_moves_and_comes_back(host: FakeHost, rich: str) -> None:
     def moved(item: dict[str, Any]) -> dict[str, Any]:
         return json.loads(json.dumps(item).replace('"eth1"', f'"{rich}"').replace('"eth1:0"', f'"{rich}"'))
 
-    after = everything(host)
+    after = uplink_state(host)
     owns = {"ff00::/8", "10.1.0.0/16", "10.1.0.1", "10.1.255.255"}  # the devices' own
     for key in ("routes", "routes6"):
         wanted = [moved(item) for item in before[key]]
@@ -158,41 +150,41 @@ def test_all_moves_and_comes_back(host: FakeHost, rich: str) -> None:
     assert link(host, rich)["address"] == link(host, "eth1")["address"]
     assert host.run(f"cat /proc/sys/net/ipv4/conf/{rich}/rp_filter").stdout == "2\n"
     run(host, "network", "adopt", "--undo", "lan", "eth1")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 def test_dry_run_touches_nothing(host: FakeHost, rich: str) -> None:
     """--dry-run says what would be done, one object a line, and neither the kernel nor the database changes."""
-    before = everything(host)
+    before = uplink_state(host)
     lines = run(host, "network", "adopt", "--dry-run", "lan", "eth1").stdout.splitlines()
     assert lines.index("no address 192.0.2.10/24 on eth1") < lines.index(f"port eth1 of {rich}")
     assert lines.index(f"port eth1 of {rich}") < lines.index(f"address 192.0.2.10/24 on {rich}")
     assert lines.index(f"route 198.18.0.1/32 dev {rich}") < lines.index(
         f"route default via 198.18.0.1 dev {rich} metric 100"
     )
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
     run(host, "network", "adopt", "--yes", "lan", "eth1")
-    before = everything(host)
+    before = uplink_state(host)
     lines = run(host, "network", "adopt", "--undo", "--dry-run", "lan", "eth1").stdout.splitlines()
     assert lines.index(f"no port eth1 of {rich}") < lines.index("address 192.0.2.10/24 on eth1")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 def test_refused_object(host: FakeHost, rich: str) -> None:  # noqa: ARG001
     """Whichever object is refused, all is as it was: addresses and routes in order, settings, the table, the rows."""
-    before = everything(host)
+    before = uplink_state(host)
     count = len(run(host, "network", "adopt", "--dry-run", "lan", "eth1").stdout.splitlines())
     number = 0
     while "refused" in (outcome := host.call(adopt_with_fault, host.directories, number)):
         assert outcome["notes"] == [], outcome
-        assert differences(before, everything(host)) == "", outcome["refused"]
+        assert uplink_changes(before, uplink_state(host)) == "", outcome["refused"]
         number += 1
     assert number == count > 60
 
 
 def test_what_was_added_since_stays(host: FakeHost, machine: Namespace) -> None:
     """What somebody has put on the bridge meanwhile stays there when the interface is given back."""
-    bridge = lan(host)
+    bridge = make_network(host)
     run(host, "network", "adopt", "lan", "eth1")
     host.run("sh", "-c", f"ip address add 10.50.0.1/24 dev {bridge}; ip route add 10.51.0.0/16 via 10.50.0.2")
     run(host, "network", "adopt", "--undo", "lan", "eth1")
@@ -204,7 +196,7 @@ def test_what_was_added_since_stays(host: FakeHost, machine: Namespace) -> None:
 
 def test_lifetimes_go_on(host: FakeHost, machine: Namespace) -> None:  # noqa: ARG001
     """What has a lifetime keeps the rest of it there and back, and does not come back when it has ended."""
-    bridge = lan(host)
+    bridge = make_network(host)
     script = (
         "ip address add 192.0.2.40/24 dev eth1 valid_lft 3000 preferred_lft 2000;"
         "ip address add 2001:db8::40/64 dev eth1 nodad valid_lft 3000 preferred_lft 2000;"
@@ -232,23 +224,23 @@ def test_lifetimes_go_on(host: FakeHost, machine: Namespace) -> None:  # noqa: A
 
 def test_interface_that_is_down(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
     """An interface that is down comes up with the bridge, and is down again afterwards."""
-    bridge = lan(host)
-    container(host, "web")
+    bridge = make_network(host)
+    add_container(host, "web")
     host.run("ip link set eth1 down")
-    before = everything(host)
+    before = uplink_state(host)
     run(host, "network", "adopt", "lan", "eth1")
     assert "UP" in link(host, "eth1")["flags"]
     assert host.json("ip -j route show 192.0.2.0/24")[0]["dev"] == bridge
     run(host, "network", "adopt", "--undo", "lan", "eth1")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 def test_two_interfaces(host: FakeHost, switch: Switch) -> None:
     """A second interface of one network leaves the bridge the first one's MAC address; each is given back by itself."""
-    bridge = lan(host)
-    container(host, "web")
+    bridge = make_network(host)
+    add_container(host, "web")
     switch.plug(host, "eth3", "203.0.113.9/24")
-    before = everything(host)
+    before = uplink_state(host)
     run(host, "network", "adopt", "lan", "eth1")
     mac = link(host, bridge)["address"]
     run(host, "network", "adopt", "lan", "eth3")
@@ -257,7 +249,7 @@ def test_two_interfaces(host: FakeHost, switch: Switch) -> None:
     assert run(host, "network", "inspect", "lan").json[0]["Uplinks"] == ["eth1", "eth3"]
     run(host, "network", "adopt", "--undo", "lan", "eth1")
     run(host, "network", "adopt", "--undo", "lan", "eth3")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 # Router advertisements
@@ -294,7 +286,7 @@ def test_the_host_goes_on_learning(host: FakeHost, machine: Namespace) -> None:
     wait_until(lambda: "tentative" not in json.dumps(host.json("ip -j address show dev eth1")), "a link-local address")
     advertise(machine, "2001:db8:77::/64")
     wait_until(lambda: all(learned(host, "eth1")), "the interface learns")
-    bridge = lan(host, "--subnet", "10.1.0.0/16", "--subnet", "fd00:1::/64")
+    bridge = make_network(host, "--subnet", "10.1.0.0/16", "--subnet", "fd00:1::/64")
     run(host, "network", "adopt", "--yes", "lan", "eth1")
     first, routers = learned(host, bridge)
     assert routers == ["fe80::1"]
@@ -310,8 +302,8 @@ def test_the_host_goes_on_learning(host: FakeHost, machine: Namespace) -> None:
 
 def test_containers_are_no_routers(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
     """Where only containers are, the host learns from nobody; with the interface back, it is so again."""
-    bridge = lan(host)
-    web = container(host, "web")
+    bridge = make_network(host)
+    web = add_container(host, "web")
     set_number(host, f"net/ipv6/conf/{bridge}/accept_ra", "2")
     assert [key for key, _ in elements(host, "enclosed")] == [(bridge,)]
     web.run("ip address add fe80::2/64 dev eth0 nodad")
@@ -333,16 +325,16 @@ def test_containers_are_no_routers(host: FakeHost, switch: Switch) -> None:  # n
 @pytest.mark.parametrize("bridged", [0, 1], ids=["bridge-nf-0", "bridge-nf-1"])
 def test_the_lan_reaches_containers(host: FakeHost, machine: Namespace, bridged: int) -> None:
     """The LAN and containers are on one wire: what is not published is open to it, and to nobody further away."""
-    lan(host)
+    make_network(host)
     machine.run("ip address add 10.1.0.3/16 dev eth0")
-    web = container(host, "web")
+    web = add_container(host, "web")
     far = host.neighbour("far", "172.30.0.0/24")
     far.run("ip route add 10.1.0.0/16 via 172.30.0.1")
     run(host, "network", "adopt", "lan", "eth1")
     filter_bridged(host, bridged)
     with web.serve(80):
         assert reach(machine, "10.1.0.2", 80) == "10.1.0.3"
-        assert refused(far, "10.1.0.2", 80)
+        assert is_refused(far, "10.1.0.2", 80)
     with machine.serve(80):
         machine.run("ip route add 172.30.0.0/24 via 10.1.0.1")
         assert reach(web, "10.1.0.3", 80) == "10.1.0.2"
@@ -352,14 +344,14 @@ def test_the_lan_reaches_containers(host: FakeHost, machine: Namespace, bridged:
 @pytest.mark.parametrize("bridged", [0, 1], ids=["bridge-nf-0", "bridge-nf-1"])
 def test_without_icc(host: FakeHost, machine: Namespace, bridged: int) -> None:
     """With --icc=false containers of one host do not reach each other, and the LAN they do."""
-    lan(host, "--subnet", "10.1.0.0/16", "--icc=false")
+    make_network(host, "--subnet", "10.1.0.0/16", "--icc=false")
     machine.run("ip address add 10.1.0.3/16 dev eth0")
     run(host, "network", "adopt", "lan", "eth1")
     filter_bridged(host, bridged)
-    one = container(host, "one", "--ip", "10.1.0.8")
-    two = container(host, "two", "--ip", "10.1.0.9")
+    one = add_container(host, "one", "--ip", "10.1.0.8")
+    two = add_container(host, "two", "--ip", "10.1.0.9")
     with two.serve(80):
-        assert refused(one, "10.1.0.9", 80)
+        assert is_refused(one, "10.1.0.9", 80)
         # br_netfilter shows frames between ports to the rules that keep containers apart.
         assert reach(machine, "10.1.0.9", 80, timeout_s=PATIENCE_S if not bridged else REFUSAL_S) == (
             "" if bridged else "10.1.0.3"
@@ -370,8 +362,8 @@ def test_without_icc(host: FakeHost, machine: Namespace, bridged: int) -> None:
 
 def test_internal_network(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
     """An internal network has no way out, so it adopts nothing."""
-    lan(host, "--internal")
-    before = everything(host)
+    make_network(host, "--internal")
+    before = uplink_state(host)
     refusal = run(host, "network", "adopt", "lan", "eth1", code=2)
     assert "network lan is internal" in refusal.stderr
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""

@@ -8,55 +8,52 @@ from pathlib import Path
 import pytest
 
 import dnet
-from tests.support.adopted_lan import FAR, HOST, HOST6, MACHINE, container, lan
+from tests.support.adopted_lan import FAR, HOST, HOST6, MACHINE, add_container, make_network
+from tests.support.dnet_commands import network, run
 from tests.support.hosts import FakeHost, Namespace, Raised, wait_until
-from tests.support.publishing import (
-    network,
-    run,
-)
 from tests.support.uplink_lan import (
     Switch,
     addresses,
     adopt_and_die,
-    differences,
-    everything,
     is_adopted,
     link,
+    uplink_changes,
+    uplink_state,
 )
 
 
 def test_adopted_twice(host: FakeHost, machine: Namespace) -> None:
     """Adopting again what is adopted is success, and changes nothing."""
-    lan(host)
+    make_network(host)
     run(host, "network", "adopt", "lan", "eth1")
-    before = everything(host)
+    before = uplink_state(host)
     assert run(host, "network", "adopt", "lan", "eth1", "--json").json == {"network": "lan", "uplinks": ["eth1"]}
     assert run(host, "network", "adopt", "--dry-run", "lan", "eth1").stdout == ""
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
     assert machine.can_ping(HOST)
 
 
 def test_network_rm_gives_back(host: FakeHost, machine: Namespace) -> None:
     """Removing the network gives its interfaces back first."""
     run(host, "network", "prune")
-    lan(host)
+    make_network(host)
     run(host, "network", "rm", "lan")
-    before = everything(host)
-    lan(host)
+    before = uplink_state(host)
+    make_network(host)
     run(host, "network", "adopt", "lan", "eth1")
     run(host, "network", "rm", "lan")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
     assert machine.can_ping(HOST)
 
 
 def test_killed_in_the_middle(host: FakeHost, rich: str) -> None:  # noqa: ARG001
     """What a command that was killed in the middle has moved, the next one gives back."""
-    before = everything(host)
+    before = uplink_state(host)
     assert host.call(adopt_and_die, host.directories, lambda group: len(group) * 2 // 3)
     assert "master" in link(host, "eth1")
     said = run(host, "network", "rm", "absent", code=3).stderr
     assert "gave back interface eth1" in said
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 def test_after_a_reboot(tmp_path: Path) -> None:
@@ -66,7 +63,7 @@ def test_after_a_reboot(tmp_path: Path) -> None:
     with FakeHost(directory) as host:
         Switch(host).plug(host, "eth1", f"{HOST}/24")
         host.run(f"ip route add default via {MACHINE}")
-        lan(host)
+        make_network(host)
         run(host, "network", "adopt", "--yes", "lan", "eth1")
     with FakeHost(directory) as host:
         boot = tmp_path / "boot_id"
@@ -76,7 +73,7 @@ def test_after_a_reboot(tmp_path: Path) -> None:
         switch.plug(host, "eth1", "192.0.2.77/24", f"{HOST6}/64")
         host.run(f"ip route add default via {MACHINE} metric 7")
         wait_until(lambda: host.json(f"ip -6 -j route show table local {HOST6}"), "the link is ready")
-        before = {key: value for key, value in everything(host).items() if key in {"addresses", "routes", "routes6"}}
+        before = {key: value for key, value in uplink_state(host).items() if key in {"addresses", "routes", "routes6"}}
         missing = run(host, "reconcile", "--dry-run", code=10).stdout
         assert "interface eth1 on network lan" in missing
         assert "restored: interface eth1 on network lan" in run(host, "restore").stdout
@@ -87,15 +84,15 @@ def test_after_a_reboot(tmp_path: Path) -> None:
         assert (default["dev"], default["metric"]) == (bridge, 7)
         assert run(host, "reconcile", "--dry-run").stdout == ""
         run(host, "network", "rm", "lan")
-        after = {key: value for key, value in everything(host).items() if key in before}
-        assert differences(before, after) == ""
+        after = {key: value for key, value in uplink_state(host).items() if key in before}
+        assert uplink_changes(before, after) == ""
 
 
 def test_bridge_that_somebody_deleted(host: FakeHost, routed: Namespace) -> None:
     """When somebody deletes the bridge, the addresses that went with it come back with the next reconcile."""
-    bridge = lan(host)
-    container(host, "web")
-    before = everything(host)
+    bridge = make_network(host)
+    add_container(host, "web")
+    before = uplink_state(host)
     run(host, "network", "adopt", "--yes", "lan", "eth1")
     host.run(f"ip link delete {bridge}")
     assert addresses(host, "eth1") == []
@@ -103,15 +100,15 @@ def test_bridge_that_somebody_deleted(host: FakeHost, routed: Namespace) -> None
     assert is_adopted(host)
     assert host.can_ping(FAR)
     run(host, "network", "adopt", "--undo", "lan", "eth1")
-    after = everything(host)
+    after = uplink_state(host)
     for key in ("addresses", "routes", "routes6"):
-        assert differences({key: before[key]}, after) == ""
+        assert uplink_changes({key: before[key]}, after) == ""
     assert routed.can_ping(HOST)
 
 
 def test_interface_that_is_gone(host: FakeHost, switch: Switch) -> None:
     """What was moved from an interface that is gone is taken off the bridge, and it is forgotten."""
-    bridge = lan(host)
+    bridge = make_network(host)
     run(host, "network", "adopt", "lan", "eth1")
     host.run("ip link delete eth1")
     run(host, "network", "adopt", "--undo", "lan", "eth1")
@@ -156,23 +153,23 @@ BAD = [
 
 def test_bad_input(host: FakeHost, switch: Switch) -> None:
     """Each has its sentence and its exit code, and changes nothing."""
-    bridge = lan(host)
+    bridge = make_network(host)
     network(host, "blue", "--subnet", "10.2.0.0/16")
     switch.plug(host, "eth3", "203.0.113.9/24")
     run(host, "network", "adopt", "blue", "eth3")
     host.run("sh", "-ec", PREPARED)
-    before = everything(host)
+    before = uplink_state(host)
     for code, words, arguments in BAD:
         result = run(host, "network", "adopt", *arguments.replace("BRIDGE", bridge).split(), code=code)
         first = result.stderr.splitlines()[0]
         assert re.search(words, first), first
         assert re.match(r"dnet: \S.*[^.]$", first), first
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 def test_rules_that_name_the_interface(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
     """A firewall's rules for the interface do not match any more: that is said, chain by chain."""
-    lan(host)
+    make_network(host)
     rule = "nft add rule inet mine input iifname eth1 accept"
     host.run("sh", "-c", f"nft add table inet mine; nft add chain inet mine input; {rule}")
     said = run(host, "network", "adopt", "lan", "eth1").stderr
@@ -181,7 +178,7 @@ def test_rules_that_name_the_interface(host: FakeHost, switch: Switch) -> None: 
 
 def test_raised_for_callers(host: FakeHost, switch: Switch) -> None:  # noqa: ARG001
     """The library raises what the command line says."""
-    lan(host)
+    make_network(host)
     with pytest.raises(Raised) as caught:
         host.call(lambda directories: dnet.open(*directories).release("lan", "eth1"), host.directories)
     assert caught.value.kind == "NotFound"

@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.adopted_lan import container, lan
+from tests.support.adopted_lan import add_container, make_network
+from tests.support.dnet_commands import run
 from tests.support.hosts import FakeHost, Namespace, wait_until
-from tests.support.publishing import (
-    run,
-)
 from tests.support.uplink_lan import (
-    differences,
-    everything,
     is_adopted,
+    uplink_changes,
+    uplink_state,
 )
 
 
@@ -55,10 +53,10 @@ def has_ended(pid: int) -> bool:
 @pytest.fixture
 def trial(host: FakeHost, routed: Namespace) -> dict[str, Any]:  # noqa: ARG001
     """Return how the host is before an adopting."""
-    lan(host)
-    container(host, "web")
+    make_network(host)
+    add_container(host, "web")
     run(host, "network", "prune")
-    return everything(host)
+    return uplink_state(host)
 
 
 def test_confirmed(host: FakeHost, trial: dict[str, Any]) -> None:  # noqa: ARG001
@@ -80,7 +78,7 @@ def test_not_confirmed_in_time(host: FakeHost, trial: dict[str, Any]) -> None:
     _, said = process.communicate("", timeout=20)
     assert process.returncode == 130
     assert "eth1 has back what it had" in said
-    assert differences(trial, everything(host)) == ""
+    assert uplink_changes(trial, uplink_state(host)) == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
@@ -93,7 +91,7 @@ def test_killed_while_it_waits(host: FakeHost, trial: dict[str, Any], number: si
     wait_until(lambda: has_ended(pid), "the watchdog has done its work")
     assert process.returncode in {130, 143, -number}
     run(host, "network", "prune")  # which removes what the dead process was known by
-    assert differences(trial, everything(host)) == ""
+    assert uplink_changes(trial, uplink_state(host)) == ""
 
 
 def test_killed_together_with_the_watchdog(host: FakeHost, trial: dict[str, Any]) -> None:
@@ -105,7 +103,7 @@ def test_killed_together_with_the_watchdog(host: FakeHost, trial: dict[str, Any]
     assert is_adopted(host)
     said = run(host, "network", "prune").stderr
     assert "gave back interface eth1" in said
-    assert differences(trial, everything(host)) == ""
+    assert uplink_changes(trial, uplink_state(host)) == ""
 
 
 def test_watchdog_that_is_terminated(host: FakeHost, trial: dict[str, Any]) -> None:
@@ -117,7 +115,7 @@ def test_watchdog_that_is_terminated(host: FakeHost, trial: dict[str, Any]) -> N
     _, said = process.communicate("\n", timeout=20)
     assert process.returncode == 130
     assert "eth1 has back what it had" in said
-    assert differences(trial, everything(host)) == ""
+    assert uplink_changes(trial, uplink_state(host)) == ""
 
 
 def test_confirmed_from_elsewhere(host: FakeHost, trial: dict[str, Any]) -> None:  # noqa: ARG001
@@ -135,7 +133,7 @@ def test_undone_while_it_waits(host: FakeHost, trial: dict[str, Any]) -> None:
     run(host, "network", "adopt", "--undo", "lan", "eth1")
     process.communicate("\n", timeout=20)
     assert process.returncode == 130
-    assert differences(trial, everything(host)) == ""
+    assert uplink_changes(trial, uplink_state(host)) == ""
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2)])
@@ -151,7 +149,7 @@ def test_question_on_a_terminal(host: FakeHost, trial: dict[str, Any], answer: s
     assert "eth1 carries the default route" in said
     assert is_adopted(host) == (answer == "y")
     if answer == "n":
-        assert differences(trial, everything(host)) == ""
+        assert uplink_changes(trial, uplink_state(host)) == ""
 
 
 def test_default_route_without_a_terminal(host: FakeHost, trial: dict[str, Any]) -> None:
@@ -160,4 +158,4 @@ def test_default_route_without_a_terminal(host: FakeHost, trial: dict[str, Any])
     assert "eth1 carries the default route" in refusal.stderr
     assert "--confirm" in refusal.stderr
     assert "--yes" in refusal.stderr
-    assert differences(trial, everything(host)) == ""
+    assert uplink_changes(trial, uplink_state(host)) == ""

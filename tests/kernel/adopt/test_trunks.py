@@ -17,21 +17,21 @@ from dnet.linux.bpf import Bpf
 from dnet.linux.nftables import Nft
 from dnet.transaction.recovery import prepare
 from dnet.transaction.vlans import enable_vlans
+from tests.support.dnet_commands import bridge_of, network, run
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, wait_until
-from tests.support.publishing import bridge_of, network, run
 from tests.support.uplink_lan import (
     Switch,
     addresses,
     adopt_and_die,
     adopt_with_fault,
-    differences,
     enrich,
-    everything,
     is_adopted,
     link,
     streaming,
     tags,
+    uplink_changes,
+    uplink_state,
 )
 
 # By what VLANs are kept apart: the tc programs, and, in `make test-vm`, the bridge's own filtering.
@@ -179,28 +179,28 @@ def test_connections_go_on(host: FakeHost, machine: Namespace, bridge: str, tmp_
 def test_all_comes_back(host: FakeHost, bridge: str) -> None:
     """After --undo all is as it was: devices, addresses, routes, rules, tc hooks, the database."""
     del bridge
-    before = everything(host)
+    before = uplink_state(host)
     adopted(host)
     assert is_adopted(host)
-    assert differences(before, everything(host))
+    assert uplink_changes(before, uplink_state(host))
     run(host, "network", "adopt", "--undo", "lan", "eth1")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
     adopted(host)
     adopted(host, "--trunk", "7", "--native", "1")
     run(host, "network", "adopt", "--undo", "lan", "eth1")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 def test_shown(host: FakeHost, bridge: str) -> None:
     """A dry run, `network inspect` and `vlan ls` tell the VLANs of an uplink."""
-    before = everything(host)
+    before = uplink_state(host)
     lines = run(host, "network", "adopt", "--dry-run", "lan", "eth1").stdout.splitlines()
     if "VLAN filter on eth1" in lines:
         assert lines[0] == f"{EVERY} on eth1"
         assert lines.index("VLAN filter on eth1") + 1 == lines.index(f"port eth1 of {bridge}")
     else:
         assert lines.index(f"port eth1 of {bridge}") + 1 == lines.index("VLANs 2-4094, 1 untagged on eth1")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
     adopted(host)
     assert run(host, "network", "inspect", "lan").json[0]["UplinkVlans"] == {"eth1": EVERY}
     [row] = [item for item in run(host, "vlan", "ls", "--json").json if item["port"] == "uplink"]
@@ -218,11 +218,11 @@ def test_refused_object(host: FakeHost, bridge: str) -> None:
     """Whichever object is refused, all is as it was."""
     del bridge
     enrich(host)
-    before = everything(host)
+    before = uplink_state(host)
     refused = []
     while "refused" in (outcome := host.call(adopt_with_fault, host.directories, len(refused))):
         assert outcome["notes"] == [], outcome
-        assert differences(before, everything(host)) == "", outcome["refused"]
+        assert uplink_changes(before, uplink_state(host)) == "", outcome["refused"]
         refused.append(outcome["refused"])
     assert {"VLAN filter on eth1", "VLANs 2-4094, 1 untagged on eth1"} & set(refused)
     assert len(refused) > 60
@@ -246,9 +246,9 @@ def adopt_without_map(directories: tuple[str, str]) -> str:
 def test_map_that_takes_no_entry(host: FakeHost, machine: Namespace) -> None:
     """Without an entry in the VLAN map nothing is moved."""
     lab(host, 1)
-    before = everything(host)
+    before = uplink_state(host)
     assert "VLAN map" in host.call(adopt_without_map, host.directories)
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
     assert machine.can_ping(HOST)
 
 
@@ -260,11 +260,11 @@ def until_port(group: list[Any]) -> int:
 def test_killed_in_the_middle(host: FakeHost, bridge: str) -> None:
     """What a command that was killed in the middle has moved, the next one gives back, tc hooks too."""
     del bridge
-    before = everything(host)
+    before = uplink_state(host)
     assert host.call(adopt_and_die, host.directories, until_port)
     assert "master" in link(host, "eth1")
     assert "gave back interface eth1" in run(host, "network", "rm", "absent", code=3).stderr
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 # A network that comes to have VLANs
@@ -309,11 +309,11 @@ def turn(directories: tuple[str, str], fail_at: int) -> dict[str, Any]:
 def test_change_that_is_refused(host: FakeHost, plain: str) -> None:
     """Whichever object of that change is refused, the network goes on without VLANs, and the interface with it."""
     del plain
-    before = everything(host)
+    before = uplink_state(host)
     refused = []
     while "refused" in (outcome := host.call(turn, host.directories, len(refused))):
         assert outcome["notes"] == [], outcome
-        assert differences(before, everything(host)) == "", outcome["refused"]
+        assert uplink_changes(before, uplink_state(host)) == "", outcome["refused"]
         refused.append(outcome["refused"])
     assert "VLAN filter on eth1" in refused
 
@@ -459,11 +459,11 @@ def test_bad_input(host: FakeHost, switch: Switch) -> None:
     switch.plug(host, "eth2", "203.0.113.9/24")
     switch.plug(host, "eth3", "203.0.113.77/28")
     host.run("sh", "-ec", "tc qdisc add dev eth2 clsact; tc qdisc add dev eth3 ingress")
-    before = everything(host)
+    before = uplink_state(host)
     for code, words, arguments in BAD:
         result = run(host, "network", "adopt", *arguments.split(), code=code)
         first = result.stderr.splitlines()[0]
         assert re.search(words, first), first
         assert re.match(r"dnet: \S.*[^.]$", first), first
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
     wait_until(lambda: host.can_ping(HOST), "the host has its address")

@@ -9,17 +9,18 @@ from tests.support.attachment_lan import (
     HOST6,
     PEER4,
     PEER6,
-    addresses,
     default,
     device,
-    lan,
+    global_addresses,
+    make_lan,
     names,
     namespace,
     routes,
     state,
 )
+from tests.support.dnet_commands import run
 from tests.support.hosts import FakeHost, wait_until
-from tests.support.publishing import neighbour, run
+from tests.support.traffic import neighbour
 
 
 def attached(host: FakeHost, *arguments: str) -> dict[str, object]:
@@ -30,12 +31,12 @@ def attached(host: FakeHost, *arguments: str) -> dict[str, object]:
 
 def test_bridge_of_the_hosts(host: FakeHost) -> None:
     """An interface on a bridge of the host's has its address, reaches the LAN, and leaves the bridge as it was."""
-    peer = lan(host)
+    peer = make_lan(host)
     space = namespace(host, "x")
     before, host_before = state(space), host.snapshot()
     made = attached(host, "--bridge", "br0", "--ip", "192.168.1.150/24", "/run/netns/x")
     assert (made["interface"], made["new"]) == ("eth0", True)
-    assert addresses(space, "eth0") == ["192.168.1.150/24"]
+    assert global_addresses(space, "eth0") == ["192.168.1.150/24"]
     assert device(space, "eth0")["address"] == made["mac"] == "02:42:c0:a8:01:96"
     assert space.can_ping(PEER4)
     assert peer.can_ping("192.168.1.150")
@@ -55,7 +56,7 @@ def test_bridge_of_the_hosts(host: FakeHost) -> None:
 
 def test_twice_is_once(host: FakeHost) -> None:
     """The same command twice changes nothing; one that wants something else under the name is told what is there."""
-    lan(host)
+    make_lan(host)
     space = namespace(host, "x")
     command = ("--bridge", "br0", "-i", "eth1", "--ip", "192.168.1.150/24@192.168.1.1", "/run/netns/x")
     assert [attached(host, *command)["new"] for _ in range(2)] == [True, False]
@@ -71,7 +72,7 @@ def test_twice_is_once(host: FakeHost) -> None:
 
 def test_what_vanished_is_made_again_by_the_same_command(host: FakeHost) -> None:
     """When somebody has deleted the interface, the command that attached it makes it again."""
-    lan(host)
+    make_lan(host)
     space = namespace(host, "x")
     command = ("--bridge", "br0", "--ip", "192.168.1.150/24", "/run/netns/x")
     attached(host, *command)
@@ -82,7 +83,7 @@ def test_what_vanished_is_made_again_by_the_same_command(host: FakeHost) -> None
 
 def test_default_route_is_taken_and_given_back(host: FakeHost) -> None:
     """A gateway replaces the default routes of its family; when the last one that did so goes, they are there again."""
-    lan(host)
+    make_lan(host)
     space = namespace(host, "x")
     space.run("ip route add default via 10.9.0.7 metric 100")
     before, inside = routes(space), state(space)
@@ -103,7 +104,7 @@ def test_default_route_is_taken_and_given_back(host: FakeHost) -> None:
 
 def test_gateway_outside_the_subnet(host: FakeHost) -> None:
     """A gateway outside the interface's subnets gets a route of its own first."""
-    lan(host)
+    make_lan(host)
     host.run("ip address add 10.77.0.1/32 dev br0")
     space = namespace(host, "x")
     attached(host, "--bridge", "br0", "--ip", "192.168.1.150/24@10.77.0.1", "/run/netns/x")
@@ -114,7 +115,7 @@ def test_gateway_outside_the_subnet(host: FakeHost) -> None:
 
 def test_addresses(host: FakeHost) -> None:
     """Several addresses of both families, or none; a MAC address given, made from a string, or kept; an MTU."""
-    lan(host)
+    make_lan(host)
     space = namespace(host, "x")
     some = (
         "--ip",
@@ -127,11 +128,11 @@ def test_addresses(host: FakeHost) -> None:
         "02:00:00:00:00:05",
     )
     attached(host, "--bridge", "br0", "-i", "some0", *some, "--mtu", "1400", "/run/netns/x")
-    assert sorted(addresses(space, "some0")) == ["192.168.1.5/24", "192.168.1.6/32", "fd00:1::5/64"]
+    assert sorted(global_addresses(space, "some0")) == ["192.168.1.5/24", "192.168.1.6/32", "fd00:1::5/64"]
     assert (device(space, "some0")["address"], device(space, "some0")["mtu"]) == ("02:00:00:00:00:05", 1400)
     assert space.can_ping(PEER6)
     attached(host, "--bridge", "br0", "-i", "none0", "--ip", "0/0", "/run/netns/x")
-    assert addresses(space, "none0") == []
+    assert global_addresses(space, "none0") == []
     assert "UP" in device(space, "none0")["flags"]
     mac = device(space, "none0")["address"]
     space.run("ip link delete none0")
@@ -158,14 +159,14 @@ def test_bridge_is_made_and_goes_with_the_last(host: FakeHost) -> None:
     attached(host, "--bridge", "br7", "--ip", "10.5.0.1/24", "/run/netns/one")
     host.run("ip address add 10.5.0.254/24 dev br7")
     assert "bridge br7 stays" in run(host, "detach", "/run/netns/one").stderr
-    assert addresses(host, "br7") == ["10.5.0.254/24"]
+    assert global_addresses(host, "br7") == ["10.5.0.254/24"]
     missing = run(host, "attach", "--bridge", "lan7", "/run/netns/one", code=3)
     assert "this host has no interface lan7" in missing.stderr
 
 
 def test_born_inside(host: FakeHost) -> None:
     """The interface is never seen among the host's: nothing is moved."""
-    lan(host)
+    make_lan(host)
     namespace(host, "x")
     with host.start("ip -o monitor link", stdout=-1) as monitor:
         wait_until(lambda: watched(monitor.pid), "ip listens")
@@ -189,7 +190,7 @@ def watched(pid: int) -> bool:
 @pytest.mark.parametrize("family", [4, 6])
 def test_neighbours_are_told(host: FakeHost, family: int) -> None:
     """A neighbour that knew another MAC address for the container's address knows the new one at once."""
-    peer = lan(host)
+    peer = make_lan(host)
     namespace(host, "x")
     address, length = ("192.168.1.150", 24) if family == 4 else ("fd00:1::150", 64)
     peer.run("ip", "neigh", "replace", address, "lladdr", "02:00:00:00:00:99", "nud", "stale", "dev", "eth0")
@@ -204,7 +205,7 @@ def test_neighbours_are_told(host: FakeHost, family: int) -> None:
 
 def test_own_container(host: FakeHost) -> None:
     """One of dnet's own containers gets a further interface; its default route moves only when a gateway is given."""
-    peer = lan(host)
+    peer = make_lan(host)
     run(host, "create", "web")
     web = host.sandbox("web")
     attached(host, "--bridge", "br0", "--ip", "192.168.1.150/24", "web")
@@ -308,7 +309,9 @@ def test_restored_after_a_reboot(host: FakeHost) -> None:
     run(host, "route", "add", "web", "10.50.0.0/16", "via", "10.5.0.8")
     namespace(host, "x")
     attached(host, "--bridge", "br7", "--ip", "10.5.0.2/24", "/run/netns/x")
-    before = {name: (addresses(host.sandbox(name), end), routes(host.sandbox(name))) for name, end in ENDS.items()}
+    before = {
+        name: (global_addresses(host.sandbox(name), end), routes(host.sandbox(name))) for name, end in ENDS.items()
+    }
     host.run("sh", "-c", f"for pin in {host.run_dir}/netns/*; do umount $pin; rm $pin; done; ip netns delete x")
     for name in ("br7", "dnet0"):
         host.run("ip", "link", "delete", name)
@@ -317,7 +320,9 @@ def test_restored_after_a_reboot(host: FakeHost) -> None:
     assert "missing: sandbox of container web" in missing
     assert "missing: path:/run/netns/x, which has been restarted" in missing
     run(host, "restore")
-    after = {name: (addresses(host.sandbox(name), end), routes(host.sandbox(name))) for name, end in ENDS.items()}
+    after = {
+        name: (global_addresses(host.sandbox(name), end), routes(host.sandbox(name))) for name, end in ENDS.items()
+    }
     assert after == before
     assert host.sandbox("x").can_ping("10.5.0.1")
     assert run(host, "reconcile").stdout == ""
@@ -328,7 +333,7 @@ ENDS = {"web": "eth1", "x": "eth0"}
 
 def test_bridge_that_was_made_anew(host: FakeHost) -> None:
     """When somebody has made the host's bridge anew, with another number, `dnet reconcile` makes its ports again."""
-    lan(host)
+    make_lan(host)
     space = namespace(host, "x")
     attached(host, "--bridge", "br0", "--ip", "192.168.1.150/24", "/run/netns/x")
     host.run("ip link delete br0")

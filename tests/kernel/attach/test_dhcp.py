@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attachment_lan import HOST4, addresses, default, lan, names, namespace, routes
+from tests.support.attachment_lan import HOST4, default, global_addresses, make_lan, names, namespace, routes
+from tests.support.dnet_commands import run
 from tests.support.docker import require_programs
 from tests.support.hosts import FakeHost, wait_until
-from tests.support.publishing import run
 
 SERVER_OPTIONS = (
     "--dhcp-option=option:dns-server,192.168.1.53",
@@ -23,7 +23,7 @@ SERVER_OPTIONS = (
 def leases(host: FakeHost, tmp_path: Path) -> Iterator[Path]:
     """Yield the file of a DHCP server's leases, which is on the LAN of the host's bridge br0; they last two minutes."""
     require_programs("dnsmasq")
-    lan(host)
+    make_lan(host)
     file, pid = tmp_path / "leases", tmp_path / "dnsmasq.pid"
     host.run(
         "dnsmasq", "--port=0", "--interface=br0", "--bind-interfaces", "--dhcp-range=192.168.1.100,192.168.1.120,2m",
@@ -38,7 +38,7 @@ def test_lease(host: FakeHost, leases: Path) -> None:
     space = namespace(host, "x")
     before = routes(space)
     [made] = run(host, "attach", "--bridge", "br0", "--dhcp", "--hostname", "box", "--json", "/run/netns/x").json
-    [address] = addresses(space, "eth0")
+    [address] = global_addresses(space, "eth0")
     assert made["addresses"] == [address]
     assert default(space) == [(HOST4, "eth0")]
     assert ("10.60.0.0/16", "192.168.1.2", "eth0") in routes(space)
@@ -66,7 +66,7 @@ def test_nameservers(host: FakeHost, leases: Path) -> None:
 
 def test_no_server(host: FakeHost) -> None:
     """Where nobody answers, nothing stays attached."""
-    lan(host)
+    make_lan(host)
     space = namespace(host, "x")
     before = names(space)
     refused = host.call(attach_without_server, host.directories)
@@ -97,13 +97,13 @@ def test_watch_renews(host: FakeHost, leases: Path) -> None:
     watch = host.start_dnet("watch")
     try:
         run(host, "attach", "--bridge", "br0", "--dhcp", "/run/netns/x")
-        [address] = addresses(space, "eth0")
+        [address] = global_addresses(space, "eth0")
         wait_until(lambda: lease_ends(leases), "the server has written it down")
         ends = lease_ends(leases)
         # As if half of the time were over soon.
         host.call(shorten, host.directories)
         wait_until(lambda: lease_ends(leases) > ends, "it is renewed", within_s=20)
-        assert addresses(space, "eth0") == [address]
+        assert global_addresses(space, "eth0") == [address]
     finally:
         watch.terminate()
         watch.communicate()

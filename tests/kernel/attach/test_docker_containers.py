@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.attachment_lan import HOST4, PEER4, default, device, lan, names
+from tests.support.attachment_lan import HOST4, PEER4, default, device, make_lan, names
+from tests.support.dnet_commands import run
 from tests.support.docker import Dockerd, running_dockerd
 from tests.support.hosts import Namespace, wait_until
-from tests.support.publishing import run
 
 pytestmark = pytest.mark.kernel
 
@@ -24,7 +24,7 @@ ATTACH = ("attach", "--bridge", "br0", "--ip", f"{ADDRESS}/24@{HOST4}")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
     """Yield a Docker daemon on a host with a LAN on bridge br0."""
     with running_dockerd(tmp_path_factory.mktemp("dockerd")) as found:
-        lan(found.host)
+        make_lan(found.host)
         yield found
 
 
@@ -51,7 +51,7 @@ def _refresh(directories: tuple[str, str]) -> list[str]:
         return [f"{item.what}{f': {item.error}' if item.error else ''}" for item in engine.refresh_attachments()]
 
 
-def inside(daemon: Dockerd, name: str = "web") -> Namespace:
+def namespace_of(daemon: Dockerd, name: str = "web") -> Namespace:
     """Return the namespace of a running container."""
     return Namespace(name, daemon.host.pid, f"/proc/{daemon.pid(name)}/ns/net", {})
 
@@ -69,7 +69,7 @@ def listed(daemon: Dockerd) -> list[dict[str, Any]]:
 def test_by_name_and_id(daemon: Dockerd, web: str) -> None:
     """A container is attached by its name; its id, its short id and `docker:` mean the same one."""
     run(daemon.host, *ATTACH, "web")
-    assert default(inside(daemon)) == [(HOST4, "eth0")]
+    assert default(namespace_of(daemon)) == [(HOST4, "eth0")]
     assert peer(daemon).can_ping(ADDRESS)
     for reference in (web, web[:12], "docker:web"):
         [again] = run(daemon.host, *ATTACH, "--json", reference).json
@@ -78,7 +78,7 @@ def test_by_name_and_id(daemon: Dockerd, web: str) -> None:
     assert end["ifalias"].startswith("dnet docker:web eth0 ")
     assert [one["target"] for one in listed(daemon)] == ["docker:web"]
     run(daemon.host, "detach", web[:12])
-    assert names(inside(daemon)) == ["lo"]
+    assert names(namespace_of(daemon)) == ["lo"]
     assert listed(daemon) == []
 
 
@@ -87,13 +87,13 @@ def test_restarted_container_is_attached_again(daemon: Dockerd) -> None:
     """After `docker restart` the same interface, address, route and MAC address are there again."""
     run(daemon.host, *ATTACH, "-i", "lan0", "web")
     run(daemon.host, "route", "add", "web", "10.8.0.0/16", "via", PEER4)
-    mac = device(inside(daemon), "lan0")["address"]
+    mac = device(namespace_of(daemon), "lan0")["address"]
     daemon.docker("restart", "--time", "0", "web")
-    assert names(inside(daemon)) == ["lo"]
+    assert names(namespace_of(daemon)) == ["lo"]
     assert refresh(daemon) == ["docker:web, which has been restarted"]
-    assert device(inside(daemon), "lan0")["address"] == mac
-    assert default(inside(daemon)) == [(HOST4, "lan0")]
-    assert [way["dst"] for way in inside(daemon).json("ip -j route show via 192.168.1.2")] == ["10.8.0.0/16"]
+    assert device(namespace_of(daemon), "lan0")["address"] == mac
+    assert default(namespace_of(daemon)) == [(HOST4, "lan0")]
+    assert [way["dst"] for way in namespace_of(daemon).json("ip -j route show via 192.168.1.2")] == ["10.8.0.0/16"]
     assert peer(daemon).can_ping(ADDRESS)
     assert refresh(daemon) == []
 
@@ -105,7 +105,7 @@ def test_same_command_after_a_restart(daemon: Dockerd) -> None:
     run(daemon.host, "attach", "--bridge", "br0", "-i", "more0", "web")
     daemon.docker("restart", "--time", "0", "web")
     run(daemon.host, *ATTACH, "web")
-    assert set(names(inside(daemon))) == {"lo", "eth0", "more0"}
+    assert set(names(namespace_of(daemon))) == {"lo", "eth0", "more0"}
     assert peer(daemon).can_ping(ADDRESS)
 
 
@@ -135,7 +135,7 @@ def test_another_container_of_the_same_name(daemon: Dockerd) -> None:
     daemon.docker("rm", "--force", "web")
     daemon.run("web")
     run(daemon.host, "attach", "--bridge", "br0", "-i", "other0", "web")
-    assert set(names(inside(daemon))) == {"lo", "other0"}
+    assert set(names(namespace_of(daemon))) == {"lo", "other0"}
     assert [one["interface"] for one in listed(daemon)] == ["other0"]
     run(daemon.host, "detach", "web")
 
@@ -148,7 +148,7 @@ def test_watch_attaches_again(daemon: Dockerd) -> None:
     try:
         wait_until(lambda: watches(daemon), "dnet watch listens to Docker")
         daemon.docker("restart", "--time", "0", "web")
-        wait_until(lambda: "eth0" in names(inside(daemon)), "attached again", within_s=20)
+        wait_until(lambda: "eth0" in names(namespace_of(daemon)), "attached again", within_s=20)
         wait_until(lambda: peer(daemon).can_ping(ADDRESS), "it answers", within_s=20)
         daemon.docker("rm", "--force", "web")
         wait_until(lambda: listed(daemon) == [], "forgotten", within_s=20)

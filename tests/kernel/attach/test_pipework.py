@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.support.attachment_lan import HOST4, HOST6, PEER4, addresses, default, device, lan, names, namespace, routes
+from tests.support.attachment_lan import (
+    HOST4,
+    HOST6,
+    PEER4,
+    default,
+    device,
+    global_addresses,
+    make_lan,
+    names,
+    namespace,
+    routes,
+)
+from tests.support.dnet_commands import run
 from tests.support.hosts import FakeHost, program, wait_until
-from tests.support.publishing import neighbour, run
+from tests.support.traffic import neighbour
 
 X = "/run/netns/x"
 
@@ -19,10 +31,10 @@ def pipework(host: FakeHost, *words: str, code: int | None = 0) -> str:
 
 def test_bridge(host: FakeHost) -> None:
     """HOSTIF a bridge: eth1, the address, and the gateway in place of the default route; a second time is once."""
-    peer, space = lan(host), namespace(host, "x")
+    peer, space = make_lan(host), namespace(host, "x")
     for _ in range(2):
         assert pipework(host, "br0", X, f"192.168.1.150/24@{HOST4}") == ""
-    assert addresses(space, "eth1") == ["192.168.1.150/24"]
+    assert global_addresses(space, "eth1") == ["192.168.1.150/24"]
     assert default(space) == [(HOST4, "eth1")]
     assert peer.can_ping("192.168.1.150")
     pipework(host, "br0", "-i", "eth2", "-l", "hostend2", X, "192.168.1.151/24", "02:00:00:00:00:09")
@@ -32,7 +44,7 @@ def test_bridge(host: FakeHost) -> None:
     assert default(space, 6) == [(HOST6, "eth3")]
     assert default(space) == [(HOST4, "eth1")]
     pipework(host, "br0", "-i", "eth4", X, "0/0", "U:web")
-    assert (addresses(space, "eth4"), device(space, "eth4")["address"]) == ([], "02:64:d4:20:24:f1")
+    assert (global_addresses(space, "eth4"), device(space, "eth4")["address"]) == ([], "02:64:d4:20:24:f1")
     run(host, "detach", X, "-i", "eth1")
     assert default(space) == [("10.9.0.1", "up0")]
 
@@ -62,7 +74,7 @@ def test_physical_interface(host: FakeHost) -> None:
     assert "lan0" not in names(host)
     wait_until(lambda: outside.can_ping("10.3.0.11"), "the neighbour reaches it")
     run(host, "detach", X)
-    assert addresses(host, "lan0") == ["10.3.0.1/24"]
+    assert global_addresses(host, "lan0") == ["10.3.0.1/24"]
 
 
 def test_tools(host: FakeHost) -> None:
@@ -89,7 +101,7 @@ def test_tools(host: FakeHost) -> None:
 
 def test_wait(host: FakeHost) -> None:
     """--wait, run inside the container, ends when the interface is there and has a carrier."""
-    lan(host)
+    make_lan(host)
     space = namespace(host, "x")
     waiting = space.start(program(), "pipework", "--wait", "-i", "lan1", stdout=subprocess.PIPE)
     other = space.start(program(), "pipework", "--wait", stdout=subprocess.PIPE)
@@ -103,7 +115,7 @@ def test_wait(host: FakeHost) -> None:
 
 def test_own_container(host: FakeHost) -> None:
     """The guest may be one of dnet's own containers."""
-    peer = lan(host)
+    peer = make_lan(host)
     run(host, "create", "web")
     pipework(host, "br0", "web", "192.168.1.150/24")
     assert peer.can_ping("192.168.1.150")

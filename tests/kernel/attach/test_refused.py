@@ -10,10 +10,11 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from tests.support.attachment_lan import HOST4, lan, namespace, state
+from tests.support.attachment_lan import HOST4, make_lan, namespace, state
+from tests.support.dnet_commands import run
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Raised
-from tests.support.publishing import neighbour, run
+from tests.support.traffic import neighbour
 
 KINDS: dict[str, dict[str, Any]] = {
     "bridge": {"bridge": "br0", "addresses": ["192.168.1.5/24@192.168.1.1", "fd00:1::5/64@fd00:1::1"]},
@@ -65,7 +66,7 @@ REFUSED = {
 @pytest.fixture
 def furnished(host: FakeHost) -> FakeHost:
     """Return a host with a LAN, an interface lan0, a namespace x, and dnet's own network and container."""
-    lan(host)
+    make_lan(host)
     neighbour(host, "lan0", "10.3.0.0/24")
     namespace(host, "x")
     run(host, "create", "web")
@@ -101,7 +102,7 @@ def test_default_route_stays_with_the_host(host: FakeHost) -> None:
 def test_refused_object(furnished: FakeHost, kind: str, target: str) -> None:
     """Whichever object the kernel refuses, the host, the container and the database are as before."""
     space = furnished.sandbox(target.rpartition("/")[2])
-    before, outside, inside = everything(furnished), sorted_state(furnished), state(space)
+    before, outside, inside = unordered_snapshot(furnished), sorted_state(furnished), state(space)
     refused = []
     for number in range(40):
         outcome = furnished.call(attach, furnished.directories, target, kind, number)
@@ -114,7 +115,7 @@ def test_refused_object(furnished: FakeHost, kind: str, target: str) -> None:
     assert len(refused) > 6
     run(furnished, "detach", target)
     assert state(space) == inside
-    assert everything(furnished) == before
+    assert unordered_snapshot(furnished) == before
 
 
 def sorted_state(host: FakeHost) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def sorted_state(host: FakeHost) -> dict[str, Any]:
     return found | {table: host.rows(f"SELECT * FROM {table}") for table in tables}
 
 
-def everything(host: FakeHost) -> dict[str, Any]:
+def unordered_snapshot(host: FakeHost) -> dict[str, Any]:
     """Return a snapshot in which routes of the same destination may have another order than before."""
     found = host.snapshot()
     return found | {key: sorted(json.dumps(way, sort_keys=True) for way in found[key]) for key in ("routes", "routes6")}

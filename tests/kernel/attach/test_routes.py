@@ -7,8 +7,8 @@ import re
 import pytest
 
 from tests.support.attachment_lan import namespace, routes
+from tests.support.dnet_commands import run
 from tests.support.hosts import FakeHost
-from tests.support.publishing import run
 
 WORDS = {
     4: ("10.50.0.0/16", "172.17.0.9"),

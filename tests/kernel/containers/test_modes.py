@@ -8,11 +8,13 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
+from tests.support.dnet_commands import created, run
 from tests.support.faults import FaultyKernel, faulty_files
 from tests.support.hosts import FakeHost, Neighbour
-from tests.support.publishing import HOST, created, published, reach, run
+from tests.support.nft_listing import published
 from tests.support.state_diff import (
-    addresses,
+    addresses_by_device,
+    check_refusals,
     differences,
     glance,
     hosts,
@@ -20,10 +22,10 @@ from tests.support.state_diff import (
     inspect,
     is_as_before,
     listed,
-    refused,
     resolved,
     whole,
 )
+from tests.support.traffic import HOST, reach
 
 WARNING = "dnet: published ports are discarded in mode "
 
@@ -137,7 +139,11 @@ def test_sharer(host: FakeHost, lan: Neighbour) -> None:
     run(host, "create", "--network", "container:web", "side")
     web, side = host.sandbox("web"), host.sandbox("side")
     assert inode(host, "side") == inode(host, "web") != host.run("readlink /proc/self/ns/net").stdout.strip()
-    assert addresses(side) == addresses(web) == {"eth0": [f"{made['NetworkSettings']['IPAddress']}/16"]}
+    assert (
+        addresses_by_device(side)
+        == addresses_by_device(web)
+        == {"eth0": [f"{made['NetworkSettings']['IPAddress']}/16"]}
+    )
     for server, asker in ((web, side), (side, web)):
         with server.serve(81, address="127.0.0.1"):
             assert reach(asker, "127.0.0.1", 81) == "127.0.0.1"
@@ -145,7 +151,7 @@ def test_sharer(host: FakeHost, lan: Neighbour) -> None:
         assert reach(lan, HOST[4], 8080)
     run(host, "network", "create", "--subnet", "10.1.0.0/24", "blue")
     run(host, "network", "connect", "blue", "web")
-    assert list(addresses(side)) == ["eth0", "eth1"]
+    assert list(addresses_by_device(side)) == ["eth0", "eth1"]
     run(host, "network", "disconnect", "blue", "web")
     run(host, "network", "rm", "blue")
     run(host, "rm", "side")
@@ -217,7 +223,7 @@ def test_removing_what_is_shared(host: FakeHost) -> None:
             run(host, "create", "--network", "container:web", name)
 
     create()
-    refused(
+    check_refusals(
         host, [(4, "last, side", "rm web"), (4, "last", "rm web side"), (4, "side", "bulk-delete web")], "first", "web"
     )
     run(host, "rm", "web", "last", "side")
@@ -238,7 +244,7 @@ def test_removing_what_is_shared_by_force(host: FakeHost) -> None:
         run(host, "create", "--network", "container:web", name)
     run(host, "rm", "-f", "web")
     assert set(listed(host)) == {"first", "side", "last"}
-    refused(host, [(3, "no container", "create --network container:side more")], "first")
+    check_refusals(host, [(3, "no container", "create --network container:side more")], "first")
     run(host, "rm", "side")
     run(host, "create", "web")
     run(host, "rm", "last", "web")
@@ -286,7 +292,7 @@ def test_refused_options(host: FakeHost) -> None:
         (3, "not on network", "network disconnect bridge side"),
         (3, "not on network", "network disconnect bridge hosted"),
     ]
-    refused(host, commands, "first", "side")
+    check_refusals(host, commands, "first", "side")
 
 
 @pytest.mark.parametrize("place", ["/run/netns", "/etc/netns"])
@@ -294,7 +300,7 @@ def test_taken_names(host: FakeHost, place: str) -> None:
     """A name that is somebody else's in one of the places where one looks for it is a conflict, and stays theirs."""
     run(host, "create", "first")
     host.run(f"mkdir -p {place}/web")
-    refused(
+    check_refusals(
         host,
         [(4, f"{place}/web", f"create --network {mode} web") for mode in ("host", "none", "container:first")],
         "first",

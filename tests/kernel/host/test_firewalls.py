@@ -12,21 +12,10 @@ import subprocess
 import pytest
 
 from tests.support.container_processes import require
+from tests.support.dnet_commands import address, network, run, settled_snapshot
 from tests.support.hosts import FakeHost, Namespace, Neighbour
-from tests.support.publishing import (
-    HOST,
-    PEER,
-    address,
-    answering,
-    as_text,
-    network,
-    plain,
-    reach,
-    refused,
-    run,
-    serving,
-    snapshot,
-)
+from tests.support.nft_listing import as_text, plain
+from tests.support.traffic import HOST, PEER, answering, is_refused, reach, serving
 
 # As `nft list ruleset` shows what Docker 20.10 does by iptables-nft, for one container with -p 8090:80.
 DOCKER_20 = """
@@ -235,11 +224,11 @@ def test_docker_and_dnet_are_isolated(host: FakeHost, lan: Neighbour, layout: st
     docker = lay_out_docker(host, layout)
     one, two = pair(host)
     with docker.serve(81), docker.serve(80):
-        assert refused(one, docker_address(docker), 81)
-        assert refused(one, docker_address(docker), 80)
+        assert is_refused(one, docker_address(docker), 81)
+        assert is_refused(one, docker_address(docker), 80)
     with two.serve(80), two.serve(81):
-        assert refused(docker, address(host, "two"), 81)
-        assert refused(docker, address(host, "two"), 80)
+        assert is_refused(docker, address(host, "two"), 81)
+        assert is_refused(docker, address(host, "two"), 80)
         assert reach(docker, HOST[4], 8080)
 
 
@@ -315,7 +304,7 @@ def test_rules_of_the_users(host: FakeHost, lan: Neighbour) -> None:
     host.run("nft", "insert rule ip filter DOCKER-USER ip saddr 192.0.2.2 tcp dport 80 counter drop")
     _, two = pair(host)
     with two.serve(80):
-        assert refused(lan, HOST[4], 8080)
+        assert is_refused(lan, HOST[4], 8080)
         assert reach(host, HOST[4], 8080)
 
 
@@ -327,7 +316,7 @@ def test_an_internal_network_beside_docker(host: FakeHost, lan: Neighbour) -> No
     one, two = host.sandbox("c-1"), host.sandbox("c-2")
     one.run("ip route add default via 10.5.0.1")
     with lan.serve(4000), two.serve(80):
-        assert refused(one, PEER[4], 4000)
+        assert is_refused(one, PEER[4], 4000)
         assert reach(one, address(host, "c-2"), 80)
 
 
@@ -544,7 +533,7 @@ def test_a_reading_command_looks_at_nothing(host: FakeHost) -> None:
     """`ps`, `port` and `inspect` neither mention nor change other firewalls."""
     load(host, DEFAULT_DROP)
     run(host, "create", "-p", "8080:80", "web")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     for command in (("ps",), ("port", "web"), ("inspect", "web"), ("network", "ls"), ("nat", "show")):
         assert run(host, *command).stderr == ""
     assert host.changes(before) == ""

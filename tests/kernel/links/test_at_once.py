@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tests.kernel.links.test_isolated_networks import LINKS, opened
+from tests.support.dnet_commands import network, run
 from tests.support.hosts import FakeHost
-from tests.support.publishing import network, run
 from tests.support.state_diff import hosts, listed
 
 # A process that waits in the middle of creating a container, nothing of it in the kernel, until it is told to go on.

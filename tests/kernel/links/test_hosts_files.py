@@ -8,9 +8,20 @@ from typing import Any
 
 import pytest
 
+from tests.support.dnet_commands import network, run
 from tests.support.hosts import FakeHost
-from tests.support.publishing import elements, network, run
-from tests.support.state_diff import add_line, differences, hosts, inside, inspect, listed, refused, resolved, whole
+from tests.support.nft_listing import elements
+from tests.support.state_diff import (
+    add_line,
+    check_refusals,
+    differences,
+    hosts,
+    inside,
+    inspect,
+    listed,
+    resolved,
+    whole,
+)
 
 MINE = "192.0.2.7 mine # added by somebody"
 
@@ -235,7 +246,7 @@ def test_specification_file(host: FakeHost, tmp_path: Path) -> None:
     assert [(item["parent"], item["child"]) for item in links(host)] == [("web", "db"), ("web", "cache"), ("db", "web")]
     run(host, "bulk-delete", "--file", str(path))
     path.write_text(json.dumps([*entries[:2], entries[2] | {"network": "red"}]), encoding="ascii")
-    refused(host, [(2, "no network together", f"bulk-create --file {path}")])
+    check_refusals(host, [(2, "no network together", f"bulk-create --file {path}")])
 
 
 # Refused
@@ -267,4 +278,4 @@ def test_bad_links(host: FakeHost) -> None:
         (2, "'x:y'", "create --network blue --link db:x:y web"),
         (2, "linked to itself", "bulk-create --count 2 --network blue --link c-2"),
     ]
-    refused(host, commands, "db", "side")
+    check_refusals(host, commands, "db", "side")

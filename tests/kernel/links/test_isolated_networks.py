@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import dnet
+from tests.support.dnet_commands import bridge_of, network, run
 from tests.support.frames import (
     BROADCAST,
     arriving,
@@ -20,21 +21,9 @@ from tests.support.frames import (
     send_protocol,
 )
 from tests.support.hosts import FakeHost, Namespace, Neighbour
-from tests.support.publishing import (
-    HOST,
-    PATIENCE_S,
-    REFUSAL_S,
-    answering,
-    bridge_of,
-    elements,
-    filter_bridged,
-    network,
-    reach,
-    run,
-    serving,
-    set_number,
-)
+from tests.support.nft_listing import elements
 from tests.support.state_diff import hosts
+from tests.support.traffic import HOST, PATIENCE_S, REFUSAL_S, answering, filter_bridged, reach, serving, set_number
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 BRIDGED = pytest.mark.parametrize("bridged", [0, 1], ids=["bridge-nf-0", "bridge-nf-1"])

@@ -8,11 +8,12 @@ from typing import Any
 import dnet
 from dnet.engine import Engine
 from dnet.linux.nftables import Nft
-from dnet.operations import networks  # noqa: F401  loaded here, once for all children
+from tests.support.dnet_commands import network, run
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, wait_until
-from tests.support.publishing import PEER, elements, network, reach, refused, run
-from tests.support.uplink_lan import Switch, addresses, differences, everything, link
+from tests.support.nft_listing import elements
+from tests.support.traffic import PEER, is_refused, reach
+from tests.support.uplink_lan import Switch, addresses, link, uplink_changes, uplink_state
 
 BRIDGE = """
 ip link add br0 type bridge
@@ -59,7 +60,7 @@ def test_nothing_is_made_and_all_is_put_back(host: FakeHost) -> None:
     """With the network goes what it added; the bridge, its ports, its addresses and settings are as they were."""
     make(host, BOTH)
     network(host, "first", "--ipv6")
-    before = everything(host)
+    before = uplink_state(host)
     network(host, "own", "--bridge", "br0")
     run(host, "create", "--network", "own", "web")
     shown = link(host, "br0")
@@ -70,7 +71,7 @@ def test_nothing_is_made_and_all_is_put_back(host: FakeHost) -> None:
     assert host.run("cat /proc/sys/net/ipv4/conf/br0/route_localnet").stdout == "1\n"
     run(host, "rm", "web")
     run(host, "network", "rm", "own")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
     assert ports(host) == ["theirs"]
 
 
@@ -81,11 +82,11 @@ def test_what_was_there_stays(host: FakeHost) -> None:
     host.run("ip address add fe80::fe/64 dev br0 nodad")
     host.run("ip -6 route add local ::1 dev br0 table local metric 77")
     network(host, "first", "--ipv6")
-    before = everything(host)
+    before = uplink_state(host)
     network(host, "own", "--bridge", "br0")
     assert addresses(host, "br0") == ["10.1.0.254/24", "fd00:1::fe/64", "fe80::fe/64"]
     run(host, "network", "rm", "own")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 def test_dockers_word(host: FakeHost) -> None:
@@ -166,7 +167,7 @@ def test_others_on_the_bridge(host: FakeHost) -> None:
         assert reach(machine, PEER[4], 80) == "10.1.0.7"  # its address is not the network's to replace
         assert reach(web, PEER[4], 80) == "192.0.2.1"
     with web.serve(80):
-        assert refused(far, "10.1.0.128", 80)
+        assert is_refused(far, "10.1.0.128", 80)
         assert reach(far, "192.0.2.1", 8080) == PEER[4]
         assert reach(machine, "10.1.0.128", 80) == "10.1.0.7"
     assert elements(host, "enclosed") == []
@@ -186,7 +187,7 @@ def test_internal_on_a_bridge_with_others(host: FakeHost) -> None:
     web.run("ip route add default via 10.1.0.254")  # a container that looks for a way out
     with machine.serve(80), far.serve(80):
         assert reach(web, "10.1.0.7", 80) == "10.1.0.1"
-        assert refused(web, PEER[4], 80)
+        assert is_refused(web, PEER[4], 80)
 
 
 def test_bridge_that_is_made_again(host: FakeHost) -> None:
@@ -258,13 +259,13 @@ def test_adopting_on_a_bridge_of_ones_own(host: FakeHost) -> None:
     machine = switch.machine("machine", "10.1.0.7/24")
     network(host, "own", "--bridge", "br0")
     run(host, "create", "--network", "own", "web")
-    before = everything(host)
+    before = uplink_state(host)
     run(host, "network", "adopt", "own", "eth1")
     assert addresses(host, "br0") == ["10.1.0.254/24", "192.0.2.10/24"]
     with host.sandbox("web").serve(80):
         assert reach(machine, "10.1.0.1", 80) == "10.1.0.7"
     run(host, "network", "adopt", "--undo", "own", "eth1")
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 def test_spanning_tree(host: FakeHost) -> None:
@@ -301,13 +302,13 @@ def test_refused_object(host: FakeHost) -> None:
     """Whichever object is refused, the bridge is as it was."""
     make(host)
     network(host, "first", "--ipv6")
-    before = everything(host)
+    before = uplink_state(host)
     number = 0
     while refused_object := host.call(create, host.directories, number):
-        assert differences(before, everything(host)) == "", refused_object
+        assert uplink_changes(before, uplink_state(host)) == "", refused_object
         number += 1
     assert number >= 7
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""
 
 
 PREPARED = """
@@ -340,10 +341,10 @@ def test_bad_input(host: FakeHost) -> None:
     host.run("sh", "-ec", PREPARED)
     network(host, "taken", "--bridge", "br2")
     network(host, "made", "--bridge", "mine", "--subnet", "10.9.0.0/16")
-    before = everything(host)
+    before = uplink_state(host)
     for code, words, arguments in BAD:
         result = run(host, "network", "create", *arguments.split(), "x", code=code)
         first = result.stderr.splitlines()[0]
         assert re.search(words, first), first
         assert re.match(r"dnet: \S.*[^.]$", first), first
-    assert differences(before, everything(host)) == ""
+    assert uplink_changes(before, uplink_state(host)) == ""

@@ -10,23 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.dnet_commands import address, bridge_of, created, gateway, network, run, settled_snapshot
 from tests.support.hosts import FakeHost, Namespace, Neighbour
-from tests.support.publishing import (
-    FAR,
-    HOST,
-    PEER,
-    address,
-    bridge_of,
-    created,
-    elements,
-    gateway,
-    generation,
-    network,
-    reach,
-    run,
-    set_number,
-    snapshot,
-)
+from tests.support.nft_listing import elements, generation
+from tests.support.traffic import FAR, HOST, PEER, reach, set_number
 
 ULA = IPv6Network("fd00::/8")  # RFC 4193, with the bit for locally assigned prefixes
 
@@ -79,7 +66,7 @@ def test_static_addresses(host: FakeHost) -> None:
     run(host, "create", "--network", "six", "--ip6", "fd00:1::2", "web")
     assert address(host, "web", 6) == "fd00:1::2"
     assert created(host, "--network", "six", "db")["NetworkSettings"]["GlobalIPv6Address"] == "fd00:1::3"
-    before = snapshot(host)
+    before = settled_snapshot(host)
     assert "web" in run(host, "create", "--network", "six", "--ip6", "fd00:1::2", "new", code=4).stderr
     assert "gateway" in run(host, "create", "--network", "six", "--ip6", "fd00:1::1", "new", code=4).stderr
     for wrong in ("fd00:2::2", "fd00:1::", "fe80::1%eth0", "10.1.0.9", "web"):
@@ -90,7 +77,7 @@ def test_static_addresses(host: FakeHost) -> None:
 def test_a_static_address_without_ipv6(host: FakeHost) -> None:
     """--ip6 on a network without IPv6 is refused, and the error says what would help; nothing changed."""
     run(host, "create", "first")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     refused = run(host, "create", "--ip6", "fd00:1::2", "web", code=2)
     assert "--ipv6" in refused.stderr
     assert host.changes(before) == ""
@@ -115,7 +102,7 @@ def test_wrong_subnets(host: FakeHost, lan: Neighbour) -> None:
     assert lan
     network(host, "first", "--subnet", "10.1.0.0/24", "--subnet", "fd00:9::/64")
     run(host, "create", "--network", "first", "keeps-it-up")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     for options, code in WRONG:
         run(host, "network", "create", *options, "six", code=code)
     assert host.changes(before) == ""
@@ -196,12 +183,12 @@ def test_a_bulk(host: FakeHost) -> None:
 def test_nothing_is_left(host: FakeHost) -> None:
     """With network and containers all addresses, routes and elements of both families go."""
     network(host, "blue", "--subnet", "10.9.0.0/24")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     network(host, "six", "--ipv6")
     run(host, "bulk-create", "--count", "3", "--network", "six", "-p", "80")
     run(host, "bulk-delete", "--all")
     run(host, "network", "rm", "six")
-    after = snapshot(host)
+    after = settled_snapshot(host)
     for key in ("addresses", "routes", "routes6", "nftables"):
         assert after[key] == before[key], key
     assert elements(host, "subnets6", "masquerade6", "publish6") == []

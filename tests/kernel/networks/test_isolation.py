@@ -11,23 +11,19 @@ import sys
 
 import pytest
 
+from tests.support.dnet_commands import address, bridge_of, gateway, network, run
 from tests.support.hosts import FakeHost, Namespace, Neighbour
-from tests.support.publishing import (
+from tests.support.traffic import (
     FAR,
     HOST,
     PATIENCE_S,
     PEER,
     REFUSAL_S,
-    address,
+    all_answers,
     answering,
-    bridge_of,
-    everything,
     filter_bridged,
-    gateway,
-    network,
+    is_refused,
     reach,
-    refused,
-    run,
     serving,
     set_number,
 )
@@ -63,7 +59,7 @@ def answers(asker: Namespace, target: str, server: Namespace, *ports: int, withi
 
 def reaches(asker: Namespace, target: str, server: Namespace, port: int) -> bool:
     """Whether all of that is answered."""
-    return answers(asker, target, server, port, within_s=PATIENCE_S) == everything(port)
+    return answers(asker, target, server, port, within_s=PATIENCE_S) == all_answers(port)
 
 
 def route_through_the_host(lan: Neighbour, *subnets: str) -> None:
@@ -87,8 +83,8 @@ def test_loopback_port_from_the_lan(host: FakeHost, lan: Neighbour) -> None:
     """A port published on 127.0.0.1 is not reached at the host's address, nor at the gateway's."""
     with container(host, "web", "bridge", "-p", "127.0.0.1:8080:80").serve(80):
         route_through_the_host(lan, "172.17.0.0/16")
-        assert refused(lan, HOST[4], 8080)
-        assert refused(lan, "172.17.0.1", 8080)
+        assert is_refused(lan, HOST[4], 8080)
+        assert is_refused(lan, "172.17.0.1", 8080)
         assert reach(host, "127.0.0.1", 8080)
 
 
@@ -100,7 +96,7 @@ def test_loopback_port_by_routing_127_0_0_1(host: FakeHost, lan: Neighbour, publ
     redirect_loopback(lan, "eth0", HOST[4])
     for protocol in PROTOCOLS:
         with web.serve(80, protocol):
-            assert refused(lan, "127.0.0.1", 8080, protocol, source=PEER[4])
+            assert is_refused(lan, "127.0.0.1", 8080, protocol, source=PEER[4])
     # The host's own servers are reached that way: it is the administrator's choice, and the packets do arrive.
     with host.serve(8081, address="127.0.0.1"):
         assert reach(lan, "127.0.0.1", 8081, source=PEER[4]) == PEER[4]
@@ -112,10 +108,10 @@ def test_ipv6_loopback_port_from_the_lan(host: FakeHost, lan: Neighbour) -> None
     web = container(host, "web", "six", "-p", "[::1]:8080:80")
     filter_bridged(host, 0)
     with web.serve(80, address="::"):
-        assert refused(lan, HOST[6], 8080)
+        assert is_refused(lan, HOST[6], 8080)
         lan.run("ip address delete ::1/128 dev lo")
         lan.run("ip", "-6", "route", "add", "::1/128", "via", HOST[6], "dev", "eth0")
-        assert refused(lan, "::1", 8080, source=PEER[6])
+        assert is_refused(lan, "::1", 8080, source=PEER[6])
         assert reach(host, "::1", 8080)
 
 
@@ -127,7 +123,7 @@ def test_containers_do_not_reach_the_hosts_loopback(host: FakeHost, bridged: int
     redirect_loopback(web, "eth0", "172.17.0.1")
     for protocol in PROTOCOLS:
         with host.serve(8081, protocol, "127.0.0.1"):
-            assert refused(web, "127.0.0.1", 8081, protocol, source="172.17.0.2")
+            assert is_refused(web, "127.0.0.1", 8081, protocol, source="172.17.0.2")
     open_chain(host, "guard")
     with host.serve(8081, address="127.0.0.1"):
         assert reach(web, "127.0.0.1", 8081, source="172.17.0.2") == "172.17.0.2"
@@ -138,9 +134,9 @@ def test_containers_do_not_reach_loopback_ports_of_others(host: FakeHost) -> Non
     db = container(host, "db", "bridge")
     web = container(host, "web", "bridge", "-p", "127.0.0.1:8080:80")
     with web.serve(80):
-        assert refused(db, "172.17.0.1", 8080)
+        assert is_refused(db, "172.17.0.1", 8080)
         redirect_loopback(db, "eth0", "172.17.0.1")
-        assert refused(db, "127.0.0.1", 8080, source="172.17.0.3")
+        assert is_refused(db, "127.0.0.1", 8080, source="172.17.0.3")
 
 
 _SPOOFER = """
@@ -272,7 +268,7 @@ def test_internal_network_from_outside(host: FakeHost, lan: Neighbour, family: i
     route_through_the_host(lan, *SUBNETS["six"])
     assert answers(lan, address(host, "web", family), web, 80) == []
     with web.serve(80, address="::"):
-        assert refused(lan, HOST[family], 8080)
+        assert is_refused(lan, HOST[family], 8080)
     open_chain(host, "forward")
     assert reaches(lan, address(host, "web", family), web, 80)
 
@@ -289,7 +285,7 @@ def test_internal_network_and_other_networks(host: FakeHost, lan: Neighbour, fam
     assert answers(web, address(host, "db", family), db, 80) == []
     assert answers(db, address(host, "web", family), web, 80) == []
     with db.serve(80, address="::"):
-        assert refused(web, HOST[family], 8080)
+        assert is_refused(web, HOST[family], 8080)
         open_chain(host, "forward")
         assert reach(web, HOST[family], 8080)
 
@@ -435,5 +431,5 @@ def test_limit_of_published_ports_without_icc(host: FakeHost, pair: tuple[Namesp
     web, db = pair
     filter_bridged(host, 1)
     with db.serve(80, address="::"):
-        assert refused(web, HOST[family], 8080)
-        assert refused(db, HOST[family], 8080)
+        assert is_refused(web, HOST[family], 8080)
+        assert is_refused(db, HOST[family], 8080)

@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 
 import dnet
+from tests.support.dnet_commands import created, network, run
 from tests.support.hosts import FakeHost, Namespace, Neighbour
-from tests.support.publishing import HOST, PEER, created, elements, network, reach, run
+from tests.support.nft_listing import elements
 from tests.support.state_diff import (
     add_line,
-    addresses,
+    addresses_by_device,
+    check_refusals,
     default_routes,
     differences,
     hosts,
     inside,
     inspect,
-    refused,
     resolved,
     whole,
 )
+from tests.support.traffic import HOST, PEER, reach
 
 # name: subnets, options. Docker prefers networks of both families, then the name that comes first.
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -111,8 +113,10 @@ def test_default_route(host: FakeHost, lan: Neighbour) -> None:
         space = host.sandbox(name)
         names = [text.partition(",")[0].removeprefix("name=") for text in given]
         firsts = [NETWORKS[net]["subnet"].removesuffix("0/24") for net in names]
-        assert [found[0].startswith(first) for found, first in zip(addresses(space).values(), firsts, strict=True)]
-        assert list(addresses(space)) == [f"eth{position}" for position in range(len(given))]
+        assert [
+            found[0].startswith(first) for found, first in zip(addresses_by_device(space).values(), firsts, strict=True)
+        ]
+        assert list(addresses_by_device(space)) == [f"eth{position}" for position in range(len(given))]
         assert space.can_ping(PEER[4]) == bool(default_routes(space))
     assert lan
 
@@ -123,9 +127,9 @@ def test_long_form(host: FakeHost) -> None:
     six = f"name=six,ip6=fd00:6::66,{IFNAME}=wan"
     document = created(host, f"--network={blue}", f"--network={six}", "--network=red", "web")
     web = host.sandbox("web")
-    assert set(addresses(web)) == {"eth0", "wan", "eth1"}
-    assert addresses(web)["eth0"] == ["10.1.0.77/24"]
-    assert "fd00:6::66/64" in addresses(web)["wan"]
+    assert set(addresses_by_device(web)) == {"eth0", "wan", "eth1"}
+    assert addresses_by_device(web)["eth0"] == ["10.1.0.77/24"]
+    assert "fd00:6::66/64" in addresses_by_device(web)["wan"]
     [link] = web.json("ip -j link show eth0")
     assert link["address"] == "02:00:00:00:00:77"
     shown = document["NetworkSettings"]["Networks"]
@@ -174,7 +178,7 @@ def test_refused(host: FakeHost) -> None:
         (3, "nobody", "network disconnect red nobody"),
         (4, "web", "network rm red"),
     ]
-    refused(host, commands, "web", "db")
+    check_refusals(host, commands, "web", "db")
 
 
 def network_id(host: FakeHost, name: str) -> str:
@@ -215,7 +219,7 @@ def test_changes(host: FakeHost, lan: Neighbour) -> None:
             assert target(host) == inspect(host, "web")["NetworkSettings"]["Networks"][outlet]["IPAddress"]
             assert reach(lan, HOST[4], 8080), step
             assert reach(lan, HOST[4], 5300, "udp"), step
-            listed = {address.partition("/")[0] for found in addresses(web).values() for address in found}
+            listed = {address.partition("/")[0] for found in addresses_by_device(web).values() for address in found}
             assert set(resolved(host, "web", "front")) == listed
 
 
@@ -341,12 +345,12 @@ def test_last_network(host: FakeHost, lan: Neighbour) -> None:
     run(host, "create", "--network=red", "-p", "8080:80", "web")
     web = host.sandbox("web")
     run(host, "network", "disconnect", "red", "web")
-    assert addresses(web) == {}
+    assert addresses_by_device(web) == {}
     assert web.can_ping("127.0.0.1")
     assert elements(host, "publish4") == []
     run(host, "network", "rm", "red")
     assert inspect(host, "web")["NetworkSettings"]["Networks"] == {}
-    refused(
+    check_refusals(
         host, [(4, "port 8080", "create -p 8080:80 other"), (2, "no network together", "create --link web x")], "web"
     )
     run(host, "network", "connect", "six", "web")
@@ -364,7 +368,9 @@ def test_many_at_once(host: FakeHost) -> None:
     run(host, "bulk-create", "--count=50", "--network=red")
     names = [f"c-{number}" for number in range(1, 51)]
     run(host, "network", "connect", "blue", "c-33")
-    refused(host, [(4, "c-33 is on network blue already", f"network connect blue {' '.join(names)}")], "c-1", "c-33")
+    check_refusals(
+        host, [(4, "c-33 is on network blue already", f"network connect blue {' '.join(names)}")], "c-1", "c-33"
+    )
     run(host, "network", "disconnect", "blue", "c-33")
     done = run(host, "network", "connect", "--json", "blue", *names)
     assert done.json == {"connected": names}

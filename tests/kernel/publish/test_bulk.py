@@ -7,8 +7,10 @@ import subprocess
 
 import pytest
 
+from tests.support.dnet_commands import network, settled_snapshot
 from tests.support.hosts import FakeHost, Neighbour, wait_until
-from tests.support.publishing import HOST, elements, generation, listening, network, published, set_number, snapshot
+from tests.support.nft_listing import elements, generation, published
+from tests.support.traffic import HOST, listening, set_number
 
 SOME = (0, 1, 249, 498, 499)
 
@@ -76,7 +78,7 @@ def test_a_bulk_without_ports(host: FakeHost) -> None:
 def test_a_range_that_is_too_small(host: FakeHost) -> None:
     """More containers than ports in the range: Exhausted (exit 5), the range named, nothing changed."""
     host.dnet("create", "first")
-    before, number = snapshot(host), generation(host)
+    before, number = settled_snapshot(host), generation(host)
     refused = host.dnet("bulk-create", "--count", "11", "-p", "20000-20009:80", code=5)
     assert "20000-20009" in refused.stderr
     assert host.changes(before) == ""
@@ -95,7 +97,7 @@ def test_too_few_automatic_ports(host: FakeHost) -> None:
     """More containers than automatic ports: Exhausted (exit 5), the setting named, nothing changed."""
     set_number(host, "net/ipv4/ip_local_port_range", "40000 40009")
     host.dnet("create", "first")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     refused = host.dnet("bulk-create", "--count", "11", "-p", "80", code=5)
     assert "net.ipv4.ip_local_port_range" in refused.stderr
     assert host.changes(before) == ""
@@ -106,7 +108,7 @@ def test_too_few_automatic_ports(host: FakeHost) -> None:
 def test_one_explicit_port_for_two(host: FakeHost, port: str) -> None:
     """An explicit port with --count 2 is a Conflict (exit 4) that names port and holder, before anything is touched."""
     host.dnet("create", "first")
-    before, number = snapshot(host), generation(host)
+    before, number = settled_snapshot(host), generation(host)
     refused = host.dnet("bulk-create", "--count", "2", "-p", port, code=4)
     assert "8080/" in refused.stderr
     assert "c-1" in refused.stderr

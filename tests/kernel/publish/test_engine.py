@@ -9,21 +9,11 @@ import pytest
 import dnet
 from dnet.engine import Engine
 from dnet.linux.kernel import Kernel
+from tests.support.dnet_commands import network, ports_of, run, settled_snapshot
 from tests.support.faults import FaultyNft
 from tests.support.hosts import FakeHost, Neighbour, Raised
-from tests.support.publishing import (
-    HOST,
-    elements,
-    generation,
-    listening,
-    network,
-    ports_of,
-    published,
-    reach,
-    refused,
-    run,
-    snapshot,
-)
+from tests.support.nft_listing import elements, generation, published
+from tests.support.traffic import HOST, is_refused, listening, reach
 
 
 @pytest.fixture
@@ -74,7 +64,7 @@ def test_unpublish(host: FakeHost, lan: Neighbour) -> None:
     assert ports_of(host, "web") == ["80/tcp -> 0.0.0.0:8081", "80/tcp -> [::]:8081"]
     assert [key for key, _ in elements(host, "publish4")] == [("tcp", "5432"), ("tcp", "8081")]
     with host.sandbox("web").serve(80):
-        assert refused(lan, HOST[4], 8080)
+        assert is_refused(lan, HOST[4], 8080)
         assert lan.ask(HOST[4], 8081)["server"] == "web"
     run(host, "create", "--network", "six", "-p", "8080:80", "next")
 
@@ -120,7 +110,7 @@ REFUSALS = [
 def test_all_or_none(host: FakeHost, ports: list[str], kind: str, words: str) -> None:
     """When one of several ports cannot be published, none is, and the error names the holder or the fault."""
     with listening(host, "127.0.0.1", 7000):
-        before = snapshot(host)
+        before = settled_snapshot(host)
         with pytest.raises(Raised, match=words) as caught:
             host.call(publish, host.directories, "web", ports)
         assert caught.value.kind == kind
@@ -130,7 +120,7 @@ def test_all_or_none(host: FakeHost, ports: list[str], kind: str, words: str) ->
 def test_unknown_and_unfit_containers(host: FakeHost) -> None:
     """Ports of an unknown container, or of one of mode none, are refused; nothing changed."""
     run(host, "create", "--network", "none", "alone")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     for name, kind in (("nobody", "NotFound"), ("alone", "InvalidRequest")):
         with pytest.raises(Raised) as caught:
             host.call(publish, host.directories, name, ["8080:80"])
@@ -149,7 +139,7 @@ def unpublish_foreign(directories: tuple[str, str]) -> None:
 
 def test_nothing_to_do(host: FakeHost) -> None:
     """Publishing or taking back no ports changes nothing."""
-    before, number = snapshot(host), generation(host)
+    before, number = settled_snapshot(host), generation(host)
     host.call(publish, host.directories, "web", [])
     host.call(unpublish, host.directories, "web", [])
     assert host.changes(before) == ""
@@ -158,7 +148,7 @@ def test_nothing_to_do(host: FakeHost) -> None:
 
 def test_refused_by_nftables(host: FakeHost) -> None:
     """When nftables refuses the transaction, neither a mapping nor an exposed port is remembered."""
-    before = snapshot(host)
+    before = settled_snapshot(host)
     with pytest.raises(Raised, match="cannot ") as caught:
         host.call(publish_with_fault, host.directories)
     assert caught.value.notes == []
@@ -177,14 +167,14 @@ def test_on_a_routed_network(host: FakeHost, lan: Neighbour) -> None:
     run(host, "create", "--network", "routed", "r")
     lan.run("ip", "route", "add", "10.3.0.0/24", "via", HOST[4])
     with host.sandbox("r").serve(80):
-        assert refused(lan, "10.3.0.2", 80)
+        assert is_refused(lan, "10.3.0.2", 80)
         host.call(publish, host.directories, "r", ["8080:80", "8081:80"])
         assert reach(lan, "10.3.0.2", 80)
         host.call(unpublish, host.directories, "r", ["0.0.0.0:8080->80/tcp"])
         assert reach(lan, "10.3.0.2", 80)
         assert len(elements(host, "open4")) == 1
         host.call(unpublish, host.directories, "r", ["0.0.0.0:8081->80/tcp"])
-        assert refused(lan, "10.3.0.2", 80)
+        assert is_refused(lan, "10.3.0.2", 80)
     assert elements(host, "open4") == []
 
 

@@ -11,22 +11,9 @@ from ipaddress import ip_address
 import pytest
 
 import dnet
+from tests.support.dnet_commands import address, network, run
 from tests.support.hosts import FakeHost, Namespace, Neighbour
-from tests.support.publishing import (
-    FAR,
-    HOST,
-    PATIENCE_S,
-    PEER,
-    REFUSAL_S,
-    address,
-    flows,
-    neighbour,
-    network,
-    reach,
-    refused,
-    run,
-    serving,
-)
+from tests.support.traffic import FAR, HOST, PATIENCE_S, PEER, REFUSAL_S, flows, is_refused, neighbour, reach, serving
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 _KEEPER = """
@@ -290,7 +277,7 @@ def test_unpublishing_leaves_open_connections(host: FakeHost, lan: Neighbour) ->
         assert peer.talk() == "web"
         host.call(unpublish_all, host.directories, "web")
         assert peer.talk() == "web"
-        assert refused(lan, HOST[4], 5000, "udp")
+        assert is_refused(lan, HOST[4], 5000, "udp")
 
 
 def unpublish_all(directories: tuple[str, str], name: str) -> None:

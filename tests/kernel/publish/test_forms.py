@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.dnet_commands import created, network, ports_of
 from tests.support.hosts import FakeHost, Neighbour
-from tests.support.publishing import ANYWHERE, HOST, created, elements, network, ports_of, published
+from tests.support.nft_listing import elements, published
+from tests.support.traffic import ANYWHERE, HOST
 
 # (options, what `dnet port` prints on a network of both families). Automatic ports begin at 32768, as the kernel's do.
 FORMS = [

@@ -8,20 +8,10 @@ import sys
 
 import pytest
 
+from tests.support.dnet_commands import created, host_port, network, ports_of, run, settled_snapshot
 from tests.support.hosts import FakeHost, Neighbour
-from tests.support.publishing import (
-    HOST,
-    PEER,
-    created,
-    host_port,
-    listening,
-    network,
-    ports_of,
-    published,
-    run,
-    set_number,
-    snapshot,
-)
+from tests.support.nft_listing import published
+from tests.support.traffic import HOST, PEER, listening, set_number
 
 RANGE = "net/ipv4/ip_local_port_range"
 RESERVED = "net/ipv4/ip_local_reserved_ports"
@@ -36,7 +26,7 @@ def test_automatic_ports_come_from_the_hosts_range(host: FakeHost) -> None:
     """Automatic ports are those of net.ipv4.ip_local_port_range, in order; when they are used up, that is said."""
     set_number(host, RANGE, "40000 40002")
     assert [automatic(host, name) for name in "abc"] == [40000, 40001, 40002]
-    before = snapshot(host)
+    before = settled_snapshot(host)
     refused = run(host, "create", "-p", "80", "d", code=5)
     assert "net.ipv4.ip_local_port_range" in refused.stderr
     assert host.changes(before) == ""
@@ -103,7 +93,7 @@ def test_first_free_of_a_range(host: FakeHost) -> None:
 def test_range_that_is_used_up(host: FakeHost) -> None:
     """When every port of a range is taken, that is Exhausted (exit 5), and nothing changed."""
     run(host, "create", "-p", "8000-8001:80-81", "db")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     refused = run(host, "create", "-p", "8000-8001:80", "web", code=5)
     assert "8000-8001" in refused.stderr
     assert host.changes(before) == ""
@@ -129,7 +119,7 @@ def test_ports_of_other_containers(host: FakeHost) -> None:
     run(host, "create", "--network", "six", "first")
     for held, wanted in CLASHES:
         run(host, "create", "--network", "six", "-p", held, "holder")
-        before = snapshot(host)
+        before = settled_snapshot(host)
         refused = run(host, "create", "--network", "six", "-p", wanted, "web", code=4)
         assert re.search(r"port 80\d\d/(tcp|udp|sctp) on .* is in use by container holder", refused.stderr)
         assert host.changes(before) == "", (held, wanted)
@@ -159,7 +149,7 @@ def test_ports_of_host_processes(host: FakeHost, lan: Neighbour) -> None:
     assert lan
     network(host, "six", "--ipv6")
     run(host, "create", "--network", "six", "first")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     for protocol, address, wanted in LISTENERS:
         with listening(host, address, 8080, protocol) as pid:
             refused = run(host, "create", "--network", "six", "-p", wanted, "web", code=4)
@@ -268,7 +258,7 @@ def test_addresses_of_the_host(host: FakeHost, lan: Neighbour) -> None:
     """An address that no interface has is refused by name (exit 2), nothing changed; all of 127/8 is."""
     assert lan
     run(host, "create", "first")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     for foreign in (PEER[4], "203.0.113.7", "[2001:db8::77]", "172.17.0.9", "255.255.255.255", "224.0.0.1"):
         refused = run(host, "create", "-p", f"{foreign}:8080:80", "web", code=2)
         assert foreign.strip("[]") in refused.stderr

@@ -8,21 +8,9 @@ import sys
 
 import pytest
 
+from tests.support.dnet_commands import address, gateway, network, run
 from tests.support.hosts import FakeHost, Namespace, Neighbour, NoAnswer
-from tests.support.publishing import (
-    FAR,
-    HOST,
-    LOOPBACK,
-    PEER,
-    address,
-    filter_bridged,
-    gateway,
-    network,
-    reach,
-    refused,
-    run,
-    set_number,
-)
+from tests.support.traffic import FAR, HOST, LOOPBACK, PEER, filter_bridged, is_refused, reach, set_number
 
 FAMILIES = [4, 6]
 PROTOCOLS = ["tcp", "udp"]
@@ -83,7 +71,7 @@ def test_limit_of_the_ipv6_loopback(host: FakeHost, web: Namespace) -> None:
     """With bridge-nf-call-ip6tables=1 ::1 is out of reach, a known limit of the kernel's; addresses work."""
     filter_bridged(host, 1)
     with web.serve(80, address="::"):
-        assert refused(host, LOOPBACK[6], 8080)
+        assert is_refused(host, LOOPBACK[6], 8080)
         assert reach(host, HOST[6], 8080) == HOST[6]
 
 
@@ -152,9 +140,9 @@ def test_one_address(host: FakeHost, lan: Neighbour, family: int) -> None:
         assert plain(reach(lan, HOST[family], 8080)) == PEER[family]
         assert plain(reach(host, HOST[family], 8080)) == HOST[family]
         assert plain(reach(web, HOST[family], 8080)) == gateway(host, "web", family)
-        assert refused(lan, "192.0.2.99" if family == 4 else "2001:db8::99", 8080)
-        assert refused(host, gateway(host, "web", family), 8080)
-        assert refused(host, "127.0.0.1", 8080)
+        assert is_refused(lan, "192.0.2.99" if family == 4 else "2001:db8::99", 8080)
+        assert is_refused(host, gateway(host, "web", family), 8080)
+        assert is_refused(host, "127.0.0.1", 8080)
 
 
 NODAD = ("ip", "address", "add", "2001:db8::99/64", "nodad")
@@ -167,7 +155,7 @@ def test_loopback_address(host: FakeHost, web: Namespace) -> None:
         assert host.ask("127.0.0.1", 9000)["server"] == "db"
         assert host.ask("127.0.0.2", 9001)["server"] == "db"
         assert host.ask("127.0.0.1", 8080)["server"] == "web"
-        assert refused(host, "127.0.0.1", 9001)
+        assert is_refused(host, "127.0.0.1", 9001)
 
 
 def test_one_address_and_all(host: FakeHost, lan: Neighbour) -> None:

@@ -6,9 +6,11 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
+from tests.support.dnet_commands import network, run, settled_snapshot
 from tests.support.faults import FaultyKernel, FaultyNft
 from tests.support.hosts import FakeHost, Neighbour, Raised
-from tests.support.publishing import HOST, generation, listening, network, published, run, snapshot
+from tests.support.nft_listing import generation, published
+from tests.support.traffic import HOST, listening
 
 NEVER = 1 << 30
 MALFORMED = [
@@ -41,7 +43,7 @@ def busy(host: FakeHost, lan: Neighbour) -> FakeHost:
 
 def test_malformed_ports(busy: FakeHost) -> None:
     """Every malformed -p exits 2 with a sentence that quotes it and a hint with the grammar; nothing changed."""
-    before = snapshot(busy)
+    before = settled_snapshot(busy)
     for text in MALFORMED:
         refused = run(busy, "create", "-p", text, "web", code=2)
         lines = refused.stderr.splitlines()
@@ -55,14 +57,14 @@ def test_malformed_ports(busy: FakeHost) -> None:
 
 def test_a_good_and_a_malformed_port(busy: FakeHost) -> None:
     """One malformed -p among good ones refuses the command."""
-    before = snapshot(busy)
+    before = settled_snapshot(busy)
     run(busy, "create", "-p", "8080:80", "-p", "8081:", "-p", "8082:82", "web", code=2)
     assert busy.changes(before) == ""
 
 
 def test_a_good_and_a_taken_port(busy: FakeHost) -> None:
     """One taken port among free ones refuses the command, and the others are free again."""
-    before = snapshot(busy)
+    before = settled_snapshot(busy)
     run(busy, "create", "-p", "8080:80", "-p", "9000:81", "-p", "8082:82", "web", code=4)
     assert busy.changes(before) == ""
     run(busy, "create", "-p", "8080:80", "-p", "8082:82", "web")
@@ -70,7 +72,7 @@ def test_a_good_and_a_taken_port(busy: FakeHost) -> None:
 
 def test_one_port_twice(busy: FakeHost) -> None:
     """One container cannot have a host port twice, by a repeated -p or by one on all addresses beside one on one."""
-    before = snapshot(busy)
+    before = settled_snapshot(busy)
     for pair in (("8080:80", "8080:81"), ("8080:80", "8080:80"), ("8080:80", f"{HOST[4]}:8080:80")):
         refused = run(busy, "create", *(word for text in pair for word in ("-p", text)), "web", code=4)
         assert "8080/tcp" in refused.stderr
@@ -79,7 +81,7 @@ def test_one_port_twice(busy: FakeHost) -> None:
 
 def test_an_ipv6_address_on_an_ipv4_network(busy: FakeHost) -> None:
     """A port on an IPv6 address needs a network with IPv6; the error says so."""
-    before = snapshot(busy)
+    before = settled_snapshot(busy)
     for text in ("[::1]:8080:80", "[::]:8080:80", f"[{HOST[6]}]::80"):
         refused = run(busy, "create", "-p", text, "web", code=2)
         assert "no IPv6" in refused.stderr
@@ -98,7 +100,7 @@ def test_ports_of_mode_none(busy: FakeHost) -> None:
 
 def test_ports_of_a_sharer(busy: FakeHost) -> None:
     """With --network container:NAME ports are refused, as by Docker, being the other container's; nothing changed."""
-    before = snapshot(busy)
+    before = settled_snapshot(busy)
     refused = run(busy, "create", "--network", "container:first", "-p", "8080:80", "web", code=2)
     assert "container:first" in refused.stderr
     assert busy.changes(before) == ""
@@ -106,7 +108,7 @@ def test_ports_of_a_sharer(busy: FakeHost) -> None:
 
 def test_host_bindings_that_are_wrong(busy: FakeHost) -> None:
     """A --host-binding or an address for SNAT that is none of the host's is refused; nothing changed."""
-    before = snapshot(busy)
+    before = settled_snapshot(busy)
     for options in (
         ("--host-binding", "203.0.113.9"),
         ("--host-binding", "eth0"),
@@ -121,7 +123,7 @@ def test_host_bindings_that_are_wrong(busy: FakeHost) -> None:
 
 def test_plan_touches_nothing(busy: FakeHost) -> None:
     """`plan` shows the elements that a port would be, and touches nothing, not even the place for automatic ports."""
-    before, number = snapshot(busy), generation(busy)
+    before, number = settled_snapshot(busy), generation(busy)
     shown = run(busy, "plan", "create", "-p", "80", "-p", "127.0.0.1:8081:81", "web").stdout
     assert "tcp . 32768 : 172.17.0.3 . 80 of publish4" in shown
     assert "127.0.0.1 . tcp . 8081 : 172.17.0.3 . 81 of publish4_on" in shown
@@ -143,7 +145,7 @@ def create(directories: tuple[str, str], kernel_fault: int, nft_fault: int) -> l
 @pytest.mark.parametrize("fault", ["nft", 0, 1, 5, 12, 20])
 def test_refused_by_the_kernel(busy: FakeHost, fault: int | str) -> None:
     """Whether nftables or the kernel refuses something in the middle, no port stays, in the table or in the store."""
-    before = snapshot(busy)
+    before = settled_snapshot(busy)
     with pytest.raises(Raised, match="cannot ") as caught:
         busy.call(create, busy.directories, NEVER if fault == "nft" else fault, 0 if fault == "nft" else NEVER)
     assert caught.value.notes == []

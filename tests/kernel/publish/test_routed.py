@@ -4,23 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.dnet_commands import address, gateway, network, run
 from tests.support.hosts import FakeHost, Namespace, Neighbour
-from tests.support.publishing import (
-    FAR,
-    HOST,
-    PATIENCE_S,
-    PEER,
-    address,
-    answering,
-    elements,
-    everything,
-    gateway,
-    network,
-    reach,
-    refused,
-    run,
-    serving,
-)
+from tests.support.nft_listing import elements
+from tests.support.traffic import FAR, HOST, PATIENCE_S, PEER, all_answers, answering, is_refused, reach, serving
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 SUBNETS = ("--subnet", "10.3.0.0/24", "--subnet", "fd00:3::/64")
@@ -69,7 +56,7 @@ def test_published_ports_at_the_containers_address(
 def test_a_port_published_on_the_loopback(host: FakeHost, lan: Neighbour, routed: Namespace) -> None:
     """A port published on 127.0.0.1 only is not open at the container's address: it is the host's alone."""
     with routed.serve(443):
-        assert refused(lan, address(host, "web"), 443)
+        assert is_refused(lan, address(host, "web"), 443)
         assert reach(host, "127.0.0.1", 8443)
 
 
@@ -170,7 +157,7 @@ def test_a_chosen_network_is_isolated(host: FakeHost, lan: Neighbour, snat: Name
     with serving(snat, 80):
         assert answering(lan, address(host, "web"), 80) == []
         host.run("nft flush chain inet dnet forward")
-        assert answering(lan, address(host, "web"), 80, within_s=PATIENCE_S) == everything(80)
+        assert answering(lan, address(host, "web"), 80, within_s=PATIENCE_S) == all_answers(80)
 
 
 def test_removing_a_chosen_network(host: FakeHost, snat: Namespace) -> None:

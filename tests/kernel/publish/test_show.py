@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.support.dnet_commands import created, network, run
 from tests.support.hosts import FakeHost, Neighbour
-from tests.support.publishing import FAR, HOST, PEER, created, network, run, serving
+from tests.support.traffic import FAR, HOST, PEER, serving
 
 
 def rows(host: FakeHost, *options: str) -> list[dict[str, Any]]:

@@ -5,20 +5,10 @@ from __future__ import annotations
 import pytest
 
 import dnet
+from tests.support.dnet_commands import network, run
 from tests.support.hosts import FakeHost, Neighbour
-from tests.support.publishing import (
-    HOST,
-    PATIENCE_S,
-    answering,
-    as_text,
-    elements,
-    everything,
-    network,
-    plain,
-    published,
-    run,
-    serving,
-)
+from tests.support.nft_listing import as_text, elements, plain, published
+from tests.support.traffic import HOST, PATIENCE_S, all_answers, answering, serving
 
 REMOVALS = ["nft flush ruleset", "nft delete table inet dnet"]
 
@@ -61,8 +51,8 @@ def test_create_with_a_port(host: FakeHost, lan: Neighbour, removal: str) -> Non
     assert "inet dnet" in done.stderr
     assert "somebody" in done.stderr
     with serving(host.sandbox("web"), 80), host.sandbox("new").serve(80):
-        assert answering(lan, HOST[4], 8080, within_s=PATIENCE_S) == everything(8080)
-        assert answering(lan, HOST[6], 8080, within_s=PATIENCE_S) == everything(8080)
+        assert answering(lan, HOST[4], 8080, within_s=PATIENCE_S) == all_answers(8080)
+        assert answering(lan, HOST[6], 8080, within_s=PATIENCE_S) == all_answers(8080)
         assert lan.ask(HOST[4], 9000)["server"] == "new"
     run(host, "rm", "new")
     assert contents(host) == filled

@@ -20,10 +20,11 @@ from dnet.linux.kernel import Kernel
 from dnet.linux.nftables import Nft
 from dnet.state.store import Store
 from tests.kernel.networks.test_several import check, make_networks
+from tests.support.dnet_commands import run
 from tests.support.faults import FaultyKernel, FaultyNft
 from tests.support.hosts import FakeHost, Raised
-from tests.support.publishing import reach, run
 from tests.support.state_diff import default_routes, differences, glance, hosts, is_as_before, listed, whole
+from tests.support.traffic import reach
 
 MEMBERS = ("web", "db")
 # Each change moves the default route and the published port of web, and changes what its link to db is.

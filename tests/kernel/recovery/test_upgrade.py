@@ -6,9 +6,11 @@ import pytest
 
 from dnet.state.schema import SCHEMA_VERSION
 from tests.support import old_databases
+from tests.support.dnet_commands import network, run
 from tests.support.hosts import FakeHost, Neighbour
-from tests.support.publishing import HOST, elements, network, reach, run
-from tests.support.state_diff import addresses, differences, hosts, inspect, listed, whole
+from tests.support.nft_listing import elements
+from tests.support.state_diff import addresses_by_device, differences, hosts, inspect, listed, whole
+from tests.support.traffic import HOST, reach
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_it_is_worked_with(host: FakeHost, lan: Neighbour) -> None:
     """Containers of version 1 join and leave networks, are shared, linked to, renamed; the table is made up to date."""
     run(host, "network", "connect", "apart", "web")
     web = host.sandbox("web")
-    assert addresses(web) == {"eth0": ["10.1.0.2/24"], "eth1": ["10.3.0.3/24", "fd00:3::3/64"]}
+    assert addresses_by_device(web) == {"eth0": ["10.1.0.2/24"], "eth1": ["10.3.0.3/24", "fd00:3::3/64"]}
     with web.serve(80):
         assert reach(lan, HOST[4], 8080)
     run(host, "network", "disconnect", "apart", "web")

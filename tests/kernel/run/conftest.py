@@ -14,7 +14,7 @@ from tests.support.hosts import FakeHost
 from tests.support.runtime_box import (
     Box,
     boxed,
-    require,
+    require_installed,
 )
 
 
@@ -37,7 +37,7 @@ def box(host: FakeHost) -> Iterator[Box]:
 @pytest.fixture
 def image(tmp_path: Path) -> str:
     """Return a root directory with nothing in it but busybox."""
-    require("busybox")
+    require_installed("busybox")
     root = tmp_path / "image"
     (root / "bin").mkdir(parents=True)
     shutil.copy(spawn.find("busybox"), root / "bin" / "busybox")

@@ -14,8 +14,8 @@ import pytest
 from tests.support.container_processes import (
     PATIENCE_S,
     detached,
+    execute,
     fetch,
-    inside,
     inspected,
     is_alive,
     pid_of,
@@ -26,8 +26,8 @@ from tests.support.container_processes import (
     wait_for_removal,
     wait_for_status,
 )
+from tests.support.dnet_commands import run, settled_snapshot
 from tests.support.hosts import FakeHost, program, wait_until
-from tests.support.publishing import run, snapshot
 
 FOREVER = ("sleep", "1000")
 # A program that the first signal does not end.
@@ -240,7 +240,7 @@ def test_exec(host: FakeHost) -> None:
     detached(host, "web", "-e", "A=1", "-e", "B=1", "-w", "/usr", "-u", "nobody", *FOREVER)
     script = "echo $A $B; pwd; id -un; hostname"
     name = inspected(host, "web")["Id"][:12]
-    assert inside(host, "web", "sh", "-c", script).splitlines() == ["1 1", "/usr", "nobody", name]
+    assert execute(host, "web", "sh", "-c", script).splitlines() == ["1 1", "/usr", "nobody", name]
     own = host.dnet("exec", "-e", "B=2", "-w", "/var", "-u", "0", "web", "sh", "-c", script).stdout
     assert own.splitlines() == ["1 2", "/var", "root", name]
     pid = pid_of(host, "web")
@@ -277,7 +277,7 @@ def test_exec_sees_the_files(host: FakeHost) -> None:
     """What one program of a container writes, another reads."""
     detached(host, "web", "sh", "-c", "echo hello >/etc/dnet-test; echo ready; exec sleep 1000")
     wait_for_log(host, "web", "ready")
-    assert inside(host, "web", "cat", "/etc/dnet-test") == "hello\n"
+    assert execute(host, "web", "cat", "/etc/dnet-test") == "hello\n"
     assert not os.path.exists(host.inside("/etc/dnet-test"))
 
 
@@ -287,7 +287,7 @@ def test_exec_sees_the_files(host: FakeHost) -> None:
 def test_rm_of_what_runs(host: FakeHost) -> None:
     """Removing what runs is a conflict that leaves it alone; with -f it ends and nothing of it is left."""
     host.dnet("run", "--name", "first", "true")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     identity = detached(host, "web", "-p", "8080:80", *STUBBORN)
     pid = pid_of(host, "web")
     refused = run(host, "rm", "web", code=4)
@@ -302,7 +302,7 @@ def test_rm_of_what_runs(host: FakeHost) -> None:
 def test_rm_after_its_end(host: FakeHost) -> None:
     """A container whose program has ended is removed without force, and its files with it."""
     host.dnet("run", "--name", "first", "true")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     identity = detached(host, "web", "sh", "-c", "echo x >/etc/x")
     wait_for_status(host, "web", "exited (0)")
     run(host, "rm", "web")
@@ -314,7 +314,7 @@ def test_rm_after_its_end(host: FakeHost) -> None:
 def test_detached_and_removed(host: FakeHost, how: str) -> None:
     """With -d --rm a container goes by itself when its program ends: interface, sandbox, rules, files, all of it."""
     host.dnet("run", "--name", "first", "true")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     identity = detached(
         host, "web", "--rm", "-p", "8080:80", "sh", "-c", "trap 'exit 3' TERM; echo ready; sleep 1000 & wait"
     )
@@ -343,7 +343,7 @@ def test_detached_and_removed(host: FakeHost, how: str) -> None:
 def test_bulk_delete_of_what_runs(host: FakeHost) -> None:
     """`bulk-delete` ends what runs, and removes all of it."""
     host.dnet("run", "--name", "first", "true")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     identities = [detached(host, f"c-{number}", "-p", f"808{number}:80", *FOREVER) for number in (1, 2, 3)]
     run(host, "create", "c-4")
     run(host, "bulk-delete", "--prefix", "c")
@@ -357,10 +357,10 @@ def test_bulk_delete_of_what_runs(host: FakeHost) -> None:
 def test_files_follow_the_host(host: FakeHost) -> None:
     """A running program sees the host's new name server at once when `reconcile` runs, in the file that is mounted."""
     detached(host, "web", *FOREVER)
-    assert "198.51.100.53" in inside(host, "web", "cat", "/etc/resolv.conf")
+    assert "198.51.100.53" in execute(host, "web", "cat", "/etc/resolv.conf")
     host.run("sh", "-c", "echo nameserver 198.51.100.54 >/etc/resolv.conf")
     run(host, "reconcile")
-    assert "nameserver 198.51.100.54\n" in inside(host, "web", "cat", "/etc/resolv.conf")
+    assert "nameserver 198.51.100.54\n" in execute(host, "web", "cat", "/etc/resolv.conf")
 
 
 def test_reboot(host: FakeHost) -> None:

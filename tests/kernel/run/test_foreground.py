@@ -22,8 +22,8 @@ from tests.support.container_processes import (
     require_runtime,
     statuses,
 )
+from tests.support.dnet_commands import run, settled_snapshot
 from tests.support.hosts import FakeHost, program, wait_until
-from tests.support.publishing import run, snapshot
 
 # Says that it is ready, and waits for a signal, whose number it prints.
 # Go programs, runc among them, send themselves SIGURG, which may still be pending when they become the container's.
@@ -120,7 +120,7 @@ def test_killed_dnet(host: FakeHost) -> None:
 def test_reconcile_collects(host: FakeHost) -> None:
     """A container that was to go with its program is removed by `reconcile` if nobody was there to do it."""
     host.dnet("run", "--name", "first", "true")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     process = begun(host, "--rm", "--name", "web", "sh", "-c", "echo ready; exec sleep 1000")
     identity = inspected(host, "web")["Id"]
     process.kill()
@@ -197,7 +197,7 @@ def test_terminal_is_given_back(host: FakeHost) -> None:
 def test_removed_with_its_program(host: FakeHost) -> None:
     """With --rm nothing is left when the program has ended, whatever its status: no file, rule, interface, group."""
     host.dnet("run", "--name", "first", "true")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     done = host.dnet("run", "--rm", "-p", "8080:80", "sh", "-c", "cat /proc/1/cgroup; exit 4", code=4)
     assert host.changes(before) == ""
     assert set(statuses(host)) == {"first"}

@@ -20,8 +20,8 @@ from tests.support.container_processes import (
     statuses,
     wait_for_removal,
 )
+from tests.support.dnet_commands import run, settled_snapshot
 from tests.support.hosts import FakeHost, wait_until
-from tests.support.publishing import run, snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def has_ended(host: FakeHost) -> bool:
 def test_terminated(host: FakeHost, tree: Path, stage: str, options: list[str]) -> None:
     """SIGTERM takes back what was begun, or reaches the program; a detached one that runs already goes on."""
     run(host, "run", "--name", "first", "true")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     process, identity = begun(host, tree, stage, *options)
     stderr = terminated(process)
     # 125 is for an OCI runtime that was told to end before the program had been started.
@@ -126,7 +126,7 @@ def test_terminated(host: FakeHost, tree: Path, stage: str, options: list[str]) 
 def test_killed(host: FakeHost, tree: Path, stage: str, options: list[str]) -> None:
     """After SIGKILL, and not before, `reconcile` removes what is left, once the program has ended if it ever ran."""
     run(host, "run", "--name", "first", "true")
-    before = snapshot(host)
+    before = settled_snapshot(host)
     process, identity = begun(host, tree, stage, *options)
     run(host, "reconcile")
     assert "web" in statuses(host)

@@ -10,8 +10,8 @@ import pytest
 from tests.support.container_processes import (
     busybox_tree,
     detached,
+    execute,
     fetch,
-    inside,
     inspected,
     is_alive,
     pid_of,
@@ -19,8 +19,9 @@ from tests.support.container_processes import (
     statuses,
     wait_for_log,
 )
+from tests.support.dnet_commands import address, network, run
 from tests.support.hosts import FakeHost, Namespace, Neighbour
-from tests.support.publishing import HOST, address, network, run
+from tests.support.traffic import HOST
 
 FOREVER = ("sleep", "1000")
 # Serves the directory it is in, and says so at once.
@@ -76,7 +77,7 @@ def test_mode_host(host: FakeHost, outside: Neighbour) -> None:
     assert "published ports are discarded in mode host" in done.stderr
     assert fetch(outside, f"http://{outside.host_address}:80/etc/hostname") == host.run("cat /etc/hostname").stdout
     assert outside.run("curl", "-s", f"http://{outside.host_address}:9999/", code=7).stdout == ""
-    shown = inside(host, "web", "sh", "-c", "readlink /proc/self/ns/net; hostname; ls /sys/class/net").split()
+    shown = execute(host, "web", "sh", "-c", "readlink /proc/self/ns/net; hostname; ls /sys/class/net").split()
     assert shown[:2] == host.run("sh", "-c", "readlink /proc/self/ns/net; hostname").stdout.split()
     assert sorted(shown[2:]) == sorted(links_of(host))
     document = inspected(host, "web")
@@ -88,9 +89,9 @@ def test_mode_host(host: FakeHost, outside: Neighbour) -> None:
 def test_mode_none(host: FakeHost) -> None:
     """In mode none a program has lo and nothing else, and can talk to itself over it."""
     detached(host, "web", "--network", "none", *SERVER)
-    assert inside(host, "web", "ls", "/sys/class/net") == "lo\n"
+    assert execute(host, "web", "ls", "/sys/class/net") == "lo\n"
     assert fetch(host.sandbox("web"), "http://127.0.0.1/etc/hostname") == f"{inspected(host, 'web')['Id'][:12]}\n"
-    assert inside(host, "web", "ip", "route") == ""
+    assert execute(host, "web", "ip", "route") == ""
 
 
 def test_mode_container(host: FakeHost, outside: Neighbour) -> None:
@@ -99,15 +100,15 @@ def test_mode_container(host: FakeHost, outside: Neighbour) -> None:
     detached(host, "web", *options, "sh", "-c", "echo mine >/var/tmp/dnet-own; exec sleep 1000")
     detached(host, "server", "--network", "container:web", "-w", "/etc", *SERVER)
     assert fetch(outside, f"http://{outside.host_address}:8080/hostname") == "front\n"
-    assert inside(host, "web", "curl", "-s", "http://127.0.0.1/hostname") == "front\n"
+    assert execute(host, "web", "curl", "-s", "http://127.0.0.1/hostname") == "front\n"
     for kind, is_shared in {"net": True, "mnt": False, "pid": False, "ipc": False}.items():
         names = [os.readlink(f"/proc/{pid_of(host, name)}/ns/{kind}") for name in ("web", "server")]
         assert (names[0] == names[1]) is is_shared, kind
-    both = [inside(host, name, "sh", "-c", "hostname; cat /etc/hosts /etc/resolv.conf") for name in ("web", "server")]
+    both = [execute(host, name, "sh", "-c", "hostname; cat /etc/hosts /etc/resolv.conf") for name in ("web", "server")]
     assert both[0] == both[1]
     assert "10.9.0.5\tdb" in both[0]
-    assert inside(host, "web", "cat", "/var/tmp/dnet-own") == "mine\n"
-    assert inside(host, "server", "ls", "/var/tmp/dnet-own", code=2) == ""
+    assert execute(host, "web", "cat", "/var/tmp/dnet-own") == "mine\n"
+    assert execute(host, "server", "ls", "/var/tmp/dnet-own", code=2) == ""
     rows = {row["name"]: row for row in run(host, "ps", "--json").json}
     assert rows["server"]["mode"] == "container:web"
 
@@ -134,14 +135,14 @@ def test_several_networks(host: FakeHost) -> None:
         network(host, name, "--subnet", f"10.{number}.0.0/24")
     detached(host, "web", "--network", "red", "--network", "name=blue,ip=10.1.0.9", "-h", "front", *FOREVER)
     detached(host, "server", "--network", "blue", *SERVER)
-    assert inside(host, "web", "ls", "/sys/class/net").split() == ["eth0", "eth1", "lo"]
-    assert inside(host, "web", "ip", "route", "show", "default") == "default via 10.1.0.1 dev eth1 \n"
+    assert execute(host, "web", "ls", "/sys/class/net").split() == ["eth0", "eth1", "lo"]
+    assert execute(host, "web", "ip", "route", "show", "default") == "default via 10.1.0.1 dev eth1 \n"
     fetch(host, f"http://{address(host, 'server')}/")
-    assert inside(host, "web", "curl", "-s", f"http://{address(host, 'server')}/etc/hostname") != ""
-    found = inside(host, "web", "getent", "-s", "files", "ahosts", "front")
+    assert execute(host, "web", "curl", "-s", f"http://{address(host, 'server')}/etc/hostname") != ""
+    found = execute(host, "web", "getent", "-s", "files", "ahosts", "front")
     assert {line.split()[0] for line in found.splitlines()} == {"10.1.0.9", "10.2.0.2"}
     run(host, "network", "disconnect", "red", "web")
-    assert inside(host, "web", "ls", "/sys/class/net").split() == ["eth1", "lo"]
+    assert execute(host, "web", "ls", "/sys/class/net").split() == ["eth1", "lo"]
 
 
 # Links
@@ -175,19 +176,19 @@ def test_own_variables_win(host: FakeHost) -> None:
     """A variable that -e gives is not changed by a link, and `exec` sees those of links too."""
     detached(host, "db", "--expose", "5432", *FOREVER)
     detached(host, "web", "--link", "db", "-e", "DB_PORT=mine", *FOREVER)
-    assert inside(host, "web", "sh", "-c", "echo $DB_PORT $DB_PORT_5432_TCP_PORT") == "mine 5432\n"
+    assert execute(host, "web", "sh", "-c", "echo $DB_PORT $DB_PORT_5432_TCP_PORT") == "mine 5432\n"
 
 
 def test_link_follows_its_container(host: FakeHost) -> None:
     """When the linked container is made again at another address, a running parent finds it there."""
     detached(host, "db", *FOREVER)
     detached(host, "web", "--link", "db:store", *FOREVER)
-    before = inside(host, "web", "getent", "-s", "files", "hosts", "store").split()[0]
+    before = execute(host, "web", "getent", "-s", "files", "hosts", "store").split()[0]
     run(host, "rm", "-f", "db")
-    assert inside(host, "web", "getent", "-s", "files", "hosts", "store", code=2) == ""
+    assert execute(host, "web", "getent", "-s", "files", "hosts", "store", code=2) == ""
     run(host, "run", "-d", "--name", "db", "--ip", "172.17.9.9", *FOREVER)
     assert before != "172.17.9.9"
-    assert inside(host, "web", "getent", "-s", "files", "hosts", "store").split()[0] == "172.17.9.9"
+    assert execute(host, "web", "getent", "-s", "files", "hosts", "store").split()[0] == "172.17.9.9"
 
 
 def test_linked_where_containers_may_not_talk(host: FakeHost) -> None:
@@ -198,10 +199,10 @@ def test_linked_where_containers_may_not_talk(host: FakeHost) -> None:
     for name in ("db", "other"):
         wait_for_log(host, name, "Serving")
     detached(host, "web", "--network", "apart", "--link", "db", *FOREVER)
-    assert fetch(host, f"http://{address(host, 'db')}/etc/hostname") == inside(
+    assert fetch(host, f"http://{address(host, 'db')}/etc/hostname") == execute(
         host, "web", "curl", "-s", "-m", "5", "http://db/etc/hostname"
     )
-    inside(host, "web", "curl", "-s", "-m", "0.3", f"http://{address(host, 'other')}/", code=28)
+    execute(host, "web", "curl", "-s", "-m", "0.3", f"http://{address(host, 'other')}/", code=28)
 
 
 # A root directory of its own

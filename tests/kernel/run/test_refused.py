@@ -21,9 +21,9 @@ from tests.support.container_processes import (
     wait_for_removal,
     wait_for_status,
 )
+from tests.support.dnet_commands import network, run, settled_snapshot
 from tests.support.hosts import FakeHost, program
 from tests.support.plugin import require_root
-from tests.support.publishing import network, run, snapshot
 
 FOREVER = ("sleep", "1000")
 
@@ -58,7 +58,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHost]:
 @functools.cache
 def as_it_was(host: FakeHost) -> dict[str, Any]:
     """Return what a host looks like, of which no test that asks may leave anything changed."""
-    return snapshot(host)
+    return settled_snapshot(host)
 
 
 def check_refused(host: FakeHost, *words: str, code: int, says: str) -> None:
@@ -92,7 +92,7 @@ def test_program_that_cannot_be_executed(settled: FakeHost, word: str) -> None:
 
 def test_program_that_fails_to_start(settled: FakeHost) -> None:
     """A script whose interpreter is missing fails only in the kernel; with --rm nothing is left, detached or not."""
-    before = snapshot(settled)
+    before = settled_snapshot(settled)
     refused = settled.dnet("run", "--rm", f"{settled.directory}/script", code=None)
     # runc exits with 1, as with Docker; a shell has 126 or 127.
     assert refused.code in {1, 126, 127}
@@ -107,7 +107,7 @@ def test_program_that_fails_to_start(settled: FakeHost) -> None:
 @pytest.mark.parametrize("name", ["plain", "foreign"])
 def test_file_that_is_no_program(settled: FakeHost, words: tuple[str, ...], name: str) -> None:
     """A file that may be executed, but neither is a script nor for this processor, exits 126."""
-    before = snapshot(settled)
+    before = settled_snapshot(settled)
     refused = settled.dnet(*words, f"{settled.directory}/{name}", code=126)
     assert refused.stdout == ""
     assert "exec format error" in refused.stderr.lower()
@@ -200,7 +200,7 @@ def test_missing_runtime(host: FakeHost, hidden: str, options: list[str]) -> Non
     run(host, "create", "first")
     script = f'for name in {hidden}; do for place in $(which -a $name); do mount --bind /dev/null "$place"; done; done'
     host.run("sh", "-c", script)
-    before = snapshot(host)
+    before = settled_snapshot(host)
     refused = host.dnet("run", *options, "true", code=125)
     assert "install the package" in refused.stderr
     assert hidden.split(maxsplit=1)[0] in refused.stderr

@@ -17,8 +17,8 @@ from dnet.model.container import Container
 from dnet.model.container_spec import check_process
 from dnet.runtime import oci
 from dnet.runtime.process import Runtime
+from tests.support.dnet_commands import run as cli
 from tests.support.hosts import Raised, wait_until
-from tests.support.publishing import run as cli
 from tests.support.runtime_box import (
     TIMEOUT_S,
     Box,

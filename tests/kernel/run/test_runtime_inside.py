@@ -13,7 +13,7 @@ import dnet
 from dnet.model.container import Container
 from dnet.model.container_spec import check_process
 from dnet.runtime.process import Runtime
-from tests.support.publishing import run as cli
+from tests.support.dnet_commands import run as cli
 from tests.support.runtime_box import (
     Box,
 )

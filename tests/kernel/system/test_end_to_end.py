@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.container_processes import PATH, detached, fetch, require, require_runtime, wait_for_log
+from tests.support.dnet_commands import address, network, ports_of, run
 from tests.support.hosts import FakeHost, Namespace, Neighbour
-from tests.support.publishing import HOST, address, network, ports_of, refused, run
+from tests.support.traffic import HOST, is_refused
 
 PORTS = {"22/tcp", "80/tcp", "443/tcp"}
 NGINX = """
@@ -134,9 +135,9 @@ def test_site(host: FakeHost, outside: Neighbour, site: Path, options: tuple[str
     assert (unlinked.stdout == "PONG\n") is not bool(options)
 
     outside.run("ip route add 10.7.0.0/24 via 192.0.2.1")
-    assert refused(outside, HOST[4], 6379)
-    assert refused(outside, address(host, "db"), 6379)
-    assert refused(outside, address(host, "web"), 80)
+    assert is_refused(outside, HOST[4], 6379)
+    assert is_refused(outside, address(host, "db"), 6379)
+    assert is_refused(outside, address(host, "web"), 80)
     assert "guest" not in host.run("cat /etc/passwd").stdout
     run(host, "rm", "-f", "web", "db")
-    assert refused(outside, HOST[4], ports["80/tcp"])
+    assert is_refused(outside, HOST[4], ports["80/tcp"])

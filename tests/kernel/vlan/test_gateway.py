@@ -7,8 +7,9 @@ import os
 
 import pytest
 
-from tests.support import publishing
+from tests.support.dnet_commands import address, created, gateway, network, run, settled_snapshot
 from tests.support.hosts import FakeHost, Neighbour
+from tests.support.traffic import ANYWHERE, FAR, HOST, answering, filter_bridged, is_refused, reach
 
 SUBNETS = ("--subnet", "10.1.0.0/24", "--ipv6", "--subnet", "fd01::/64")
 # By what VLANs are kept apart: the tc programs, and, in `make test-vm`, the bridge's own filtering.
@@ -24,9 +25,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def office(host: FakeHost, lan: Neighbour, backend: str) -> Neighbour:
     """Make a network of both families with its gateway, `web` and `peer` in VLAN 100, and `other` in 200."""
-    publishing.network(host, "blue", *SUBNETS, "--vlan", "100", "-o", f"vlan_backend={backend}")
+    network(host, "blue", *SUBNETS, "--vlan", "100", "-o", f"vlan_backend={backend}")
     for name, options in {"web": ["-p", "8080:80"], "peer": [], "other": ["--vlan", "200"]}.items():
-        publishing.created(host, "--network", "blue", *options, name)
+        created(host, "--network", "blue", *options, name)
     return lan
 
 
@@ -37,21 +38,21 @@ def test_gateway_in_a_vlan(host: FakeHost, office: Neighbour, bridged: int, fami
 
     Whether br_netfilter looks at bridged frames makes no difference.
     """
-    publishing.filter_bridged(host, bridged)
+    filter_bridged(host, bridged)
     web, peer, other = (host.sandbox(name) for name in ("web", "peer", "other"))
-    gateway, target = publishing.gateway(host, "web", family), publishing.address(host, "web", family)
+    own, target = gateway(host, "web", family), address(host, "web", family)
     with contextlib.ExitStack() as stack:
         for space, port in ((web, 80), (host, 7000), (office, 7000)):
-            stack.enter_context(space.serve(port, address=publishing.ANYWHERE[family]))
-        assert publishing.reach(peer, target, 80) == publishing.address(host, "peer", family)
-        assert publishing.reach(web, gateway, 7000) == target
-        assert publishing.reach(host, target, 80) == gateway
-        assert publishing.reach(web, publishing.FAR[family], 7000) == publishing.HOST[family]
+            stack.enter_context(space.serve(port, address=ANYWHERE[family]))
+        assert reach(peer, target, 80) == address(host, "peer", family)
+        assert reach(web, own, 7000) == target
+        assert reach(host, target, 80) == own
+        assert reach(web, FAR[family], 7000) == HOST[family]
         for asking in (office, peer, web):
-            assert publishing.reach(asking, publishing.HOST[family], 8080)
-        assert publishing.reach(host, "127.0.0.1", 8080)
-        for place in (target, gateway, publishing.FAR[family]):
-            assert not publishing.answering(other, place, 80, 7000, within_s=0.1)
+            assert reach(asking, HOST[family], 8080)
+        assert reach(host, "127.0.0.1", 8080)
+        for place in (target, own, FAR[family]):
+            assert not answering(other, place, 80, 7000, within_s=0.1)
 
 
 def test_port_changes_its_vlan(host: FakeHost, office: Neighbour) -> None:
@@ -59,8 +60,8 @@ def test_port_changes_its_vlan(host: FakeHost, office: Neighbour) -> None:
     host.dnet("vlan", "set", "other", "--tag", "100")
     host.dnet("vlan", "set", "web", "--tag", "200")
     with office.serve(7000):
-        assert publishing.reach(host.sandbox("other"), publishing.FAR[4], 7000) == publishing.HOST[4]
-        assert publishing.refused(host.sandbox("web"), publishing.FAR[4], 7000)
+        assert reach(host.sandbox("other"), FAR[4], 7000) == HOST[4]
+        assert is_refused(host.sandbox("web"), FAR[4], 7000)
 
 
 @pytest.mark.skipif("bridge" in BACKENDS, reason="where bridges can filter VLANs themselves, they do")
@@ -69,20 +70,20 @@ def test_network_that_cannot_keep_vlans_apart(host: FakeHost) -> None:
 
     Hooks of somebody else's, which are the reason here, stay where they are.
     """
-    publishing.network(host, "blue", *SUBNETS)
-    names = [publishing.created(host, "--network", "blue", name) for name in ("one", "two")]
+    network(host, "blue", *SUBNETS)
+    names = [created(host, "--network", "blue", name) for name in ("one", "two")]
     theirs = names[1]["NetworkSettings"]["Networks"]["blue"]["HostInterface"]
     host.run("tc", "qdisc", "add", "dev", theirs, "clsact")
-    before = publishing.snapshot(host)
-    refused = publishing.run(host, "create", "--network", "blue", "--vlan", "100", "three", code=4)
-    assert f"VLAN filter on {theirs}" in refused.stderr
+    before = settled_snapshot(host)
+    failed = run(host, "create", "--network", "blue", "--vlan", "100", "three", code=4)
+    assert f"VLAN filter on {theirs}" in failed.stderr
     hooks = [line for line in host.run("tc qdisc show").stdout.splitlines() if "clsact" in line]
     assert [line.split()[4] for line in hooks] == [theirs]
     assert "sticky" not in host.run("bridge fdb show").stdout
-    after = publishing.snapshot(host)
+    after = settled_snapshot(host)
     for key in ("links", "addresses", "nftables", "rows"):
         assert after[key] == before[key], key
     assert not [line for line in after["files"] if "ports-" in line or "into-" in line]
     for family in (4, 6):
-        assert host.sandbox("one").can_ping(publishing.address(host, "two", family))
-        assert host.sandbox("two").can_ping(publishing.gateway(host, "two", family))
+        assert host.sandbox("one").can_ping(address(host, "two", family))
+        assert host.sandbox("two").can_ping(gateway(host, "two", family))
