@@ -1,4 +1,4 @@
 """Bridges and ports in Open vSwitch's database.
 
-Door: `switch`.
+Doors: `switch`, `remote`.
 """

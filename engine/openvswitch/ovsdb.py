@@ -1,15 +1,14 @@
-"""Talks to Open vSwitch's database; the only module that touches the ovs package.
+"""Client of Open vSwitch's database; the only module that touches the ovs package.
 
-The package gives the streams (unix, tcp, ssl). The JSON-RPC upon them (RFC 7047) is framed here by the standard
-library's parser, three times as fast as the package's in C and eighty times as its in Python, and waited for by
-poll(2), since the package's select(2) fails from descriptor 1024 on (decision 0009). Knows transactions and the
-numbers by which ovs-vswitchd tells what it has taken over; nothing of bridges and ports.
+The package provides the streams (unix, tcp, ssl). JSON-RPC (RFC 7047) is framed here by the standard library's parser,
+which is 3 times as fast as the package's in C and 80 times as fast as its in Python; poll(2) waits for it, since the
+package's select(2) fails from descriptor 1024 on (decision 0009). Knows transactions, and the numbers by which
+ovs-vswitchd says what it has applied; nothing of bridges and ports.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import math
 import os
@@ -20,16 +19,17 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from itertools import count
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
-from dnet.errors import InvalidRequest, OvsError, Unsupported
+from dnet.errors import OvsError, Unsupported
+from dnet.openvswitch.remote import Remote
 
 Operation = dict[str, Any]
 
 DATABASE = "Open_vSwitch"
-SOCKET_PATH_MAX = 107  # struct sockaddr_un
-SOCKETS = ("/run/openvswitch/db.sock", "/var/run/openvswitch/db.sock")
 DISTRIBUTION_PATHS = ("/usr/lib/python3/dist-packages/ovs", "/usr/lib/python3/site-packages/ovs")
 # The lock in the database that ovs-vswitchd holds as long as it runs (bridge_init).
 SWITCH_LOCK = "ovs_vswitchd"
@@ -37,15 +37,15 @@ SWITCH_LOCK = "ovs_vswitchd"
 CONNECT_S = 5.0
 RECONNECT_S = 10.0  # a server that restarts reads its file first: 0.1 s for 1,000 ports
 RETRY_S = 0.02
-# After a restart of the server ovs-vswitchd may take so long to come back to it (reconnect.c: at most 8 s a try).
+# After a restart of the server ovs-vswitchd may take so long to reconnect (reconnect.c: at most 8 s a try).
 SETTLE_S = 10.0
 REPLY_S = 30.0
-# How long ovs-vswitchd may take over a change before it is asked whether it runs, and before it is given up: the
-# largest change measured, 1,000 ports deleted at one stroke, took 16 s.
+# How long ovs-vswitchd may apply a change before it is asked whether it runs, and before we give up: the largest
+# change measured, 1,000 ports deleted in one transaction, took 16 s.
 PATIENCE_S = 1.0
 SWITCH_S = 120.0
 RECEIVE_BYTES = 1 << 18
-LIBRARY_PLACES = re.compile(r"\[[^]]*\] | \(_ssl\.c:\d+\)")  # in the words of Python's ssl
+SSL_SOURCES = re.compile(r"\[[^]]*\] | \(_ssl\.c:\d+\)")  # in the words of Python's ssl
 SSL_ERRORS = {1, 5, 6, 8}  # SSL, SYSCALL, ZERO_RETURN, and Python's EOF
 _START_HINT = "start Open vSwitch: `systemctl start openvswitch-switch` (Debian), `systemctl start openvswitch`"
 
@@ -53,7 +53,7 @@ _START_HINT = "start Open vSwitch: `systemctl start openvswitch-switch` (Debian)
 class Refusal(OvsError):
     """The server refused a transaction; nothing of it was done.
 
-    `kind` is the error's name in RFC 7047, `position` that of the operation, or None when it was found in the end.
+    `kind` is the error's name in RFC 7047, `position` that of the operation, or None when the commit failed.
     """
 
     def __init__(self, what: str, kind: str, details: str, position: int | None) -> None:
@@ -64,72 +64,11 @@ class Refusal(OvsError):
 
 
 class ConnectionLost(OvsError):
-    """The connection broke while an answer was awaited: what was asked may have been done, or not."""
+    """The connection broke before the answer: the request may have been executed, or not."""
 
 
 class SwitchAbsent(OvsError):
-    """The transaction was run, but there is no ovs-vswitchd that would take over what it changed."""
-
-
-class Remote(NamedTuple):
-    """Where a server is: `unix:PATH`, `tcp:HOST:PORT` or `ssl:HOST:PORT`, the last with three files in PEM."""
-
-    address: str
-    private_key: str = ""
-    certificate: str = ""
-    ca_certificate: str = ""
-
-
-def remote(address: str = "", private_key: str = "", certificate: str = "", ca_certificate: str = "") -> Remote:
-    """Check where a server is said to be; nothing said means this system's own."""
-    address = address or f"unix:{_default_socket()}"
-    _check_address(address)
-    files = {"private key": private_key, "certificate": certificate, "CA's certificate": ca_certificate}
-    if address.startswith("ssl:"):
-        for name, path in files.items():
-            if not os.path.isfile(path):
-                wrong = f"there is no file {path!r}" if path else f"the {name} is missing"
-                hint = (
-                    "-o ovsdb_private_key=, ovsdb_certificate= and ovsdb_ca_certificate= name three files in PEM; "
-                    "ovs-pki makes them"
-                )
-                raise InvalidRequest(f"cannot connect to {address}: {wrong}", object=address, hint=hint)
-    elif any(files.values()):
-        raise InvalidRequest(f"keys and certificates are of use with ssl only, not with {address}", object=address)
-    # Other processes, in other directories, will go by what is kept of this.
-    return Remote(address, *(os.path.abspath(path) if path else "" for path in files.values()))
-
-
-def _check_address(address: str) -> None:
-    kind, _, rest = address.partition(":")
-    if kind == "unix":
-        if not rest.startswith("/"):
-            raise InvalidRequest(f"the path of a database's socket is not absolute: {rest!r}", object=address)
-        if len(rest.encode()) > SOCKET_PATH_MAX:  # the ovs package would not stop trying (3.1)
-            hint = "reach it by a link with a shorter name"
-            raise InvalidRequest(
-                f"a socket's path has {SOCKET_PATH_MAX} bytes at most: {rest}", object=address, hint=hint
-            )
-    elif kind in {"tcp", "ssl"}:
-        host, _, port = rest.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-            hint = f"write {kind}:HOST:PORT; ovsdb-server's usual port is 6640"
-            raise InvalidRequest(f"a database's address has no host and port: {address!r}", object=address, hint=hint)
-    else:
-        hint = "write unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT"
-        raise InvalidRequest(f"there is no way to a database called {address!r}", object=address, hint=hint)
-
-
-def is_here() -> bool:
-    """Whether this system's own server seems to run; nothing is loaded for that."""
-    return os.path.exists(_default_socket())
-
-
-def _default_socket() -> str:
-    directory = os.environ.get("OVS_RUNDIR")
-    if directory:
-        return f"{directory}/db.sock"
-    return next((path for path in SOCKETS if os.path.exists(path)), SOCKETS[0])
+    """The transaction was committed, but no ovs-vswitchd runs that would apply it."""
 
 
 def _load_streams() -> Any:
@@ -139,30 +78,20 @@ def _load_streams() -> Any:
     """
     try:
         import ovs.stream
-    except ImportError:
-        for path in DISTRIBUTION_PATHS:
-            file = f"{path}/__init__.py"
-            if not os.path.isfile(file):
-                continue
-            spec = importlib.util.spec_from_file_location("ovs", file, submodule_search_locations=[path])
-            if spec is None or spec.loader is None:
-                continue
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            sys.modules["ovs"] = module
-            import ovs.stream
-
-            return ovs.stream
-        raise Unsupported(
-            "the Python package of Open vSwitch is not installed",
-            object="ovs",
-            hint="install python3-openvswitch (Debian's name), or ovs from PyPI",
-        ) from None
+    except ImportError as error:
+        spec = PathFinder.find_spec("ovs", list(map(os.path.dirname, DISTRIBUTION_PATHS)))
+        if spec is None or spec.loader is None:
+            sentence = "the Python package of Open vSwitch is not installed"
+            hint = "install python3-openvswitch (Debian's name), or ovs from PyPI"
+            raise Unsupported(sentence, object="ovs", hint=hint) from error
+        sys.modules["ovs"] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["ovs"])
+        import ovs.stream
     return ovs.stream
 
 
 class Ovsdb:
-    """One connection to a server, opened on first use and again when it was lost. Not for several threads."""
+    """A connection to a server, opened on first use and again after it was lost. Not safe for threads."""
 
     def __init__(self, where: Remote) -> None:
         self._where = where
@@ -171,10 +100,10 @@ class Ovsdb:
         self._numbers = count()
         self._input = b""
         self._replies: dict[int, dict[str, Any]] = {}
-        # The configuration that ovs-vswitchd has taken over, by its number.
+        # The number of the configuration that ovs-vswitchd has applied.
         self._current = -1
         self._patience_s = PATIENCE_S
-        self._back_since = -math.inf  # when a connection that had been lost was made again
+        self._back_since = -math.inf  # when a lost connection was made again
 
     @property
     def address(self) -> str:
@@ -190,9 +119,9 @@ class Ovsdb:
     # Transactions
 
     def transact(self, operations: Sequence[Operation], what: str) -> list[Any]:
-        """Run a transaction and return each operation's result; `what` names it in errors.
+        """Run a transaction and return each operation's result; `what` names the transaction in errors.
 
-        Raises Refusal, or ConnectionLost when it may have been run.
+        Raises Refusal, or ConnectionLost when it may have been committed.
         """
         with self._intact():
             self._connect()
@@ -204,16 +133,16 @@ class Ovsdb:
         return results
 
     def read(self, operations: Sequence[Operation], what: str) -> list[Any]:
-        """Run a transaction that does no harm when run again, which it is when the connection was lost."""
+        """Run a transaction as `transact` does, and once more when the connection is lost."""
         try:
             return self.transact(operations, what)
         except ConnectionLost:
             return self.transact(operations, what)
 
     def change(self, operations: Sequence[Operation], what: str) -> list[Any]:
-        """Run a transaction and return when ovs-vswitchd has taken over what it changed; results as from `transact`.
+        """Run a transaction as `transact` does, and wait until ovs-vswitchd has applied it.
 
-        Raises ConnectionLost only when it may not have been run, and SwitchAbsent when nobody takes it over.
+        Raises SwitchAbsent when ovs-vswitchd does not run, ConnectionLost when the commit is uncertain.
         """
         numbering: list[Operation] = [
             {"op": "mutate", "table": DATABASE, "where": [], "mutations": [["next_cfg", "+=", 1]]},
@@ -224,15 +153,15 @@ class Ovsdb:
             self._wait_for(self.only_row(root["rows"], what)["next_cfg"], what)
         return results
 
-    def only_row(self, rows: Sequence[dict[str, Any]], what: str) -> dict[str, Any]:
-        """Return the row of a table that has one for the switch."""
+    def only_row(self, rows: Sequence[Mapping[str, Any]], what: str) -> Mapping[str, Any]:
+        """Return the only row of the table of the switch itself."""
         if not rows:
             sentence = f"cannot {what}: the database at {self.address} is that of no switch"
             raise OvsError(sentence, object=self.address, hint="`ovs-vsctl init` makes it one")
         return rows[0]
 
     def _wait_for(self, number: int, what: str) -> None:
-        """Return when ovs-vswitchd has taken over a configuration, which it tells by `cur_cfg`."""
+        """Wait until ovs-vswitchd has applied a configuration, whose number it then writes to `cur_cfg`."""
         deadline = time.monotonic() + SWITCH_S
         absences = 0
         while self._current < number:
@@ -244,7 +173,7 @@ class Ovsdb:
             except ConnectionLost:
                 continue
             if self._is_gone(absences):
-                self._patience_s = 0.0  # what is tried next need not wait as long
+                self._patience_s = 0.0  # the next change need not wait as long
                 raise self._absent(what)
             if time.monotonic() > deadline:
                 sentence = f"cannot {what}: ovs-vswitchd has not done it within {SWITCH_S:.0f} s"
@@ -263,7 +192,7 @@ class Ovsdb:
                 self._receive(time.monotonic() + PATIENCE_S)
 
     def _is_gone(self, absences: int) -> bool:
-        """Whether ovs-vswitchd, so often found absent, is not just being started again, or connecting again."""
+        """Whether ovs-vswitchd, found absent so often, is down, not just restarting or reconnecting."""
         return absences > 1 and time.monotonic() > self._back_since + SETTLE_S
 
     def _absent(self, what: str) -> SwitchAbsent:
@@ -279,7 +208,7 @@ class Ovsdb:
 
     @contextmanager
     def _intact(self) -> Iterator[None]:
-        """Drop the connection when an interrupt may have left a message half sent, or half received."""
+        """Drop the connection when an interrupt may have left a message half sent or half received."""
         try:
             yield
         except OvsError:
@@ -289,9 +218,9 @@ class Ovsdb:
             raise
 
     def _connect(self) -> None:
-        """Connect, if need be. A server that was there before is given the time to come back."""
+        """Connect unless connected; wait for a server that was there before."""
         if self._stream is not None:
-            # The server may have gone, or have asked whether we are still there, since the last call.
+            # Since the last call the server may have gone, or sent an echo request.
             with suppress(ConnectionLost):
                 self._receive(0)
         is_first = self._current < 0
@@ -304,7 +233,7 @@ class Ovsdb:
             except OvsError:
                 if is_first or time.monotonic() > deadline:
                     raise
-                select.poll().poll(RETRY_S * 1000)  # nobody tells when a server is back
+                select.poll().poll(RETRY_S * 1000)  # no event tells when a server is back
 
     def _open(self, deadline: float) -> None:
         stream = self._open_stream(deadline)
@@ -315,7 +244,7 @@ class Ovsdb:
             self._note(self._call("monitor", [DATABASE, "cur_cfg", {DATABASE: {"columns": ["cur_cfg"]}}]))
         except ConnectionLost as error:
             self.close()
-            if self._where.private_key:  # in TLS 1.3 the client is through before the server has looked at its key
+            if self._where.private_key:  # in TLS 1.3 the client has finished before the server checks its key
                 self._give_up(None, "the server closed it, as when it does not accept the certificate", error)
             raise
         except OvsError:
@@ -340,7 +269,7 @@ class Ovsdb:
                 waiter.poll(max(0.0, deadline - time.monotonic()) * 1000)
                 events, code = select.POLLIN, 0
         except OSError as error:  # also what is wrong with keys and certificates
-            words = LIBRARY_PLACES.sub("", error.strerror or str(error))
+            words = SSL_SOURCES.sub("", error.strerror or str(error))
             self._give_up(stream, words if stream else f"keys or certificates cannot be used: {words}", error)
         except BaseException:
             if stream is not None:
@@ -353,7 +282,7 @@ class Ovsdb:
         return stream
 
     def _knock(self, stream: Any) -> None:
-        """Raise when nobody answers where the server should be, which a failed TLS connection does not tell."""
+        """Raise when nobody listens at the address, which a failed TLS connection does not tell."""
         host, _, port = self.address.removeprefix("ssl:").rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
@@ -361,7 +290,7 @@ class Ovsdb:
             self._give_up(stream, error.strerror or str(error), error, is_trusted=True)
 
     def _words(self, code: int) -> str:
-        """Return the words for a stream's error, which with ssl may be one of that library's (SSL_get_error(3))."""
+        """Return the words for a stream's error, which with ssl may be one of SSL_get_error(3)."""
         if self.address.startswith("ssl:") and code in SSL_ERRORS:
             return "the TLS connection failed; one side may not trust the other's certificate"
         return os.strerror(code)
@@ -373,7 +302,7 @@ class Ovsdb:
         raise OvsError(sentence, object=self.address, hint=self._hint(is_trusted=is_trusted)) from cause
 
     def _hint(self, *, is_trusted: bool) -> str:
-        """Return what to do when there is no connection: about certificates, unless those are not the reason."""
+        """Return what to do without a connection; `is_trusted`: certificates are not the reason."""
         kind, where = self.address.partition(":")[0], self._where
         if kind == "ssl" and not is_trusted:
             return (
@@ -392,7 +321,7 @@ class Ovsdb:
     # Messages
 
     def _call(self, method: str, parameters: Sequence[Any]) -> Any:
-        """Call a method of the server's and return its result."""
+        """Call a method of the server and return its result."""
         number = next(self._numbers)
         deadline = time.monotonic() + REPLY_S
         self._send({"method": method, "params": parameters, "id": number})
@@ -420,7 +349,7 @@ class Ovsdb:
                 self._lose(self._words(-sent))
 
     def _receive(self, deadline: float) -> bool:
-        """Take in what has come, or wait for it; False when nothing has come by the deadline."""
+        """Receive and handle messages, waiting until the deadline; return False when none came."""
         parts = [self._input]
         while True:
             code, data = self._stream.recv(RECEIVE_BYTES)
@@ -430,7 +359,7 @@ class Ovsdb:
                 self._lose("the server closed it")
             if not code:
                 parts.append(data)
-                # Every message ends so; and more of one that has not is about to come.
+                # Every message ends so; if this one has not ended, the rest is about to come.
                 if data.endswith(b"}") and self._take(b"".join(parts)):
                     return True
                 continue
@@ -441,7 +370,7 @@ class Ovsdb:
                 return False
 
     def _take(self, data: bytes) -> bool:
-        """Handle the messages that data consists of; False when the last is not whole."""
+        """Handle the messages in data; return False when the last one is incomplete."""
         decoder, at = json.JSONDecoder(), 0
         messages = []
         try:
@@ -465,12 +394,12 @@ class Ovsdb:
             case {"method": "update", "params": [_, updates]}:
                 self._note(updates)
             case {"method": _}:
-                pass  # `locked`: of a lock that is given back at once
+                pass  # `locked`: the lock is released at once
             case {"id": int(number)}:
                 self._replies[number] = dict(message)
 
     def _note(self, updates: Mapping[str, Any]) -> None:
-        """Remember how far ovs-vswitchd is."""
+        """Remember the number of the configuration that ovs-vswitchd has applied."""
         for row in updates.get(DATABASE, {}).values():
             if "new" in row:
                 self._current = row["new"]["cur_cfg"]

@@ -1,24 +1,24 @@
-"""Creates, changes and deletes what is Open vSwitch's: bridges and ports, in its database.
+"""Open vSwitch: look at, create, change and delete its bridges and ports, in its database.
 
 N ports are one transaction, and one wait until ovs-vswitchd has them. Whatever dnet makes carries its mark in
-`external_ids`, and nothing without it is changed or deleted. Knows objects, nothing of networks or state.
+`external_ids`; nothing without the mark is changed or deleted. Knows objects, nothing of networks or state.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound, OvsError, Unsupported
 from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
-from dnet.objects.vlans import ALL_VLANS, VlanRanges
+from dnet.openvswitch import rows
 from dnet.openvswitch.ovsdb import DATABASE, ConnectionLost, Operation, Ovsdb, Refusal, SwitchAbsent
+from dnet.openvswitch.remote import Remote
+from dnet.openvswitch.rows import EMPTY_SET, Row, named, owner_of, select
 
-MARK = "dnet"  # the key in external_ids; its value is the object's owner
-HWADDR = "hwaddr"  # the key in a bridge's other_config
 NETDEV, SYSTEM = "netdev", "system"
 MODULE_PATH = "/sys/module/openvswitch"
 # ovs-vswitchd closes a packet socket for each port that goes, 13 ms apiece, in the thread that also forwards: so few
@@ -26,11 +26,13 @@ MODULE_PATH = "/sys/module/openvswitch"
 DELETE_TOGETHER = 20
 # So many rows are asked for by name; for more, reading the whole table is quicker (older servers have no index for it).
 NAMES_MAX = 8
-EVERYTHING: list[Any] = []  # no condition
-EMPTY_SET: list[Any] = ["set", []]
+_DATAPATH_HINT = "the kernel's datapath (system) needs its module openvswitch; netdev works on every kernel"
+_DEVICE_HINT = "ovs-vswitchd looks for devices in its own network namespace; its log may say more"
 
 
-_Row = Mapping[str, Any]
+def connect(where: Remote) -> OpenVSwitch:
+    """Return the Open vSwitch of a database; it connects when it is first asked something."""
+    return OpenVSwitch(Ovsdb(where))
 
 
 class Switch(NamedTuple):
@@ -42,9 +44,9 @@ class Switch(NamedTuple):
 
 
 class SeenBridge(NamedTuple):
-    """A bridge that there is; `owner` is empty when it is not dnet's, `tag` that of its own port, or 0.
+    """An existing bridge. `owner` is empty when it is not dnet's; `tag` is the VLAN of its own port, or 0.
 
-    `mac` is the MAC address that its own port is to have, empty where that is one of the others' ports'.
+    `mac` is what its own port is told to have, empty when that takes the MAC address of another port.
     """
 
     datapath_type: str
@@ -64,11 +66,11 @@ class OpenVSwitch:
         self._database.close()
 
     def prepare(self) -> None:
-        """Connect, and raise OvsError when there is nobody who would do what is going to be asked."""
+        """Connect, and raise OvsError unless both the database and ovs-vswitchd run."""
         self._database.require_switch("reach Open vSwitch")
 
     def reach(self) -> None:
-        """Connect, and raise OvsError when the database cannot be asked; whether ovs-vswitchd runs does not matter."""
+        """Connect, and raise OvsError unless the database can be asked; ovs-vswitchd need not run."""
         self._database.read([], "reach Open vSwitch")
 
     # Looking
@@ -76,83 +78,62 @@ class OpenVSwitch:
     def switch(self) -> Switch:
         """Return what Open vSwitch says of itself."""
         what, columns = "look at Open vSwitch", ["ovs_version", "datapath_types", "other_config"]
-        [rows] = self._select([(DATABASE, EVERYTHING, columns)], what)
-        row = self._database.only_row(rows, what)
-        wants_tso = _map(row["other_config"]).get("userspace-tso-enable") == "true"
-        return Switch(_text(row["ovs_version"]), tuple(sorted(_set(row["datapath_types"]))), wants_tso)
+        [found] = self._read([select(DATABASE, columns)], what)
+        row = self._database.only_row(found, what)
+        wants_tso = rows.as_dict(row["other_config"]).get("userspace-tso-enable") == "true"
+        return Switch(rows.text_of(row["ovs_version"]), tuple(sorted(rows.set_of(row["datapath_types"]))), wants_tso)
 
     def datapath_type(self) -> str:
-        """Return the type of datapath to choose: the kernel's where it has the module, or else that in user space."""
+        """Return the datapath's type to choose: the kernel's when its module is loaded, else that in user space."""
         return SYSTEM if SYSTEM in self.switch().datapath_types and os.path.isdir(MODULE_PATH) else NETDEV
 
     def observed(self) -> list[OvsBridge | OvsPort]:
         """Return the bridges and ports that carry dnet's mark, as objects equal to those that made them."""
-        bridges, ports, interfaces = self._select(
-            [
-                ("Bridge", EVERYTHING, ["name", "ports", "datapath_type", "other_config", "external_ids"]),
-                ("Port", EVERYTHING, ["_uuid", "name", "tag", "vlan_mode", "trunks", "protected", "external_ids"]),
-                ("Interface", [["type", "==", "internal"]], ["name", "mtu_request"]),
-            ],
-            "list bridges and ports",
-        )
-        by_uuid = {row["_uuid"][1]: row for row in ports}
-        mtus = {row["name"]: row["mtu_request"] for row in interfaces}
-        found: list[OvsBridge | OvsPort] = []
-        for row in bridges:
-            members = [by_uuid[uuid] for uuid in _uuids(row["ports"]) if uuid in by_uuid]
-            if _owner(row):
-                found.append(_observed_bridge(row, members, mtus))
-            found += [_observed_port(row["name"], port) for port in members if _owner(port) and not _is_own(row, port)]
-        return found
+        operations = [
+            select("Bridge", ["name", "ports", "datapath_type", "other_config", "external_ids"]),
+            select("Port", ["_uuid", "name", "tag", "vlan_mode", "trunks", "protected", "external_ids"]),
+            select("Interface", ["name", "mtu_request"], [["type", "==", "internal"]]),
+        ]
+        return rows.observed(*self._read(operations, "list bridges and ports"))
 
     def bridge_names(self) -> dict[str, str]:
         """Return every bridge's datapath type by its name, dnet's or not."""
-        [rows] = self._select([("Bridge", EVERYTHING, ["name", "datapath_type"])], "list bridges")
-        return {row["name"]: row["datapath_type"] or SYSTEM for row in rows}
+        [bridges] = self._read([select("Bridge", ["name", "datapath_type"])], "list bridges")
+        return {row["name"]: row["datapath_type"] or SYSTEM for row in bridges}
 
     def bridge(self, name: str) -> SeenBridge | None:
-        """Return what there is of a bridge, dnet's or not."""
-        where = [["name", "==", name]]
-        bridges, ports = self._select(
-            [("Bridge", where, ["datapath_type", "external_ids", "other_config"]), ("Port", where, ["tag"])],
-            f"look at bridge {name}",
-        )
-        tag = next((_number(row["tag"]) for row in ports), 0)
-        found = (
-            SeenBridge(row["datapath_type"] or SYSTEM, _owner(row), tag, _map(row["other_config"]).get(HWADDR, ""))
-            for row in bridges
-        )
-        return next(found, None)
+        """Return a bridge, dnet's or not; None when there is none."""
+        columns = ["datapath_type", "external_ids", "other_config"]
+        operations = [select("Bridge", columns, named(name)), select("Port", ["tag"], named(name))]
+        bridges, ports = self._read(operations, f"look at bridge {name}")
+        tag = next((rows.number_of(row["tag"]) for row in ports), 0)
+        for row in bridges:
+            return SeenBridge(row["datapath_type"] or SYSTEM, owner_of(row), tag, rows.hwaddr_of(row))
+        return None
 
     def holder(self, port: str) -> tuple[str, str] | None:
-        """Return the bridge that has a port of this name, and whose mark the port carries; None when there is none."""
-        rows, bridges = self._select(
-            [
-                ("Port", [["name", "==", port]], ["_uuid", "external_ids"]),
-                ("Bridge", EVERYTHING, ["name", "ports"]),
-            ],
-            f"look at port {port}",
-        )
-        found = (
-            (item["name"], _owner(row)) for row in rows for item in bridges if row["_uuid"][1] in _uuids(item["ports"])
-        )
-        return next(found, None)
+        """Return the bridge that has a port, and the owner in the port's mark; None when there is no such port."""
+        operations = [select("Port", ["_uuid", "external_ids"], named(port)), select("Bridge", ["name", "ports"])]
+        ports, bridges = self._read(operations, f"look at port {port}")
+        for row in ports:
+            for bridge in bridges:
+                if row["_uuid"][1] in rows.uuids(bridge["ports"]):
+                    return bridge["name"], owner_of(row)
+        return None
 
     def port_names(self, bridge: str) -> list[str]:
         """Return the ports of a bridge, dnet's or not, without its own."""
-        what = f"look at bridge {bridge}"
-        bridges, ports = self._select(
-            [("Bridge", [["name", "==", bridge]], ["ports"]), ("Port", EVERYTHING, ["_uuid", "name"])], what
-        )
-        members = {uuid for row in bridges for uuid in _uuids(row["ports"])}
+        operations = [select("Bridge", ["ports"], named(bridge)), select("Port", ["_uuid", "name"])]
+        bridges, ports = self._read(operations, f"look at bridge {bridge}")
+        members = {uuid for row in bridges for uuid in rows.uuids(row["ports"])}
         return sorted(row["name"] for row in ports if row["_uuid"][1] in members and row["name"] != bridge)
 
     # Bridges
 
     def create_bridges(self, bridges: Sequence[OvsBridge]) -> dict[str, int]:
-        """Create bridges, all or none, and return the ifindexes of their devices, which are there then.
+        """Create bridges, all or none, and return the ifindexes of their devices.
 
-        Those that exist under the same owner's mark are made what they should be; those without an owner have to exist.
+        Bridges that exist with the same owner's mark are changed; bridges without an owner have to exist.
         """
         existing = self._check_bridges(bridges)
         wanted = [item for item in bridges if item.owner]
@@ -165,17 +146,17 @@ class OpenVSwitch:
             raise
 
     def _check_bridges(self, bridges: Sequence[OvsBridge]) -> set[str]:
-        """Refuse what cannot be, and return the names of the bridges that exist."""
+        """Raise when a bridge cannot be created; return the names of the bridges that exist."""
         columns = ["name", "datapath_type", "external_ids"]
-        [rows] = self._select([("Bridge", EVERYTHING, columns)], "look at bridges")
-        existing = {row["name"]: row for row in rows}
+        [found] = self._read([select("Bridge", columns)], "look at bridges")
+        existing = {row["name"]: row for row in found}
         types = self.switch().datapath_types
         for item in bridges:
             row = existing.get(item.bridge)
             if not item.owner:
                 _check_foreign(item, row, existing)
                 continue
-            if row and _owner(row) != item.owner:
+            if row and owner_of(row) != item.owner:
                 sentence = f"cannot create {item}: it exists already, and is not this network's"
                 hint = "choose another name, or use it as an existing bridge"
                 raise Conflict(sentence, object=item.bridge, hint=hint)
@@ -187,9 +168,9 @@ class OpenVSwitch:
     def _write_bridges(self, bridges: Sequence[OvsBridge], existing: Collection[str]) -> None:
         what = f"create {', '.join(map(str, bridges))}"
         try:
-            self._database.change(_bridge_operations(bridges, existing), what)
+            self._database.change(rows.bridge_operations(bridges, existing), what)
         except ConnectionLost:  # it may have been run
-            self._database.change(_bridge_operations(bridges, self._check_bridges(bridges)), what)
+            self._database.change(rows.bridge_operations(bridges, self._check_bridges(bridges)), what)
         errors = self._errors(item.bridge for item in bridges)
         for item in bridges:
             if item.bridge in errors:
@@ -197,36 +178,31 @@ class OpenVSwitch:
                 raise OvsError(f"cannot create {item}: {reason}", object=str(item), hint=_DATAPATH_HINT)
 
     def disown_bridge(self, item: OvsBridge) -> None:
-        """Take dnet's mark off a bridge, which is others' from then on."""
-        mutation = ["external_ids", "delete", _as_map({MARK: item.owner})]
-        where = [["name", "==", item.bridge]]
-        operations: list[Operation] = [
-            {"op": "mutate", "table": table, "where": where, "mutations": [mutation]} for table in ("Bridge", "Port")
-        ]
-        self._repeat(operations, f"give away {item}")
+        """Take dnet's mark off a bridge, which belongs to others from then on."""
+        self._repeat(rows.disown_operations(item), f"give away {item}")
 
     def delete_bridges(self, bridges: Sequence[OvsBridge]) -> None:
-        """Delete bridges with all their ports; those that are not there, or not their owner's, are left alone."""
+        """Delete bridges with all their ports; ignore bridges that do not exist or have another owner."""
         wanted = {item.bridge: item.owner for item in bridges if item.owner}
         if not wanted:
             return
         what = f"delete {', '.join(map(str, bridges))}"
-        [rows] = self._select([("Bridge", EVERYTHING, ["_uuid", "name", "external_ids"])], what)
-        ours = {row["name"]: row["_uuid"] for row in rows if wanted.get(row["name"], "") == _owner(row) != ""}
-        if any(map(_has_device, ours)):
+        [found] = self._read([select("Bridge", ["_uuid", "name", "external_ids"])], what)
+        ours = [row for row in found if wanted.get(row["name"], "") == owner_of(row) != ""]
+        if any(_has_device(row["name"]) for row in ours):
             self._database.require_switch(what)  # or the devices would stay
         if ours:
-            self._remove([_mutation(DATABASE, "bridges", "delete", list(ours.values()))], what)
+            self._remove([rows.remove_members(DATABASE, "bridges", ours)], what)
 
     # Ports
 
     def create_ports(
         self, ports: Sequence[OvsPort], *, keep_going: bool = False, macs: Sequence[OvsMac] = ()
     ) -> list[DnetError | None]:
-        """Create ports in one transaction, bridges' MAC addresses set in the same; return an error or None for each.
+        """Create ports and set bridges' MAC addresses, in one transaction; return an error or None for each port.
 
-        Without `keep_going` the first failure is raised and no port is left; with it, those that failed are removed.
-        A port that exists under the same owner's mark is made what it should be.
+        Without `keep_going` the first failure is raised and no port is left; with it, failed ports are removed.
+        A port that exists with the same owner's mark is changed.
         """
         if not ports:
             return []
@@ -248,10 +224,10 @@ class OpenVSwitch:
     def _write_ports(
         self, ports: Sequence[OvsPort], macs: Sequence[OvsMac], *, keep_going: bool
     ) -> dict[str, DnetError]:
-        """Write the rows, at first as if there were none of them; return whose names are taken."""
+        """Write the rows, first as if none existed; return an error for each port whose name is taken."""
         what = f"create {ports[0]}" + (f" and {len(ports) - 1} more" if len(ports) > 1 else "")
         try:
-            self._database.change([*_port_operations(ports, ()), *_mac_operations(macs)], what)
+            self._database.change([*rows.port_operations(ports, ()), *rows.mac_operations(macs)], what)
         except ConnectionLost:
             pass  # it may have been run
         except Refusal as refusal:
@@ -261,7 +237,7 @@ class OpenVSwitch:
                 raise
         else:
             return {}
-        owners = {row["name"]: _owner(row) for row in self._rows(item.port for item in ports)}
+        owners = {row["name"]: owner_of(row) for row in self._ports(item.port for item in ports)}
         errors: dict[str, DnetError] = {}
         for item in ports:
             if owners.get(item.port, item.owner) != item.owner:
@@ -271,90 +247,84 @@ class OpenVSwitch:
             raise next(iter(errors.values()))
         left = [item for item in ports if item.port not in errors]
         if left:
-            self._database.change([*_port_operations(left, owners), *_mac_operations(macs)], what)
+            self._database.change([*rows.port_operations(left, owners), *rows.mac_operations(macs)], what)
         return errors
 
     def delete_ports(self, ports: Sequence[OvsPort], on_progress: Callable[[int], None] | None = None) -> None:
-        """Delete ports, a few at a time; those that are not there, or not their owner's, are left alone.
+        """Delete ports, a few at a time; ignore ports that do not exist or have another owner.
 
-        `on_progress` hears how many are gone; what it raises ends the work between two transactions.
+        `on_progress` is called with the number of deleted ports; what it raises ends the work between two transactions.
         """
-        owners = {item.port: item.owner for item in ports}
-        rows = [row for row in self._rows(owners) if _owner(row) == owners[row["name"]]]
-        done = len(ports) - len(rows)
-        for start in range(0, len(rows), DELETE_TOGETHER):
+        ours = self._own_ports(ports)
+        done = len(ports) - len(ours)
+        for start in range(0, len(ours), DELETE_TOGETHER):
             if on_progress:
                 on_progress(done + start)
-            some = [row["_uuid"] for row in rows[start : start + DELETE_TOGETHER]]
-            self._remove([_mutation("Bridge", "ports", "delete", some)], f"delete {len(rows)} ports")
+            some = ours[start : start + DELETE_TOGETHER]
+            self._remove([rows.remove_members("Bridge", "ports", some)], f"delete {len(ours)} ports")
         if on_progress:
             on_progress(len(ports))
 
     def release_ports(self, ports: Sequence[OvsPort], macs: Sequence[OvsMac]) -> None:
-        """Delete ports, as `delete_ports` does, and in the same transaction say which MAC addresses bridges have."""
-        owners = {item.port: item.owner for item in ports}
-        some = [row["_uuid"] for row in self._rows(owners) if _owner(row) == owners[row["name"]]]
-        operations = [_mutation("Bridge", "ports", "delete", some)] if some else []
-        self._remove([*operations, *_mac_operations(macs)], f"delete {', '.join(map(str, ports))}")
+        """Delete ports, as `delete_ports` does, and set bridges' MAC addresses in the same transaction."""
+        ours = self._own_ports(ports)
+        operations = [rows.remove_members("Bridge", "ports", ours)] if ours else []
+        self._remove([*operations, *rows.mac_operations(macs)], f"delete {', '.join(map(str, ports))}")
 
     def set_vlans(self, ports: Sequence[OvsPort]) -> None:
-        """Give ports that exist their tag, trunks and native VLAN, all or none; NotFound names one that is missing."""
-        rows = {row["name"]: row for row in self._rows(item.port for item in ports)}
+        """Give existing ports their tag, trunks and native VLAN, all or none; raise NotFound for a missing port."""
+        ours = {row["name"] for row in self._own_ports(ports)}
         for item in ports:
-            if item.port not in rows or _owner(rows[item.port]) != item.owner:
+            if item.port not in ours:
                 sentence = f"there is no port {item.port} of dnet's on Open vSwitch bridge {item.bridge}"
                 raise NotFound(sentence, object=item.port, hint="`dnet reconcile` makes it again")
         if ports:
-            self._repeat([_port_update(item) for item in ports], f"set the VLANs of {len(ports)} ports")
+            self._repeat([rows.port_update(item) for item in ports], f"set the VLANs of {len(ports)} ports")
 
     # Talking
 
-    def _select(self, wanted: Iterable[tuple[str, list[Any], list[str]]], what: str) -> list[list[dict[str, Any]]]:
-        """Return the rows of each table that meet conditions, with some columns."""
-        operations = [
-            {"op": "select", "table": table, "where": where, "columns": columns} for table, where, columns in wanted
-        ]
+    def _read(self, operations: Sequence[Operation], what: str) -> list[list[Row]]:
+        """Return the rows that each operation selects."""
         return [result["rows"] for result in self._database.read(operations, what)]
 
-    def _rows(self, names: Iterable[str]) -> list[dict[str, Any]]:
+    def _ports(self, names: Iterable[str]) -> list[Row]:
         """Return the rows of the ports of these names."""
-        wanted = set(names)
-        columns = ["_uuid", "name", "external_ids"]
-        conditions = [[["name", "==", name]] for name in wanted] if len(wanted) <= NAMES_MAX else [EVERYTHING]
-        found = self._select([("Port", where, columns) for where in conditions], "look for ports")
-        return [row for rows in found for row in rows if row["name"] in wanted]
+        wanted, columns = set(names), ["_uuid", "name", "external_ids"]
+        if len(wanted) <= NAMES_MAX:
+            operations = [select("Port", columns, named(name)) for name in wanted]
+        else:
+            operations = [select("Port", columns)]
+        return [row for found in self._read(operations, "look for ports") for row in found if row["name"] in wanted]
+
+    def _own_ports(self, ports: Sequence[OvsPort]) -> list[Row]:
+        """Return the rows of those ports that exist with their owner's mark."""
+        owners = {item.port: item.owner for item in ports}
+        return [row for row in self._ports(owners) if owner_of(row) == owners[row["name"]]]
 
     def _errors(self, names: Iterable[str]) -> dict[str, str]:
-        """Return what ovs-vswitchd says against interfaces, by name; empty words when it has not said."""
-        wanted = set(names)
-        failed, pending = self._select(
-            [
-                ("Interface", [["error", "!=", EMPTY_SET]], ["name", "error"]),
-                ("Interface", [["ofport", "==", EMPTY_SET]], ["name"]),
-            ],
-            "look for errors",
-        )
-        errors = {row["name"]: "" for row in pending} | {row["name"]: _text(row["error"]) for row in failed}
-        return {name: words for name, words in errors.items() if name in wanted}
+        """Return ovs-vswitchd's errors about interfaces, by name; an empty error when it has not taken one yet."""
+        operations = [
+            select("Interface", ["name", "error"], [["error", "!=", EMPTY_SET]]),
+            select("Interface", ["name"], [["ofport", "==", EMPTY_SET]]),
+        ]
+        failed, pending = self._read(operations, "look for errors")
+        errors = {row["name"]: "" for row in pending} | {row["name"]: rows.text_of(row["error"]) for row in failed}
+        return {name: errors[name] for name in names if name in errors}
 
     def _repeat(self, operations: Sequence[Operation], what: str) -> None:
-        """Change something in a way that does no harm when it is done twice."""
+        """Run operations that may be run twice, which they are when the connection is lost."""
         try:
             self._database.change(operations, what)
         except ConnectionLost:
             self._database.change(operations, what)
 
     def _remove(self, operations: Sequence[Operation], what: str) -> None:
-        """Take rows away. An ovs-vswitchd that does not run will not miss them when it starts."""
+        """Run operations that remove rows; ovs-vswitchd need not run: it follows when it starts."""
         with suppress(SwitchAbsent):
             self._repeat(operations, what)
 
 
-_DATAPATH_HINT = "the kernel's datapath (system) needs its module openvswitch; netdev works on every kernel"
-_DEVICE_HINT = "ovs-vswitchd looks for devices in its own network namespace; its log may say more"
-
-
-def _check_foreign(item: OvsBridge, row: dict[str, Any] | None, others: Collection[str]) -> None:
+def _check_foreign(item: OvsBridge, row: Row | None, others: Collection[str]) -> None:
     if row is None:
         there = f"there are: {', '.join(sorted(others))}" if others else "there are none"
         sentence = f"there is no Open vSwitch bridge {item.bridge}"
@@ -380,7 +350,7 @@ def _has_device(name: str) -> bool:
 
 
 def _refused(ports: Sequence[OvsPort], refusal: Refusal) -> DnetError:
-    """Name the object of a refused operation, by the order of _port_operations: bridges, two rows for each port."""
+    """Return the error of the object whose operation was refused, by the order of rows.port_operations."""
     bridges = list(dict.fromkeys(item.bridge for item in ports))
     position = refusal.position or 0
     if position < len(bridges):
@@ -391,209 +361,8 @@ def _refused(ports: Sequence[OvsPort], refusal: Refusal) -> DnetError:
 
 
 def _undo(cause: DnetError, undo: Callable[[], None]) -> None:
-    """Take back what was made before `cause`; what goes wrong in that is noted there."""
+    """Undo what was made before `cause`; add a note to it when that fails."""
     try:
         undo()
     except DnetError as error:
         cause.add_note(f"and while undoing it: {error}")
-
-
-# Rows as operations
-
-
-def _bridge_operations(bridges: Sequence[OvsBridge], existing: Collection[str]) -> list[Operation]:
-    operations: list[Operation] = []
-    for number, item in enumerate(bridges):
-        operations += _bridge_update(item) if item.bridge in existing else _bridge_insert(number, item)
-    return operations
-
-
-def _bridge_insert(number: int, item: OvsBridge) -> list[Operation]:
-    interface, port, bridge = (f"{kind}{number}" for kind in ("interface", "port", "bridge"))
-    return [
-        _insert("Interface", interface, {"name": item.bridge, "type": "internal", **_mtu(item)}),
-        _insert(
-            "Port",
-            port,
-            {"name": item.bridge, "interfaces": ["named-uuid", interface], **_mark(item), **_internal_vlan(item)},
-        ),
-        _insert("Bridge", bridge, {"name": item.bridge, "ports": ["named-uuid", port], **_bridge_columns(item)}),
-        _mutation(DATABASE, "bridges", "insert", [["named-uuid", bridge]]),
-    ]
-
-
-def _bridge_update(item: OvsBridge) -> list[Operation]:
-    where = [["name", "==", item.bridge]]
-    return [
-        {"op": "update", "table": "Bridge", "where": where, "row": _bridge_columns(item)},
-        {"op": "update", "table": "Port", "where": where, "row": {**_mark(item), **_internal_vlan(item)}},
-        {"op": "update", "table": "Interface", "where": where, "row": _mtu(item)},
-    ]
-
-
-def _bridge_columns(item: OvsBridge) -> dict[str, Any]:
-    # Without an address of its own the device would take its lowest port's; in-band control is for controllers.
-    config = {HWADDR: item.mac, "disable-in-band": "true"}
-    return {
-        "datapath_type": item.datapath_type,
-        "fail_mode": "standalone",
-        "other_config": _as_map(config),
-        **_mark(item),
-    }
-
-
-def _mtu(item: OvsBridge) -> dict[str, Any]:
-    return {"mtu_request": item.mtu or EMPTY_SET}
-
-
-def _internal_vlan(item: OvsBridge) -> dict[str, Any]:
-    return _vlan(item.tag, (), 0)
-
-
-def _mark(item: OvsBridge | OvsPort) -> dict[str, Any]:
-    return {"external_ids": _as_map({MARK: item.owner})}
-
-
-def _port_operations(ports: Sequence[OvsPort], existing: Collection[str]) -> list[Operation]:
-    """Return what makes ports, those that exist apart, which are changed; refused when a bridge is missing."""
-    bridges = dict.fromkeys(item.bridge for item in ports)
-    checks: list[Operation] = [
-        {
-            "op": "wait",
-            "timeout": 0,
-            "table": "Bridge",
-            "where": [["name", "==", bridge]],
-            "columns": ["name"],
-            "until": "==",
-            "rows": [{"name": bridge}],
-        }
-        for bridge in bridges
-    ]
-    rows: list[Operation] = []
-    members: dict[str, list[list[str]]] = {bridge: [] for bridge in bridges}
-    for number, item in enumerate(ports):
-        if item.port in existing:
-            rows.append(_port_update(item))
-            continue
-        interface, port = f"interface{number}", f"port{number}"
-        rows.append(_insert("Interface", interface, {"name": item.port}))
-        columns = {"name": item.port, "interfaces": ["named-uuid", interface], **_mark(item), **_port_columns(item)}
-        rows.append(_insert("Port", port, columns))
-        members[item.bridge].append(["named-uuid", port])
-    joins = [_mutation("Bridge", "ports", "insert", some, [["name", "==", bridge]]) for bridge, some in members.items()]
-    return [*checks, *rows, *joins]
-
-
-def _mac_operations(macs: Sequence[OvsMac]) -> list[Operation]:
-    return [
-        {
-            "op": "mutate",
-            "table": "Bridge",
-            "where": [["name", "==", item.bridge]],
-            "mutations": [
-                ["other_config", "delete", ["set", [HWADDR]]],
-                *([["other_config", "insert", _as_map({HWADDR: item.mac})]] if item.mac else []),
-            ],
-        }
-        for item in macs
-    ]
-
-
-def _port_update(item: OvsPort) -> Operation:
-    return {"op": "update", "table": "Port", "where": [["name", "==", item.port]], "row": _port_columns(item)}
-
-
-def _port_columns(item: OvsPort) -> dict[str, Any]:
-    return {"protected": item.is_protected, **_vlan(item.tag, item.trunks, item.native)}
-
-
-def _vlan(tag: int, trunks: VlanRanges, native: int) -> dict[str, Any]:
-    """Return the columns that say which VLANs a port is in. An empty set of trunks would mean all of them."""
-    if not trunks:
-        return {"vlan_mode": "access", "tag": tag or native, "trunks": EMPTY_SET}
-    numbers = [] if trunks == ALL_VLANS else sorted({vid for first, last in trunks for vid in range(first, last + 1)})
-    mode = {"vlan_mode": "native-untagged", "tag": native} if native else {"vlan_mode": "trunk", "tag": EMPTY_SET}
-    return {**mode, "trunks": ["set", numbers]}
-
-
-def _insert(table: str, name: str, row: dict[str, Any]) -> Operation:
-    return {"op": "insert", "table": table, "uuid-name": name, "row": row}
-
-
-def _mutation(
-    table: str, column: str, mutator: str, members: Sequence[Any], where: list[Any] = EVERYTHING
-) -> Operation:
-    """Return an operation that adds members to a set, or takes them out of it, without reading or sending the rest."""
-    mutation = [column, mutator, ["set", list(members)]]
-    return {"op": "mutate", "table": table, "where": where, "mutations": [mutation]}
-
-
-# Rows as objects
-
-
-def _observed_bridge(row: _Row, members: Iterable[_Row], mtus: Mapping[str, Any]) -> OvsBridge:
-    name = row["name"]
-    tag = next((_number(port["tag"]) for port in members if port["name"] == name), 0)
-    mac = _map(row["other_config"]).get(HWADDR, "")
-    return OvsBridge(name, _owner(row), row["datapath_type"], mac, _number(mtus.get(name, EMPTY_SET)), tag)
-
-
-def _observed_port(bridge: str, row: _Row) -> OvsPort:
-    trunks, tag, native = tuple(_ranges(sorted(_set(row["trunks"])))), _number(row["tag"]), 0
-    match _text(row["vlan_mode"]) or ("access" if tag else "trunk"):
-        case "access":
-            trunks = ()
-        case "trunk":
-            trunks, tag = trunks or ALL_VLANS, 0
-        case _:
-            trunks, tag, native = trunks or ALL_VLANS, 0, tag
-    return OvsPort(row["name"], bridge, _owner(row), tag, trunks, native, is_protected=bool(row["protected"]))
-
-
-def _ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    first = last = None
-    for number in numbers:
-        if first is not None and last is not None and number == last + 1:
-            last = number
-            continue
-        if first is not None and last is not None:
-            yield first, last
-        first = last = number
-    if first is not None and last is not None:
-        yield first, last
-
-
-def _is_own(bridge: Mapping[str, Any], port: Mapping[str, Any]) -> bool:
-    """Whether a port is the bridge's internal one."""
-    return bool(bridge["name"] == port["name"])
-
-
-def _owner(row: _Row) -> str:
-    return _map(row["external_ids"]).get(MARK, "")
-
-
-# The notation of RFC 7047: a set of one member may stand as that member alone, an optional value is a set.
-
-
-def _as_map(values: Mapping[str, str]) -> list[Any]:
-    return ["map", [[key, value] for key, value in values.items()]]
-
-
-def _map(value: Any) -> dict[str, str]:
-    return dict(value[1])
-
-
-def _set(value: Any) -> list[Any]:
-    return list(value[1]) if isinstance(value, list) and value[0] == "set" else [value]
-
-
-def _uuids(value: Any) -> list[str]:
-    return [uuid for _, uuid in _set(value)]
-
-
-def _text(value: Any) -> str:
-    return "".join(_set(value))
-
-
-def _number(value: Any) -> int:
-    return next(iter(_set(value)), 0)

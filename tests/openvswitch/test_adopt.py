@@ -15,7 +15,8 @@ import dnet
 from dnet.engine import Engine
 from dnet.errors import OvsError
 from dnet.linux.nftables import Nft
-from dnet.openvswitch.ovsdb import Ovsdb, remote
+from dnet.openvswitch.ovsdb import Ovsdb
+from dnet.openvswitch.remote import remote
 from dnet.openvswitch.switch import OpenVSwitch
 from tests.openvswitch.test_network import features, transfer
 from tests.support.dnet_commands import network, run

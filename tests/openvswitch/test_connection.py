@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dnet.openvswitch import ovsdb
-from dnet.openvswitch.ovsdb import Ovsdb, Remote, remote
+from dnet.openvswitch.ovsdb import Ovsdb
+from dnet.openvswitch.remote import Remote, remote
 from dnet.openvswitch.switch import OpenVSwitch
 from tests.support.hosts import FakeHost, Raised
 from tests.support.openvswitch import DIRECTORY, Ovs, bridge, port
@@ -234,8 +235,8 @@ def test_interrupted_wait(ovs: Ovs):
 def test_package_of_the_distribution(ovs: Ovs):
     """The package is found where the distribution keeps it, with its parser in C if that is for this interpreter."""
     code = (
-        "import sys; from dnet.openvswitch import ovsdb; assert 'ovs' not in sys.modules\n"
-        "ovsdb.Ovsdb(ovsdb.remote()).read([], 'look')\n"
+        "import sys; from dnet.openvswitch import ovsdb, remote; assert 'ovs' not in sys.modules\n"
+        "ovsdb.Ovsdb(remote.remote()).read([], 'look')\n"
         "import ovs.json; print(ovs.json.PARSER)"
     )
     built_for = Path(ovsdb.DISTRIBUTION_PATHS[0]).glob(f"_json.{sys.implementation.cache_tag}*")

@@ -23,7 +23,8 @@ from dnet.model.published_port import PortMapping
 from dnet.objects.host import NftTable
 from dnet.objects.object import Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
-from dnet.openvswitch.ovsdb import Ovsdb, Remote, remote
+from dnet.openvswitch.ovsdb import Ovsdb
+from dnet.openvswitch.remote import Remote, remote
 from dnet.openvswitch.switch import OpenVSwitch
 from dnet.transaction import apply, rollback
 from tests.support import samples

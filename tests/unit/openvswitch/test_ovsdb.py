@@ -14,7 +14,9 @@ import pytest
 
 from dnet.errors import InvalidRequest, OvsError, Unsupported
 from dnet.openvswitch import ovsdb
-from dnet.openvswitch.ovsdb import ConnectionLost, Ovsdb, Refusal, Remote, SwitchAbsent, remote
+from dnet.openvswitch import remote as remote_module
+from dnet.openvswitch.ovsdb import ConnectionLost, Ovsdb, Refusal, SwitchAbsent
+from dnet.openvswitch.remote import Remote, remote
 
 UPDATE = {"Open_vSwitch": {"u": {"new": {"cur_cfg": 5}}}}
 
@@ -151,7 +153,7 @@ def test_default_address(monkeypatch, tmp_path):
     assert remote().address == "unix:/run/mine/db.sock"
     monkeypatch.delenv("OVS_RUNDIR")
     first, second = tmp_path / "run.sock", tmp_path / "var.sock"
-    monkeypatch.setattr(ovsdb, "SOCKETS", (str(first), str(second)))
+    monkeypatch.setattr(remote_module, "SOCKETS", (str(first), str(second)))
     assert remote().address == f"unix:{first}"
     second.touch()
     assert remote().address == f"unix:{second}"
@@ -337,6 +339,6 @@ def test_change_that_takes_too_long(monkeypatch):
 
 def test_long_path_of_a_socket():
     """The path of a socket that no address can hold is refused; the ovs package would try without end."""
-    assert ovsdb.remote("unix:/" + "a" * 106).address
+    assert remote("unix:/" + "a" * 106).address
     with pytest.raises(InvalidRequest, match="107 bytes at most"):
-        ovsdb.remote("unix:/" + "a" * 107)
+        remote("unix:/" + "a" * 107)
