@@ -78,7 +78,6 @@ PENDING = {
     ("dnet.transaction.firewalls", "dnet.linux.netlink"),
     ("dnet.transaction.reserve_containers", "dnet.drivers.bridge"),
     ("dnet.transaction.switch", "dnet.drivers.openvswitch"),
-    ("dnet.transaction.switch", "dnet.openvswitch.ovsdb"),
     ("dnet.transaction.uplinks", "dnet.drivers.sandbox"),
     ("dnet.transaction.uplinks", "dnet.openvswitch.ovsdb"),
     ("dnet.transaction.uplinks", "dnet.state.rows"),

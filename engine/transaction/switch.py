@@ -25,14 +25,14 @@ from dnet.objects.object import Object
 from dnet.objects.observed import Link
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address
+from dnet.openvswitch.remote import Remote, is_here, remote
 from dnet.state.store import Store
 
 if TYPE_CHECKING:
-    from dnet.openvswitch.ovsdb import Remote
     from dnet.openvswitch.switch import OpenVSwitch, SeenBridge
 
 
-# The options that say where the database is, by the names of ovsdb.remote's parameters.
+# The options that say where the database is, by the names of remote's parameters.
 CONNECTION = {
     openvswitch.DATABASE: "address",
     "ovsdb_private_key": "private_key",
@@ -66,21 +66,17 @@ class Switches:
         return self._switch
 
     def _connect_to(self, where: Remote) -> None:
-        from dnet.openvswitch.ovsdb import Ovsdb
-        from dnet.openvswitch.switch import OpenVSwitch
-
         if not self._is_given:
             self.close()
-            self._switch = OpenVSwitch(Ovsdb(where))
+            self._switch = _connect(where)
 
     def has_bridge(self, link: Link) -> bool:
         """Whether a device of the host's is a bridge of Open vSwitch; for those of other kinds nothing is asked."""
-        is_likely = link.kind == "openvswitch" or (link.kind == "tun" and (self._network() or self._is_here()))
+        is_likely = link.kind == "openvswitch" or (link.kind == "tun" and (self._network() or self.is_here()))
         return bool(is_likely) and self.open().bridge(link.name) is not None
 
-    def _is_here(self) -> bool:
-        from dnet.openvswitch.ovsdb import is_here
-
+    def is_here(self) -> bool:
+        """Whether Open vSwitch seems to run on this system."""
         return self._is_given or is_here()
 
     # What goes while Open vSwitch cannot be reached
@@ -155,10 +151,7 @@ class Switches:
         return [(f"removal of {item}", None) for item in objects]
 
     def _at(self, where: Remote) -> OpenVSwitch:
-        from dnet.openvswitch.ovsdb import Ovsdb
-        from dnet.openvswitch.switch import OpenVSwitch
-
-        return self._switch if self._is_given and self._switch else OpenVSwitch(Ovsdb(where))
+        return self._switch if self._is_given and self._switch else _connect(where)
 
     def _network(self) -> Network | None:
         """Return some network that is on Open vSwitch, ready or not."""
@@ -255,6 +248,12 @@ class Switches:
         return [item for item in ours if item not in present]
 
 
+def _connect(where: Remote) -> OpenVSwitch:
+    from dnet.openvswitch import switch
+
+    return switch.connect(where)
+
+
 def elsewhere(groups: Sequence[Sequence[Object]]) -> list[Sequence[Object]]:
     """Return groups without what is Open vSwitch's."""
     return [[item for item in group if item.backend != "ovs"] for group in groups]
@@ -280,6 +279,4 @@ def _as_object(item: LeftBehind) -> OvsBridge | OvsPort:
 
 
 def _remote(options: Mapping[str, str]) -> Remote:
-    from dnet.openvswitch.ovsdb import remote
-
     return remote(**{name: options[key] for key, name in CONNECTION.items() if key in options})
