@@ -8,7 +8,7 @@ from dnet.model.container import shared_id
 from dnet.model.values import Value, frozen
 
 
-class Head(NamedTuple):
+class ContainerHead(NamedTuple):
     """What a container is called, and whose network it has."""
 
     id: str

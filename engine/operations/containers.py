@@ -20,7 +20,7 @@ from dnet.model.default_route import with_defaults
 from dnet.model.network import DEFAULT_NETWORK, Network
 from dnet.model.network_spec import NetworkSpec
 from dnet.model.parse import check_name
-from dnet.model.record import Head
+from dnet.model.record import ContainerHead
 from dnet.model.values import Value, frozen, replace
 from dnet.model.vlan import PortVlans
 from dnet.objects.links import Quiet
@@ -45,7 +45,7 @@ from dnet.transaction.recovery import prepare
 from dnet.transaction.rollback import undoing
 from dnet.transaction.vlans import enable_vlans
 
-H = TypeVar("H", bound=Container | Head)
+H = TypeVar("H", bound=Container | ContainerHead)
 
 
 @frozen(kw_only=True)

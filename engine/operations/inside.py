@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dnet.drivers import desired
 from dnet.drivers.displaced_route import MESSAGE_BYTES_MAX, default_versions, kernel_route
 from dnet.model.container import Container
-from dnet.model.record import Head
+from dnet.model.record import ContainerHead
 from dnet.model.values import replace
 from dnet.objects.observed import METRIC6, Report
 from dnet.operations.attachment_bridges import sandbox_of
@@ -24,7 +24,7 @@ def look_into(context: Context, container: Container) -> Report:
         return Report(sight.links(), sight.addresses(), routes)
 
 
-def begin_change(context: Context, members: Sequence[Container | Head], owner: str) -> None:
+def begin_change(context: Context, members: Sequence[Container | ContainerHead], owner: str) -> None:
     """Mark containers as being changed; foreign ones that are new are inserted. Inside a transaction.
 
     Raises where another process changes one of them, or has since it was read.

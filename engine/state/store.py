@@ -338,10 +338,10 @@ class Store(Database):
             raise _changed(lost[:12])
         return [found[identity] for identity in identities]
 
-    def heads(self, names: Iterable[str]) -> dict[str, record.Head]:
+    def heads(self, names: Iterable[str]) -> dict[str, record.ContainerHead]:
         """Return what those of some containers that are ready are called, by their names."""
         return {
-            row["name"]: record.Head(*row)
+            row["name"]: record.ContainerHead(*row)
             for chunk, marks in _chunks(names)
             for row in self._query(
                 f"SELECT c.id, c.name, c.mode FROM container c {_READY} AND c.name IN ({marks})", chunk
@@ -614,7 +614,7 @@ class Store(Database):
         sql = "SELECT 1 FROM container WHERE owner = ?1 UNION SELECT 1 FROM network WHERE owner = ?1"
         return bool(self._query(sql, (owner,)))
 
-    def check_settled(self, containers: Iterable[Container | record.Head]) -> None:
+    def check_settled(self, containers: Iterable[Container | record.ContainerHead]) -> None:
         """Raise when another process is changing one of some containers; inside a transaction."""
         # The first condition is that of an index.
         changing = dict(self._query("SELECT id, owner FROM container WHERE phase <> 'ready' AND phase = 'changing'"))
@@ -623,7 +623,7 @@ class Store(Database):
                 sentence = f"container {item.name} is being changed by another dnet process"
                 raise Conflict(sentence, object=item.name, hint="try again when that has ended")
 
-    def check_ready(self, containers: Sequence[Container | record.Head]) -> None:
+    def check_ready(self, containers: Sequence[Container | record.ContainerHead]) -> None:
         """Raise as `check_settled` does, or when one is gone, or half changed by a process that was killed.
 
         The latter's record is for the next command to read; this process may have marked one already. Inside a
@@ -651,7 +651,7 @@ class Store(Database):
         if known:
             raise _changed(names[min(known)[1]])
 
-    def check_not_joined(self, containers: Sequence[Container | record.Head], network_id: str) -> None:
+    def check_not_joined(self, containers: Sequence[Container | record.ContainerHead], network_id: str) -> None:
         """Raise when one that was on no such network before is on it by now; inside a transaction."""
         joined = set(self.member_names(network_id))
         for item in containers if joined else ():

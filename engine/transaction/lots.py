@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TypeVar, overload
 
 from dnet.model.container import Container
-from dnet.model.record import Head
+from dnet.model.record import ContainerHead
 from dnet.state.store import Store
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Members(Sequence[Container]):
     routes of theirs, or removes them.
     """
 
-    def __init__(self, store: Store, heads: Iterable[Head | Container]) -> None:
+    def __init__(self, store: Store, heads: Iterable[ContainerHead | Container]) -> None:
         self.heads = list({item.id: item for item in heads}.values())
         self._store = store
         self._read: list[Container] = []
@@ -54,8 +54,8 @@ class Members(Sequence[Container]):
 
     def _read_lot(self) -> None:
         lot = next(self._unread)
-        found = iter(self._store.ready([item.id for item in lot if isinstance(item, Head)]))
-        self._read += [next(found) if isinstance(item, Head) else item for item in lot]
+        found = iter(self._store.ready([item.id for item in lot if isinstance(item, ContainerHead)]))
+        self._read += [next(found) if isinstance(item, ContainerHead) else item for item in lot]
 
 
 def report(on_progress: BulkProgress | None, total: int) -> Callable[[int], None] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dnet.model.record import Head
+from dnet.model.record import ContainerHead
 from dnet.state.store import Store
 from dnet.transaction.lots import FIRST_LOT, LOT, Members
 from tests.support import samples
@@ -51,9 +51,11 @@ def members(store) -> Members:
 def test_heads(store):
     """What containers are called comes without the rest; who is not there is left out."""
     heads = store.heads([NAMES[3], "nobody", NAMES[1]])
-    assert heads == {name: Head(f"{number:064x}", name, "none") for number, name in ((1, NAMES[1]), (3, NAMES[3]))}
+    assert heads == {
+        name: ContainerHead(f"{number:064x}", name, "none") for number, name in ((1, NAMES[1]), (3, NAMES[3]))
+    }
     assert heads[NAMES[1]].shares == ""
-    assert Head("1", "a", "container:2").shares == "2"
+    assert ContainerHead("1", "a", "container:2").shares == "2"
     assert store.lots == []
 
 
