@@ -24,7 +24,7 @@ from dnet.state.store import Store
 if TYPE_CHECKING:
     from dnet.linux.kernel import Kernel
     from dnet.linux.nftables import Nft
-    from dnet.model.attachment_spec import AttachmentSpec, AttachOptions, ToNetwork
+    from dnet.model.attachment_spec import AttachmentSpec, AttachOptions, NetworkAttachmentSpec
     from dnet.model.container_spec import ContainerOptions
     from dnet.model.host_link import HostLink
     from dnet.model.network_spec import NetworkOptions
@@ -361,7 +361,7 @@ class Engine:
     def attach(
         self,
         target: str,
-        to: str | ToNetwork | AttachmentSpec = "",
+        to: str | NetworkAttachmentSpec | AttachmentSpec = "",
         **options: Unpack[AttachOptions],
     ) -> Attached:
         """Attach a container to a network, or with AttachmentSpec's fields as keywords to a device of the host's.
@@ -377,7 +377,11 @@ class Engine:
         return self.attach_many([target], to)[0]
 
     def attach_many(
-        self, targets: Iterable[str], to: str | ToNetwork | AttachmentSpec, *, on_progress: BulkProgress | None = None
+        self,
+        targets: Iterable[str],
+        to: str | NetworkAttachmentSpec | AttachmentSpec,
+        *,
+        on_progress: BulkProgress | None = None,
     ) -> list[Attached]:
         """Attach containers in one pass, all of them or none; see `attach`."""
         from dnet.model import attachment_spec

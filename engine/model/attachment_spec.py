@@ -201,7 +201,7 @@ class AttachmentSpec(Value):
 
 
 @frozen(kw_only=True)
-class ToNetwork(Value):
+class NetworkAttachmentSpec(Value):
     """What is asked of an attachment to a network.
 
     spec: the endpoint
@@ -238,7 +238,7 @@ class ToNetwork(Value):
 
 def read(
     network: str, options: Mapping[str, Any], *, aliases: Iterable[str] = (), takes_default: bool = False
-) -> ToNetwork | AttachmentSpec:
+) -> NetworkAttachmentSpec | AttachmentSpec:
     """Read the keywords of AttachmentSpec for an attachment to a network, or without one to a device.
 
     Of an attachment to a network, empty keywords count as unset, and addresses need no prefix length.
@@ -265,7 +265,9 @@ def read(
         aliases=aliases,
         vlans=read_vlans(**vlans),
     )
-    return ToNetwork(spec=spec, takes_default=takes_default or bool(gateways), gateways=gateways, lengths=lengths)
+    return NetworkAttachmentSpec(
+        spec=spec, takes_default=takes_default or bool(gateways), gateways=gateways, lengths=lengths
+    )
 
 
 def _read_addresses(

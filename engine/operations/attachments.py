@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dnet.errors import Conflict, InvalidRequest, NotFound
 from dnet.model.attachment import Attachment
-from dnet.model.attachment_spec import AttachmentSpec, ToNetwork
+from dnet.model.attachment_spec import AttachmentSpec, NetworkAttachmentSpec
 from dnet.model.container import Container, Endpoint
 from dnet.model.container_spec import EndpointSpec
 from dnet.model.default_route import with_defaults
@@ -40,7 +40,7 @@ class Attached(NamedTuple):
 def attach(
     context: Context,
     references: Sequence[str],
-    wanted: AttachmentSpec | ToNetwork,
+    wanted: AttachmentSpec | NetworkAttachmentSpec,
     *,
     on_progress: BulkProgress | None = None,
 ) -> list[Attached]:
@@ -49,12 +49,14 @@ def attach(
     members = reattach.find_all(context, references)
     if len(members) > 1 and wanted.is_for_one:
         raise InvalidRequest("several containers cannot have the same address or device", object=references[0])
-    if isinstance(wanted, ToNetwork):
+    if isinstance(wanted, NetworkAttachmentSpec):
         return _join(context, members, wanted, on_progress)
     return _wire(context, members, wanted, on_progress)
 
 
-def _join(context: Context, members: Members, to: ToNetwork, on_progress: BulkProgress | None) -> list[Attached]:
+def _join(
+    context: Context, members: Members, to: NetworkAttachmentSpec, on_progress: BulkProgress | None
+) -> list[Attached]:
     wanted = to.spec
     network = context.store.network(wanted.network)
     to.check(network)
@@ -79,7 +81,7 @@ def _join(context: Context, members: Members, to: ToNetwork, on_progress: BulkPr
 def _join_new(
     context: Context,
     members: Members,
-    to: ToNetwork,
+    to: NetworkAttachmentSpec,
     network: Network,
     on_progress: BulkProgress | None,
 ) -> dict[str, Attached]:

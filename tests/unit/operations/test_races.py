@@ -10,7 +10,7 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from dnet.model.attachment_spec import ToNetwork
+from dnet.model.attachment_spec import NetworkAttachmentSpec
 from dnet.operations import attachments, containers
 from dnet.transaction.containers import new_reservation
 from tests.support.engine_on_fakes import Machine, remembered, specs
@@ -105,7 +105,9 @@ def test_attached_by_what_was_known(machine, monkeypatch, case, names, interface
     monkeypatch.setattr(attachments, "new_reservation", act_before)
     before = rows(machine, "red")
     with pytest.raises(dnet.Conflict) as caught:
-        machine.engine.attach_many(names, ToNetwork(spec=dnet.EndpointSpec(network="red", interface=interface)))
+        machine.engine.attach_many(
+            names, NetworkAttachmentSpec(spec=dnet.EndpointSpec(network="red", interface=interface))
+        )
     assert str(caught.value).startswith(sentence)
     assert "try again" in caught.value.hint
     assert not getattr(caught.value, "__notes__", [])
