@@ -420,7 +420,7 @@ class Engine:
         """Take away a route that `add_route` added; gateway, interface and metric may be left out."""
         from dnet.operations import routes
 
-        return routes.delete(self._context, target, _route(route, is_way_open=True))
+        return routes.delete(self._context, target, _route(route, is_partial_ok=True))
 
     def routes(self, target: str) -> list[ShownRoute]:
         """Return the routes that are in a container."""
@@ -452,7 +452,7 @@ class Engine:
         """Return whether `add_route` has added such a route; gateway, interface and metric may be left out."""
         from dnet.operations import routes
 
-        return routes.has(self._context, target, _route(route, is_way_open=True))
+        return routes.has(self._context, target, _route(route, is_partial_ok=True))
 
     def rename(self, reference: str, name: str) -> Container:
         """Give a container another name. Its id, sandbox path and host name stay."""
@@ -509,10 +509,10 @@ class Engine:
         return published_ports.unpublish(self._context, reference, list(ports))
 
 
-def _route(route: str | StaticRoute, *, is_way_open: bool = False) -> StaticRoute:
+def _route(route: str | StaticRoute, *, is_partial_ok: bool = False) -> StaticRoute:
     from dnet.model.attachment_spec import parse_route
 
-    return parse_route(route.split(), is_way_open=is_way_open) if isinstance(route, str) else route
+    return parse_route(route.split(), is_partial_ok=is_partial_ok) if isinstance(route, str) else route
 
 
 def _is_numbered(name: str, prefix: str) -> bool:

@@ -184,7 +184,10 @@ def attached_document(container: Container, item: Attachment | Endpoint, *, is_n
         gateways = [str(gateway) for gateway in (item.gateway, item.gateway6) if gateway]
         kind, device, mode = "network", item.network, ""
     else:
-        addresses, gateways = [str(address) for address in item.addresses], [str(way) for way in item.ways]
+        addresses, gateways = (
+            [str(address) for address in item.addresses],
+            [str(gateway) for gateway in item.default_gateways],
+        )
         addresses = ([item.lease["address"]] if item.lease else []) + addresses
         kind, device, mode = item.kind, item.device, item.macvlan_mode
     document: Document = {

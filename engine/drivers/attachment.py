@@ -155,7 +155,7 @@ def _default_routes(
     container: Container, item: Attachment, index: int, addresses: Sequence[IPInterface]
 ) -> Iterator[Object]:
     """Yield the default routes through an attachment; before each, a route to a gateway outside its subnets."""
-    for gateway in item.ways:
+    for gateway in item.default_gateways:
         if gateway.version not in item.defaults:
             continue
         if not _is_on_link(gateway, addresses):

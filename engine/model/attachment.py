@@ -66,7 +66,7 @@ class Attachment(Value):
     vlans: PortVlans | None = None
 
     @property
-    def ways(self) -> tuple[IPAddress, ...]:
+    def default_gateways(self) -> tuple[IPAddress, ...]:
         """Gateways that a default route may go to: those asked for, and without one of IPv4 that of the lease."""
         if not self.lease or any(gateway.version == 4 for gateway in self.gateways):
             return self.gateways

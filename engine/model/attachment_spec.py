@@ -294,10 +294,10 @@ def _read_addresses(
 # Routes
 
 
-def parse_route(words: Sequence[str], *, is_way_open: bool = False) -> StaticRoute:
+def parse_route(words: Sequence[str], *, is_partial_ok: bool = False) -> StaticRoute:
     """Read DEST [via GATEWAY] [dev INTERFACE] [metric N], in the words of ip-route(8).
 
-    With `is_way_open` both the gateway and the interface may be missing, as in a request to delete the route.
+    With `is_partial_ok`, both the gateway and the interface may be missing, as in a request to delete the route.
     """
     if not words:
         raise InvalidRequest("the destination of the route is missing", hint="write DEST via GATEWAY, or DEST dev IF")
@@ -319,7 +319,7 @@ def parse_route(words: Sequence[str], *, is_way_open: bool = False) -> StaticRou
         raise InvalidRequest(f"invalid destination {text!r}", object=text, hint=hint) from error
     if gateway and gateway.version != destination.version:
         raise InvalidRequest(f"{destination} and its gateway {gateway} are of different families", object=str(gateway))
-    if not gateway and not interface and not is_way_open:
+    if not gateway and not interface and not is_partial_ok:
         raise InvalidRequest(
             f"the way to {destination} is missing", object=text, hint="add `via GATEWAY`, `dev INTERFACE`, or both"
         )

@@ -57,7 +57,11 @@ def with_defaults(container: Container, networks: Mapping[str, Network]) -> Cont
         return container if is_same else replace(container, endpoints=endpoints)
     won: dict[int, str] = {}
     for version in (4, 6):
-        able = [item for item in container.attachments if any(gateway.version == version for gateway in item.ways)]
+        able = [
+            item
+            for item in container.attachments
+            if any(gateway.version == version for gateway in item.default_gateways)
+        ]
         first = max(able, key=lambda item: item.gateway_priority, default=None)
         rivals = [endpoint for endpoint in endpoints if (endpoint.gateway if version == 4 else endpoint.gateway6)]
         if first and all(endpoint.gateway_priority <= first.gateway_priority for endpoint in rivals):

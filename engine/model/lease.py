@@ -28,7 +28,7 @@ class Lease(Value):
 
     Times are seconds: `acquired_at` since the epoch, when it was asked for, the others since then; None is for ever.
     After `t1_s` it is to be renewed with its server, after `t2_s` with any. `mtu` is 0 when nothing was said of it.
-    `mac` is the interface's, `server_mac` that of the server or of the router on the way to it.
+    `mac` is the interface's, `server_mac` that of the server or of the router that leads to it.
     """
 
     address: IPv4Interface

@@ -48,7 +48,7 @@ def note_displaced(context: Context, after: Container) -> None:
 def gateway_priority(container: Container, *, is_default: bool) -> int:
     """Return the priority with which an interface gets the default route if it shall, or leaves it where it is."""
     known = [end.gateway_priority for end in container.endpoints]
-    known += [item.gateway_priority for item in container.attachments if item.ways]
+    known += [item.gateway_priority for item in container.attachments if item.default_gateways]
     if is_default:
         return max([*known, 0]) + 1
     return 0 if container.target else min([*known, 1]) - 1

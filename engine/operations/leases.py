@@ -58,7 +58,7 @@ def _take(context: Context, container: Container, item: Attachment, lease: Lease
     if not found:
         return container  # it has been detached meanwhile
     leased = replace(found[0], lease=lease.document())
-    if leased.ways and not leased.gateway_priority:
+    if leased.default_gateways and not leased.gateway_priority:
         leased = replace(leased, gateway_priority=gateway_priority(container, is_default=True))
     others = tuple(leased if one.id == item.id else one for one in container.attachments)
     inside = look_into(context, container)

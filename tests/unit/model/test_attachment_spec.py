@@ -245,12 +245,12 @@ def test_kinds_of_attachments():
 def test_lease_brings_address_and_routes():
     """What DHCP granted is on the interface; classless routes take the place of routers."""
     lease = {"address": "10.7.0.9/24", "routers": ["10.7.0.1"], "classless_routes": []}
-    assert wire(lease=lease).ways == (IPv4Address("10.7.0.1"),)
+    assert wire(lease=lease).default_gateways == (IPv4Address("10.7.0.1"),)
     other = lease | {"classless_routes": [["0.0.0.0/0", "10.7.0.2"], ["10.8.0.0/16", "10.7.0.3"]]}
     item = wire(addresses=(), lease=other, defaults=(4,))
-    assert item.ways == (IPv4Address("10.7.0.2"),)
+    assert item.default_gateways == (IPv4Address("10.7.0.2"),)
     made = list(attachment.attachment(foreign(attachments=(item,)), item))
     assert [one.interface for one in made if isinstance(one, Address)] == [ip_interface("10.7.0.9/24")]
     ways = [(str(one.destination), str(one.gateway)) for one in made if isinstance(one, Route)]
     assert ways == [("10.8.0.0/16", "10.7.0.3"), ("0.0.0.0/0", "10.7.0.2")]
-    assert wire(gateways=(IPv4Address("10.7.0.9"),), lease=lease).ways == (IPv4Address("10.7.0.9"),)
+    assert wire(gateways=(IPv4Address("10.7.0.9"),), lease=lease).default_gateways == (IPv4Address("10.7.0.9"),)
