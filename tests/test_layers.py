@@ -72,14 +72,11 @@ PENDING = {
     ("dnet.operations.attachment_bridges", "dnet.drivers.attachment"),
     ("dnet.operations.attachment_bridges", "dnet.drivers.sandbox"),
     ("dnet.operations.doctor", "dnet.drivers.bridge"),
-    ("dnet.operations.doctor", "dnet.openvswitch.ovsdb"),
-    ("dnet.operations.doctor", "dnet.openvswitch.switch"),
     ("dnet.operations.uplinks", "dnet.state.rows"),
     ("dnet.transaction.firewalls", "dnet.linux.netlink"),
     ("dnet.transaction.reserve_containers", "dnet.drivers.bridge"),
     ("dnet.transaction.switch", "dnet.drivers.openvswitch"),
     ("dnet.transaction.uplinks", "dnet.drivers.sandbox"),
-    ("dnet.transaction.uplinks", "dnet.openvswitch.ovsdb"),
     ("dnet.transaction.uplinks", "dnet.state.rows"),
 }
 

@@ -9,6 +9,8 @@ from dnet.model.vlan import EVERY_VLAN, PortVlans
 from dnet.objects.object import Object
 from dnet.objects.vlans import ALL_VLANS, SILENT, VlanRanges
 
+NETDEV, SYSTEM = "netdev", "system"  # types of datapath: in user space, and the kernel's
+
 
 @frozen
 class OvsBridge(Object):

@@ -26,7 +26,6 @@ from typing import Any, NoReturn
 
 from dnet.errors import OvsError, Unsupported
 from dnet.openvswitch.remote import Remote
-from dnet.openvswitch.remote import is_here as is_here  # noqa: PLC0414  doctor and uplinks ask here until they ask the transaction
 
 Operation = dict[str, Any]
 

@@ -13,13 +13,12 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound, OvsError, Unsupported
-from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
+from dnet.objects.openvswitch import NETDEV, SYSTEM, OvsBridge, OvsMac, OvsPort
 from dnet.openvswitch import rows
 from dnet.openvswitch.ovsdb import DATABASE, ConnectionLost, Operation, Ovsdb, Refusal, SwitchAbsent
 from dnet.openvswitch.remote import Remote
 from dnet.openvswitch.rows import EMPTY_SET, Row, named, owner_of, select
 
-NETDEV, SYSTEM = "netdev", "system"
 MODULE_PATH = "/sys/module/openvswitch"
 # ovs-vswitchd closes a packet socket for each port that goes, 13 ms apiece, in the thread that also forwards: so few
 # at a time, and packets pass in between.

@@ -11,8 +11,7 @@ from dnet.drivers import bridge
 from dnet.drivers.nat_table import TABLE
 from dnet.errors import DnetError, NeedsRoot
 from dnet.linux import files, spawn
-from dnet.openvswitch import ovsdb
-from dnet.openvswitch.switch import NETDEV, SYSTEM, Switch
+from dnet.objects.openvswitch import NETDEV, SYSTEM
 from dnet.transaction import firewalls
 from dnet.transaction.context import Context
 
@@ -79,7 +78,7 @@ def _switch(context: Context) -> Iterator[Diagnosis]:
     devices = {net.device: net.name for net in context.store.networks() if net.driver == "ovs"}
     for item in context.store.containers():
         devices |= {wire.device: "" for wire in item.attachments if wire.kind == "ovs"}
-    if not devices and not ovsdb.is_here():
+    if not devices and not context.switches.has_local_server():
         return
     try:
         switch = context.switches.open()
@@ -91,16 +90,18 @@ def _switch(context: Context) -> Iterator[Diagnosis]:
     version = f"version {seen.version}, " if seen.version else ""
     sentence = f"{version}datapaths {', '.join(seen.datapath_types)}; networks get {default}"
     yield Diagnosis("ok", "Open vSwitch", sentence)
-    yield from _offloads(context, {device: name for device, name in devices.items() if device in kinds}, kinds, seen)
+    yield from _offloads(
+        context, {device: name for device, name in devices.items() if device in kinds}, kinds, wants_tso=seen.wants_tso
+    )
     if not devices and default == NETDEV and not seen.wants_tso:
         yield _complete_frames("networks will be on", "other_config:userspace-tso-enable is not set")
 
 
 def _offloads(
-    context: Context, devices: Mapping[str, str], kinds: Mapping[str, str], seen: Switch
+    context: Context, devices: Mapping[str, str], kinds: Mapping[str, str], *, wants_tso: bool
 ) -> Iterator[Diagnosis]:
     """Yield for each bridge who completes frames there, and what is set; `devices` are dnet's, with networks."""
-    wish = f"other_config:userspace-tso-enable is {'true' if seen.wants_tso else 'not set'}"
+    wish = f"other_config:userspace-tso-enable is {'true' if wants_tso else 'not set'}"
     for device, network in sorted(devices.items()):
         place = f"bridge {device}" + (f" of network {network}" if network else "")
         if kinds[device] == SYSTEM:
@@ -109,10 +110,10 @@ def _offloads(
             yield Diagnosis("note", "offloads", f"the device of {place} is not here", "dnet reconcile")
         elif context.kernel.has_offloads(device):
             done = f"{place} does segmentation offload, and containers leave it to that: {wish}"
-            remedy = "" if seen.wants_tso else "its next start is without, and TCP of containers then hangs: set it"
-            yield Diagnosis("ok" if seen.wants_tso else "note", "offloads", done, remedy)
+            remedy = "" if wants_tso else "its next start is without, and TCP of containers then hangs: set it"
+            yield Diagnosis("ok" if wants_tso else "note", "offloads", done, remedy)
         else:
-            pending = ", from the next start of ovs-vswitchd on" if seen.wants_tso else ""
+            pending = ", from the next start of ovs-vswitchd on" if wants_tso else ""
             yield _complete_frames(f"{place} is on", wish + pending)
 
 

@@ -72,12 +72,13 @@ class Switches:
 
     def has_bridge(self, link: Link) -> bool:
         """Whether a device of the host's is a bridge of Open vSwitch; for those of other kinds nothing is asked."""
-        is_likely = link.kind == "openvswitch" or (link.kind == "tun" and (self._network() or self.is_here()))
+        is_here = self._is_given or self.has_local_server()
+        is_likely = link.kind == "openvswitch" or (link.kind == "tun" and (is_here or self._network()))
         return bool(is_likely) and self.open().bridge(link.name) is not None
 
-    def is_here(self) -> bool:
+    def has_local_server(self) -> bool:
         """Whether Open vSwitch seems to run on this system."""
-        return self._is_given or is_here()
+        return is_here()
 
     # What goes while Open vSwitch cannot be reached
 

@@ -21,7 +21,7 @@ from dnet.model.vlan import PortVlans
 from dnet.objects.object import Object
 from dnet.objects.observed import Link
 from dnet.objects.vlans import VlanFilter
-from dnet.openvswitch.ovsdb import is_here
+from dnet.openvswitch.remote import is_here
 from dnet.state import rows
 from dnet.transaction.apply import change_groups, make_on_host, put_back
 from dnet.transaction.apply_rules import change_rules
