@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dnet.errors import InvalidRequest, NotFound
+from dnet.model.address import IPAddress, IPInterface
 from dnet.model.attachment import Attachment
 from dnet.model.container import MODE_CONTAINER, Container, Endpoint
 from dnet.model.network import Network
@@ -19,6 +20,11 @@ Document = dict[str, Any]
 
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _PATH = re.compile(r"(?:\.|(?:\.[A-Za-z0-9_-]+)+)\Z")
+# Docker's names for an address, its prefix length and the gateway.
+_IPV4_FIELDS = ("IPAddress", "IPPrefixLen", "Gateway")
+_IPV6_FIELDS = ("GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPv6Gateway")
+# Fields of a document that are a network's attributes, as text.
+_BRIEF_NETWORK = ("name", "id", "driver", "subnet", "subnet6", "gateway", "device")
 
 
 def timestamp(seconds: float) -> str:
@@ -27,10 +33,10 @@ def timestamp(seconds: float) -> str:
 
 
 def container_document(container: Container, networks: Iterable[Network]) -> Document:
-    """Return what `inspect` prints of a container, with Docker's field names; `networks` has those that it is on."""
+    """Return what `inspect` prints of a container, with Docker's field names; `networks` has all that it is on."""
     known = {net.id: net for net in networks}
-    first = container.endpoints[0] if container.endpoints else None
-    process = container.process
+    first = _first(container)
+    process, settings = container.process, container.settings
     return {
         "Id": container.id,
         "Name": container.name,
@@ -42,54 +48,64 @@ def container_document(container: Container, networks: Iterable[Network]) -> Doc
             "ExitCode": container.exit_code or 0,
         },
         "Config": {
-            "Hostname": container.settings.hostname,
-            "Domainname": container.settings.domainname,
+            "Hostname": settings.hostname,
+            "Domainname": settings.domainname,
             "Env": [f"{key}={value}" for key, value in process.env] if process else [],
             "Cmd": list(process.args) if process else None,
             "WorkingDir": process.workdir if process else "",
             "User": process.user if process else "",
             "Tty": bool(process and process.has_terminal),
-            "ExposedPorts": {f"{port}/{protocol}": {} for port, protocol in container.exposed},
+            "ExposedPorts": {port: {} for port in _exposed(container)},
             "Labels": dict(container.labels),
         },
         "HostConfig": {
             "NetworkMode": container.mode,
             "Links": [f"/{link.child}:/{link}" for link in container.links],
             "PublishAllPorts": container.publish_all,
-            "Dns": list(container.settings.dns),
-            "DnsSearch": list(container.settings.dns_search),
-            "DnsOptions": list(container.settings.dns_options),
+            "Dns": list(settings.dns),
+            "DnsSearch": list(settings.dns_search),
+            "DnsOptions": list(settings.dns_options),
             "AutoRemove": bool(process and process.removes_itself),
             "ReadonlyRootfs": bool(process and process.is_read_only),
-            "ExtraHosts": [f"{name}:{address}" for name, address in container.settings.extra_hosts],
+            "ExtraHosts": [f"{name}:{address}" for name, address in settings.extra_hosts],
         },
         "HostsPath": f"{container.files}/hosts",
         "HostnamePath": f"{container.files}/hostname",
         "ResolvConfPath": f"{container.files}/resolv.conf",
         "NetworkSettings": {
             "SandboxKey": container.sandbox,
-            "IPAddress": str(first.address.ip) if first else "",
-            "IPPrefixLen": first.address.network.prefixlen if first else 0,
-            "Gateway": str(first.gateway or "") if first else "",
+            **_address(_IPV4_FIELDS, first.address if first else None, first.gateway if first else None),
             "MacAddress": first.mac if first else "",
-            "GlobalIPv6Address": str(first.address6.ip) if first and first.address6 else "",
-            "GlobalIPv6PrefixLen": first.address6.network.prefixlen if first and first.address6 else 0,
-            "IPv6Gateway": str(first.gateway6 or "") if first else "",
+            **_address(_IPV6_FIELDS, first.address6 if first else None, first.gateway6 if first else None),
             "Ports": ports_document(container),
-            "Networks": {end.network: _endpoint_document(end, known[end.network_id]) for end in container.endpoints},
+            "Networks": {item.network: _endpoint(item, known[item.network_id]) for item in container.endpoints},
             "Attachments": [attached_document(container, item, is_new=None) for item in container.attachments],
         },
     }
 
 
+def _first(container: Container) -> Endpoint | None:
+    return next(iter(container.endpoints), None)
+
+
+def _exposed(container: Container) -> list[str]:
+    return [f"{port}/{protocol}" for port, protocol in container.exposed]
+
+
+def _address(fields: tuple[str, str, str], address: IPInterface | None, gateway: IPAddress | None) -> Document:
+    """Return an address and its gateway by Docker's names."""
+    ip, length = (str(address.ip), address.network.prefixlen) if address else ("", 0)
+    return dict(zip(fields, (ip, length, str(gateway or "")), strict=True))
+
+
 def ports_document(container: Container) -> Document:
     """Return Docker's map from `80/tcp` to where it is published, None for a port that is only exposed."""
-    found: Document = {f"{port}/{protocol}": None for port, protocol in container.exposed}
+    document: Document = dict.fromkeys(_exposed(container))
     for item in container.ports:
         key = f"{item.container_port}/{item.protocol}"
-        bindings = found.get(key) or []
-        found[key] = [*bindings, {"HostIp": str(item.host_ip), "HostPort": str(item.host_port)}]
-    return found
+        binding = {"HostIp": str(item.host_ip), "HostPort": str(item.host_port)}
+        document[key] = [*(document.get(key) or []), binding]
+    return document
 
 
 def published(container: Container, port: str = "") -> list[PortMapping]:
@@ -116,22 +132,19 @@ def port_documents(ports: Iterable[PortMapping]) -> list[Document]:
     ]
 
 
-def _endpoint_document(end: Endpoint, network: Network) -> Document:
-    """Return an endpoint's part; the gateway is the network's, wherever the default route leads, as with Docker."""
-    has_way = not network.internal
+def _endpoint(item: Endpoint, network: Network) -> Document:
+    """Return an endpoint's document; as with Docker, the gateway is the network's, wherever the default route leads."""
+    gateway = None if network.internal else network.gateway
+    gateway6 = network.gateway6 if gateway and item.address6 else None
     return {
-        "IPAddress": str(end.address.ip),
-        "IPPrefixLen": end.address.network.prefixlen,
-        "Gateway": str(network.gateway) if has_way else "",
-        "GlobalIPv6Address": str(end.address6.ip) if end.address6 else "",
-        "GlobalIPv6PrefixLen": end.address6.network.prefixlen if end.address6 else 0,
-        "IPv6Gateway": str(network.gateway6) if has_way and end.address6 else "",
-        "MacAddress": end.mac,
-        "EndpointID": end.id,
-        "NetworkID": end.network_id,
-        "Aliases": list(end.aliases),
-        "HostInterface": end.host_interface,
-        "Vlan": vlan_document(end.vlans),
+        **_address(_IPV4_FIELDS, item.address, gateway),
+        **_address(_IPV6_FIELDS, item.address6, gateway6),
+        "MacAddress": item.mac,
+        "EndpointID": item.id,
+        "NetworkID": item.network_id,
+        "Aliases": list(item.aliases),
+        "HostInterface": item.host_interface,
+        "Vlan": vlan_document(item.vlans),
     }
 
 
@@ -151,10 +164,10 @@ def vlan_rows(containers: Iterable[Container], networks: Iterable[Network]) -> l
             rows.append(_vlan_row("gateway", "", net, net.device, PortVlans(access=net.vlan)))
         rows += [_vlan_row("uplink", "", net, str(item), item.vlans_on(net)) for item in net.uplinks if net.vlan]
     for item in containers:
-        for end in item.endpoints:
-            net = known[end.network_id]
+        for endpoint in item.endpoints:
+            net = known[endpoint.network_id]
             if net.vlan:
-                rows.append(_vlan_row("container", item.name, net, end.interface, end.vlans_on(net)))
+                rows.append(_vlan_row("container", item.name, net, endpoint.interface, endpoint.vlans_on(net)))
     return rows
 
 
@@ -178,7 +191,7 @@ def attached_interfaces(container: Container) -> list[Attachment | Endpoint]:
 
 
 def attached_document(container: Container, item: Attachment | Endpoint, *, is_new: bool | None) -> Document:
-    """Return an interface that was attached to a container; `is_new` None leaves that out."""
+    """Return an interface that was attached to a container; with `is_new` None the document does not say."""
     if isinstance(item, Endpoint):
         addresses = [str(address) for address in (item.address, item.address6) if address]
         gateways = [str(gateway) for gateway in (item.gateway, item.gateway6) if gateway]
@@ -213,14 +226,14 @@ def network_document(network: Network, containers: Iterable[Container]) -> Docum
     members = {
         container.id: {
             "Name": container.name,
-            "EndpointID": end.id,
-            "MacAddress": end.mac,
-            "IPv4Address": str(end.address),
-            "IPv6Address": str(end.address6 or ""),
+            "EndpointID": endpoint.id,
+            "MacAddress": endpoint.mac,
+            "IPv4Address": str(endpoint.address),
+            "IPv6Address": str(endpoint.address6 or ""),
         }
         for container in containers
-        for end in container.endpoints
-        if end.network_id == network.id
+        for endpoint in container.endpoints
+        if endpoint.network_id == network.id
     }
     auxiliary = {key: str(address) for key, address in network.aux_addresses.items()}
     configs = [config | ({"AuxiliaryAddresses": auxiliary} if auxiliary else {})]
@@ -234,10 +247,7 @@ def network_document(network: Network, containers: Iterable[Container]) -> Docum
         "Driver": network.driver,
         "EnableIPv4": True,
         "EnableIPv6": network.subnet6 is not None,
-        "IPAM": {
-            "Driver": "default",
-            "Config": configs,
-        },
+        "IPAM": {"Driver": "default", "Config": configs},
         "Internal": network.internal,
         "Vlan": network.vlan or None,
         "VlanBackend": network.vlan_backend or None,
@@ -251,16 +261,8 @@ def network_document(network: Network, containers: Iterable[Container]) -> Docum
 
 
 def brief_network(network: Network) -> Document:
-    """Return a network in one line's worth."""
-    return {
-        "name": network.name,
-        "id": network.id,
-        "driver": network.driver,
-        "subnet": str(network.subnet),
-        "subnet6": str(network.subnet6 or ""),
-        "gateway": str(network.gateway),
-        "device": network.device,
-    }
+    """Return a network's entry of `network ls --json`."""
+    return {field: str(getattr(network, field) or "") for field in _BRIEF_NETWORK}
 
 
 def row(container: Container, names: Mapping[str, str]) -> tuple[str, ...]:
@@ -269,8 +271,8 @@ def row(container: Container, names: Mapping[str, str]) -> tuple[str, ...]:
         container.id[:12],
         container.name,
         _mode(container, names),
-        ", ".join(end.network for end in container.endpoints),
-        ", ".join(str(end.address.ip) for end in container.endpoints),
+        ", ".join(item.network for item in container.endpoints),
+        ", ".join(str(item.address.ip) for item in container.endpoints),
         ", ".join(ports_column(container)),
         container.status,
         ", ".join(map(str, container.linked_by)),
@@ -278,7 +280,7 @@ def row(container: Container, names: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _mode(container: Container, names: Mapping[str, str]) -> str:
-    """Return the mode with the name of the container that it shares the sandbox of."""
+    """Return the mode; one that shares a sandbox names the container that has it."""
     if not container.mode.startswith(MODE_CONTAINER):
         return container.mode
     return MODE_CONTAINER + names.get(container.shares, container.mode.removeprefix(MODE_CONTAINER)[:12])
@@ -286,10 +288,8 @@ def _mode(container: Container, names: Mapping[str, str]) -> str:
 
 def ports_column(container: Container) -> list[str]:
     """Return Docker's short forms: `0.0.0.0:8080->80/tcp` where published, `80/tcp` where only exposed."""
-    published = {(item.container_port, item.protocol) for item in container.ports}
-    return [str(item) for item in container.ports] + [
-        f"{port}/{protocol}" for port, protocol in container.exposed if (port, protocol) not in published
-    ]
+    published = {f"{item.container_port}/{item.protocol}" for item in container.ports}
+    return [*map(str, container.ports), *(port for port in _exposed(container) if port not in published)]
 
 
 def row_document(container: Container, names: Mapping[str, str]) -> Document:
@@ -298,8 +298,8 @@ def row_document(container: Container, names: Mapping[str, str]) -> Document:
         "id": container.id,
         "name": container.name,
         "mode": _mode(container, names),
-        "networks": [end.network for end in container.endpoints],
-        "ips": [str(end.address.ip) for end in container.endpoints],
+        "networks": [item.network for item in container.endpoints],
+        "ips": [str(item.address.ip) for item in container.endpoints],
         "ports": port_documents(container.ports),
         "status": container.status,
         "links": [str(link) for link in container.linked_by],
@@ -310,7 +310,7 @@ def row_document(container: Container, names: Mapping[str, str]) -> Document:
 
 def bulk_document(container: Container) -> Document:
     """Return one entry of what `bulk-create --json` prints."""
-    first = container.endpoints[0] if container.endpoints else None
+    first = _first(container)
     return {
         "name": container.name,
         "id": container.id,
@@ -324,26 +324,23 @@ def bulk_document(container: Container) -> Document:
 
 
 def link_rows(containers: Iterable[Container]) -> list[Document]:
-    """Return the links between containers, each with the ports that it is about: the child's exposed ones."""
-    listed = list(containers)
-    by_name = {item.name: item for item in listed}
+    """Return the links between containers, each with the child's exposed ports, which it is about."""
+    by_name = {item.name: item for item in containers}
     return [
         {
             "parent": link.parent,
             "child": link.child,
             "alias": link.alias,
-            "ports": [f"{port}/{protocol}" for port, protocol in by_name[link.child].exposed]
-            if link.child in by_name
-            else [],
+            "ports": _exposed(by_name[link.child]) if link.child in by_name else [],
             "present": link.child in by_name,
         }
-        for item in listed
+        for item in by_name.values()
         for link in item.links
     ]
 
 
 def check_template(template: str) -> None:
-    """Raise unless every `{{ ... }}` is `.A.B` or `json .A.B`."""
+    """Raise InvalidRequest unless every `{{ ... }}` is `.A.B` or `json .A.B`."""
     rest = _PLACEHOLDER.sub("", template)
     if "{{" in rest or "}}" in rest:
         raise _bad_template(template, "a brace pair is not closed")
