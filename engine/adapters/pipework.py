@@ -1,4 +1,4 @@
-"""The command lines of pipework, the script: read into values.
+"""Parser of the command lines of pipework, the script.
 
     HOSTIF [-i IF] [-l HOSTEND] [-a 4|6] GUEST IP/LEN[@GATEWAY] [MAC][@VLAN]
     HOSTIF [-i IF] [-l HOSTEND] GUEST METHOD[:OPTIONS] [MAC][@VLAN]        a DHCP method
@@ -6,9 +6,9 @@
     --wait [-i IF]
     route|rule|tc GUEST ARGUMENT...
 
-What pipework takes is taken, and means the same; only that `route2` is not `route`, and that a word too many is an
-error. Beyond it the options may stand in any order, and an IPv6 address needs no `-a 6`. What HOSTIF is depends on the
-host: the caller looks for `host_interface(words)` and says what it saw.
+What pipework accepts is accepted and means the same, but `route2` is not `route`, and one word too many is an error. In
+addition options may come in any order, and an IPv6 address needs no `-a 6`. What HOSTIF is depends on the host: the
+caller looks for `host_interface(words)` and passes what it found.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ PARTITION_KEY_PATTERN = re.compile(r"(0x)?[0-9a-f]{1,4}\Z")
 BROADCAST_KEY = 0x7FFF  # of an InfiniBand partition, without its membership bit
 PREFIX_BITS = {4: 32, 6: 128}
 WORDS_MAX = 3
-# What a DHCP client is told with a word of its own, and what dnet makes of it.
+# Options of DHCP clients that dnet understands.
 KEEP_OPTIONS = frozenset({"-f", "-fg", "-B"})
 HOSTNAME_OPTIONS = {"-x": "hostname:", "-h": "", "-H": "", "-F": ""}
 
 
 class Kind(StrEnum):
-    """What a host interface is, or is made as when it is missing."""
+    """What a host interface is, or is created as when it is missing."""
 
     BRIDGE = "bridge"
     OVS = "ovs"
@@ -53,9 +53,9 @@ class Kind(StrEnum):
 
 @frozen
 class Static(Value):
-    """A given address; None for pipework's 0/0, an interface without one. `gateway` becomes the default route.
+    """A given address, None for pipework's 0/0. `gateway` is that of the default route; `family` is 4 or 6.
 
-    The gateway may lie outside the address's subnet. `family` is 4 or 6.
+    The gateway may lie outside the address's subnet.
     """
 
     address: IPInterface | None
@@ -65,10 +65,10 @@ class Static(Value):
 
 @frozen
 class Dhcp(Value):
-    """An address by DHCP. `client` is the program that pipework would run, as written, `options` its extra words.
+    """An address by DHCP. `client` is the program that pipework would run, `options` are its extra words.
 
-    `keeps` says that the lease is to be renewed as long as the container lives; `hostname` is what an option asks to
-    send, empty for the container's name. Other options are that program's own affair.
+    `keeps`: the lease is renewed as long as the container lives. `hostname` is the one to send, empty for the
+    container's name. Other options have no effect.
     """
 
     client: str
@@ -81,8 +81,8 @@ class Dhcp(Value):
 class Attach(Value):
     """An interface for a container.
 
-    `host_interface` is a name, or `mac:` and an address; `is_direct` moves it itself. `host_end` names the veth's end
-    on the host, empty for any. `mac` may be empty; `vlan` is 0 for none, and with IPoIB a partition key.
+    `host_interface` is a name, or `mac:` and an address; `is_direct` moves it into the container. `host_end` names the
+    veth's peer on the host, empty for any. `mac` may be empty; `vlan` is 0 for none, and with IPoIB a partition key.
     """
 
     host_interface: str
@@ -112,7 +112,7 @@ class Tool(Value):
 
 
 def host_interface(words: Sequence[str]) -> str:
-    """Return the word that names the host's interface, empty when there is none: for the caller to look for it."""
+    """Return the word that names the host's interface, empty when there is none."""
     rest = words[1:] if words[:1] == ["--direct-phys"] else words
     return rest[0] if rest and rest[0] != "--wait" else ""
 
@@ -120,8 +120,8 @@ def host_interface(words: Sequence[str]) -> str:
 def parse(words: Sequence[str], *, exists: bool = False, is_ipoib: bool = False) -> Attach | Wait | Tool:
     """Read a command line, `pipework` itself left out.
 
-    `exists`: the host has an interface of the first word's name, so that even `route` means that; `is_ipoib`: it is
-    an InfiniBand one (ARPHRD_INFINIBAND, 32). InvalidRequest when it is not pipework's.
+    `exists`: the host has the interface that the first word names, which may even be `route`; `is_ipoib`: it is an
+    InfiniBand one (ARPHRD_INFINIBAND, 32). Raises InvalidRequest.
     """
     words = list(words)
     if words[:1] == ["--wait"]:
@@ -140,10 +140,10 @@ def kind_of(
     is_ovs: bool = False,
     is_ipoib: bool = False,
 ) -> Kind:
-    """Return what a host interface is, or by its name what is to be made when it is missing.
+    """Return what a host interface is, or, by its name, what to create when it is missing.
 
-    A missing `br...` is made as a bridge, `ovs...` as one of Open vSwitch; `dummy...` needs none. InvalidRequest
-    otherwise, and when a MAC was given that no interface has.
+    A missing `br...` becomes a bridge, `ovs...` one of Open vSwitch; `dummy...` needs none. Raises InvalidRequest for
+    other missing names and for the MAC address of no interface.
     """
     if exists:
         return Kind.BRIDGE if is_bridge else Kind.OVS if is_ovs else Kind.IPOIB if is_ipoib else Kind.PHYSICAL
@@ -152,15 +152,14 @@ def kind_of(
             return kind
     if host_interface.startswith("mac:"):
         mac = host_interface.removeprefix("mac:")
-        raise InvalidRequest(
-            f"no interface of this host has the MAC address {mac}", object=mac, hint="`ip link` lists them"
-        )
+        hint = "`ip link` lists them"
+        raise InvalidRequest(f"no interface of this host has the MAC address {mac}", object=mac, hint=hint)
     hint = "a name that begins with br makes a bridge, with ovs one of Open vSwitch; `ip link` lists what there is"
     raise InvalidRequest(f"this host has no interface {host_interface}", object=host_interface, hint=hint)
 
 
 def check(attach: Attach, kind: Kind) -> None:
-    """InvalidRequest when an interface of that kind cannot have the VLAN; what else it has no use for is ignored."""
+    """Raise InvalidRequest when an interface of that kind cannot have a VLAN; ignore what else does not apply."""
     if attach.vlan and kind is Kind.DUMMY:
         raise InvalidRequest(
             f"cannot give {attach.guest} the VLAN {attach.vlan}: a dummy interface has none",
@@ -215,7 +214,7 @@ def _parse_attach(words: list[str], *, is_direct: bool, is_ipoib: bool) -> Attac
 
 
 def _take_options(words: list[str], known: Sequence[str]) -> dict[str, str]:
-    """Take the options with their values off the beginning."""
+    """Remove the options with their values from the beginning and return them."""
     found: dict[str, str] = {}
     while words and words[0].startswith("-") and words[0] != "-":
         name = words.pop(0)
@@ -293,7 +292,7 @@ def _parse_interface(text: str) -> IPInterface:
 
 
 def _is_netmask(text: str) -> bool:
-    """Whether a text is a mask as `ip` reads it, such as 255.255.0.0; not one of Cisco's, such as 0.0.255.255."""
+    """Whether a text is a netmask such as 255.255.0.0, not a host mask such as 0.0.255.255."""
     mask = int(IPv4Interface(text).ip)
     return mask | (mask - 1) == (1 << PREFIX_BITS[4]) - 1 or not mask
 
@@ -352,11 +351,10 @@ def _check_host(text: str) -> str:
 
 
 def _check_interface(text: str, what: str) -> str:
-    """Return what Linux takes as an interface's name: dev_valid_name() of net/core/dev.c."""
+    """Check an interface's name by the rules of Linux, dev_valid_name() of net/core/dev.c."""
     if len(text.encode(errors="surrogateescape")) > INTERFACE_CHARACTERS_MAX:
-        length = len(text)
         hint = f"Linux allows {INTERFACE_CHARACTERS_MAX}"
-        raise _bad(text, f"as a name of {what} it is too long, {length} characters", hint=hint)
+        raise _bad(text, f"as a name of {what} it is too long, {len(text)} characters", hint=hint)
     if not INTERFACE_PATTERN.match(text) or text in {".", ".."}:
         raise _bad(text, f"it cannot be the name of {what}", hint="use letters, digits, '.', '-' and '_'")
     return text
