@@ -66,17 +66,9 @@ LOOKED_AT_HARD = {
 LATE = {("dnet.engine", "dnet.adapters.pipework_run")}
 # Arrows from before the wings, to be removed one by one.
 PENDING = {
-    ("dnet.operations.reattach", "dnet.drivers.attachment"),
-    ("dnet.operations.reattach", "dnet.drivers.sandbox"),
     ("dnet.linux.builder", "dnet.linux.kernel"),
-    ("dnet.operations.attachment_bridges", "dnet.drivers.attachment"),
-    ("dnet.operations.attachment_bridges", "dnet.drivers.sandbox"),
-    ("dnet.operations.doctor", "dnet.drivers.bridge"),
     ("dnet.operations.uplinks", "dnet.state.rows"),
     ("dnet.transaction.firewalls", "dnet.linux.netlink"),
-    ("dnet.transaction.reserve_containers", "dnet.drivers.bridge"),
-    ("dnet.transaction.switch", "dnet.drivers.openvswitch"),
-    ("dnet.transaction.uplinks", "dnet.drivers.sandbox"),
     ("dnet.transaction.uplinks", "dnet.state.rows"),
 }
 

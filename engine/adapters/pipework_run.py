@@ -61,7 +61,7 @@ def _specification(command: pipework.Attach, link: HostLink | None) -> Attachmen
         hostname=how.hostname if isinstance(how, pipework.Dhcp) else "",  # or else the container's name
         host_interface=command.host_end if is_bridge else "",
     )
-    return spec.of_kind("ovs") if is_switch else spec
+    return spec.on_switch() if is_switch else spec
 
 
 def _run_tool(engine: Engine, command: pipework.Tool) -> int:

@@ -175,15 +175,3 @@ def routes(container: Container, indexes: Mapping[str, int]) -> Iterator[Object]
             continue
         index = indexes.get(item.interface, item.index)
         yield Route(item.interface, index, container.name, item.destination, item.gateway, item.metric)
-
-
-def ports(item: Attachment) -> Iterator[OvsPort]:
-    """Transitional."""
-    one = port(item) if KINDS[item.kind].is_port else None
-    if isinstance(one, OvsPort):
-        yield one
-
-
-def inner_index(item: Attachment) -> int:
-    """Transitional."""
-    return item.host_index ^ 1

@@ -18,8 +18,6 @@ from dnet.objects.observed import Link
 from dnet.objects.routes import Address, LocalRouting, LoopbackRoute
 from dnet.objects.vlans import BridgeFiltering, BridgeVlans, MacEntry, VlanEntry, VlanFilter, VlanProgram
 
-PORTS_MAX = 1023
-
 
 def network(net: Network) -> Group:
     """Return the objects of a network: its rules, the bridge, and the gateway on it."""

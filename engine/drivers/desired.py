@@ -14,6 +14,7 @@ from dnet.model.network import Network, Uplink
 from dnet.model.values import Value, frozen
 from dnet.objects.host import Directory, File, NftTable, Symlink
 from dnet.objects.object import Object
+from dnet.objects.sandbox import Sandbox
 from dnet.objects.vlans import VlanEntry, VlanFilter
 
 DRIVERS: Mapping[str, Driver] = {"bridge": bridge.DRIVER, "ovs": openvswitch.DRIVER}
@@ -151,6 +152,11 @@ def container(
             Symlink(f"{ETC_DIRECTORY}/{item.name}", item.files),
         )
     return (*files, *container_rules(item, networks, peers or {}), *inside)
+
+
+def sandbox_of(item: Container) -> Sandbox:
+    """Return the sandbox of a container, without the file by which `ip netns` finds it."""
+    return next(one for one in sandbox.sandbox(item, "") if isinstance(one, Sandbox))
 
 
 def name_path(name: str) -> str:

@@ -13,23 +13,23 @@ from dnet.objects.observed import METRIC6, Report, Route
 MESSAGE_BYTES_MAX = 400  # of a route that can be put back; a longer one goes through a dozen gateways
 
 
-def displacing(before: Container, after: Container, inside: Report) -> Container:
+def with_displaced(before: Container, after: Container, inside: Report) -> Container:
     """Return `after` with the routes of others that its default routes displace.
 
     `inside` is what the kernel reports of the sandbox.
     """
     own = set(desired.inner_indexes(before).values())
-    had, has = (set(default_versions(item)) for item in (before, after))
+    had, has = (set(_default_versions(item)) for item in (before, after))
     displaced = [item for item in before.displaced if item.version in had & has]
     for route in inside.routes:
         metric = 0 if route.version == 4 else METRIC6
         is_in_the_way = route.destination.prefixlen == 0 and route.metric <= metric and route.index not in own
         if is_in_the_way and route.version in has - had and len(route.message) <= MESSAGE_BYTES_MAX:
-            displaced.append(kernel_route(route, inside))
+            displaced.append(_kernel_route(route, inside))
     return replace(after, displaced=tuple(displaced))
 
 
-def default_versions(container: Container) -> Iterator[int]:
+def _default_versions(container: Container) -> Iterator[int]:
     """Yield the versions of IP of which dnet has given a container the default route."""
     for endpoint in container.endpoints:
         yield from [4] if endpoint.gateway else []
@@ -38,7 +38,7 @@ def default_versions(container: Container) -> Iterator[int]:
         yield from item.defaults if item.device_index or not item.device else ()
 
 
-def kernel_route(route: Route, inside: Report) -> KernelRoute:
+def _kernel_route(route: Route, inside: Report) -> KernelRoute:
     """Return a route of somebody else as a route that is displaced."""
     device = inside.name_of(route.index)
     words = ["route default"]

@@ -37,13 +37,6 @@ def network_objects(network: Network) -> tuple[Object, ...]:
     return tuple(elements)
 
 
-def uplink_objects(network: Network) -> tuple[Object, ...]:
-    """Transitional."""
-    if network.driver != "ovs":
-        return ()
-    return tuple(NatElement("switched", f'"{item}"') for item in network.uplinks)
-
-
 def _sources(network: Network, four: object, six: object) -> Iterator[NatElement]:
     """Yield the source address outside, of a network's subnets or of one container's addresses."""
     for version, source, address in ((4, four, network.snat), (6, six, network.snat6)):

@@ -11,16 +11,13 @@ from dnet.drivers import nat_table, sandbox
 from dnet.drivers.driver import Driver, Group
 from dnet.model import address
 from dnet.model.container import Container, Endpoint
-from dnet.model.network import DATAPATH_TYPE as DATAPATH_TYPE  # noqa: PLC0414
-from dnet.model.network import Network, Uplink
+from dnet.model.network import DATAPATH_TYPE, Network, Uplink
 from dnet.objects.host import NatElement
 from dnet.objects.links import Offloads, Up
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.vlans import ALL_VLANS
 
 BY_NAME = 0
-DATABASE = "ovsdb"
-UNTAGGED = 1  # the VLAN that untagged frames of somebody's bridge count as, as on every switch
 
 
 def network(net: Network) -> Group:

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv6Interface, ip_network
 
-from dnet.model.address import ANYWHERE
-from dnet.model.address import link_local as link_local  # noqa: PLC0414
+from dnet.model.address import ANYWHERE, link_local
 from dnet.model.attachment import Attachment
 from dnet.model.container import MODE_FOREIGN, MODE_HOST, Container, Endpoint
 from dnet.model.network import Network
@@ -133,9 +132,3 @@ def host_interface(net: Network, container: Container, item: Endpoint) -> Quiet:
     """Return what marks the host interface of an endpoint, and keeps it from sending anything by itself."""
     alias = f"dnet {container.name} {item.interface} {container.id[:12]}"
     return Quiet(item.host_interface, item.host_index, "", alias=alias, mtu=container.mtu or net.mtu)
-
-
-def inner_index(item: Endpoint, *, is_foreign: bool = False) -> int:
-    """Transitional."""
-    match = None if is_foreign else NUMBERED.match(item.interface)
-    return FIRST_INDEX + int(match[1]) if match else item.host_index ^ 1

@@ -161,9 +161,9 @@ class AttachmentSpec(Value):
         fill(self, {**read, **given})
         self._check()
 
-    def of_kind(self, kind: str) -> AttachmentSpec:
-        """Return the same on a bridge of another kind: `bridge` or `ovs`."""
-        return replace(self, kind=kind)
+    def on_switch(self) -> AttachmentSpec:
+        """Return the same on a bridge that has turned out to be one of Open vSwitch."""
+        return replace(self, kind="ovs")
 
     def check_vlans(self) -> None:
         """Raise Unsupported when VLANs are asked for on a device without them; call it once the kind is known."""

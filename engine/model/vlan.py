@@ -10,6 +10,7 @@ from dnet.model.values import Value, frozen
 
 VID_MAX = 4094  # IEEE 802.1Q-2018, table 9-2: 0 is no VLAN, 4095 is reserved
 EVERY_VLAN = ((1, VID_MAX),)
+DEFAULT_VLAN = 1  # of untagged frames, on every switch
 
 
 @frozen(kw_only=True)

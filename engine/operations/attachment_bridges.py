@@ -5,31 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dnet.drivers import attachment, sandbox
+from dnet.drivers import attachment
+from dnet.drivers.attachment import KINDS
 from dnet.errors import OvsError
-from dnet.model.container import Container
 from dnet.model.record import MadeBridge
 from dnet.objects.observed import Link
 from dnet.objects.openvswitch import OvsBridge
-from dnet.objects.sandbox import Sandbox
 from dnet.transaction.apply import create_groups, remove_groups
 from dnet.transaction.context import Context
 from dnet.transaction.identity import new_id
 from dnet.transaction.rollback import undo
-
-BEGINNINGS = {"bridge": "br", "ovs": "ovs"}  # pipework's: a bridge whose name begins so is made when it is missing
 
 
 @contextmanager
 def held_bridge(context: Context, device: str, kind: str) -> Iterator[Link | None]:
     """Yield a bridge of the host's, made when it is missing and its name allows that; None when it does not.
 
-    `kind` is `bridge`, or `ovs` for one of Open vSwitch.
-
-    One of dnet's making does not go away while the block inserts who attaches to it.
+    `kind` is that of the attachment. One of dnet's making does not go away while the block inserts who attaches to it.
     """
     link = context.kernel.link(device)
-    if (link and device not in context.store.made_bridges()) or not device.startswith(BEGINNINGS[kind]):
+    if (link and device not in context.store.made_bridges()) or not device.startswith(KINDS[kind].bridge_prefix):
         yield link
         return
     with context.store.network_lock():
@@ -38,11 +33,11 @@ def held_bridge(context: Context, device: str, kind: str) -> Iterator[Link | Non
 
 def make_bridge(context: Context, device: str, kind: str) -> Link | None:
     """Make a bridge, with the index that it had if dnet has made it before; under the network lock."""
-    datapath_type = _datapath_type(context, device) if kind == "ovs" else ""
+    datapath_type = _datapath_type(context, device) if KINDS[kind].needs_switch else ""
     with context.store.write():
         made = context.store.made_bridges().get(device)
         if made is None:
-            mark = new_id() if kind == "ovs" else ""
+            mark = new_id() if KINDS[kind].needs_switch else ""
             made = MadeBridge(device, context.store.take_indexes(1)[0], mark)
             context.store.insert_made_bridge(made)
     group = attachment.made_bridge(made, datapath_type)
@@ -105,8 +100,3 @@ def _is_in_use(context: Context, made: MadeBridge, index: int) -> bool:
     has_ports = any(link.master == index for link in sight.links())
     is_network = any(network.device == device for network in context.store.networks())
     return has_ports or is_network or any(not item.interface.ip.is_link_local for item in held)
-
-
-def sandbox_of(container: Container) -> Sandbox:
-    """Return the sandbox of a container."""
-    return next(item for item in sandbox.sandbox(container, "") if isinstance(item, Sandbox))

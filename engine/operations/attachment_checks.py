@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface
 
+from dnet.drivers.attachment import KINDS
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model.address import mac_of
 from dnet.model.attachment import Attachment
@@ -34,10 +35,8 @@ def choose_mac(spec: AttachmentSpec, identity: str, link: Link | None) -> str:
 def check_device(spec: AttachmentSpec, link: Link, *, is_wireless: bool, master: str) -> None:
     """Raise unless an attachment can be made to a device; `master` is the bridge or bond that it is a port of."""
     name = link.name
-    if spec.kind == "ovs":
-        return
-    if spec.kind == "bridge":
-        if link.kind != "bridge":
+    if KINDS[spec.kind].is_port:
+        if not KINDS[spec.kind].needs_switch and link.kind != "bridge":
             hint = f"--macvlan {name} makes a macvlan on it, --direct {name} moves it"
             raise InvalidRequest(f"{name} is not a bridge", object=name, hint=hint)
         return
@@ -65,10 +64,11 @@ def missing_device(spec: AttachmentSpec, holder: str) -> NotFound:
         hint = f"`dnet detach {holder}` gives it back"
         return NotFound(f"{spec.device} has been moved into {holder}", object=spec.device, hint=hint)
     hint = "`ip link` shows what there is"
-    if spec.kind == "bridge":
-        hint = "make it, or choose a name that begins with br: such a bridge is made"
-    elif spec.kind == "ovs":
+    kind = KINDS[spec.kind]
+    if kind.needs_switch:
         hint = f"`ovs-vsctl add-br {spec.device}` makes a bridge of Open vSwitch"
+    elif kind.is_port:
+        hint = f"make it, or choose a name that begins with {kind.bridge_prefix}: such a bridge is made"
     return NotFound(f"this host has no interface {spec.device}", object=spec.device, hint=hint)
 
 
@@ -77,14 +77,7 @@ def missing_device(spec: AttachmentSpec, holder: str) -> NotFound:
 
 def phrase(item: Attachment) -> str:
     """Return an attachment in words: what it is, and its addresses."""
-    words = {
-        "bridge": "on bridge {}",
-        "ovs": "on Open vSwitch bridge {}",
-        "macvlan": "macvlan on {}",
-        "direct": "{} itself",
-        "dummy": "dummy",
-    }
-    text = words[item.kind].format(item.device) + (f", {item.vlans}" if item.vlans else "")
+    text = KINDS[item.kind].phrase.format(item.device) + (f", {item.vlans}" if item.vlans else "")
     leased = [f"{item.lease['address']} by DHCP"] if item.lease else []
     return f"{text}, {', '.join([*leased, *map(str, item.addresses)]) or 'without an address'}"
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+from dnet.drivers.attachment import KINDS
+from dnet.drivers.displaced_route import with_displaced
 from dnet.errors import Conflict, InvalidRequest, NotFound
 from dnet.model.attachment import Attachment
 from dnet.model.attachment_spec import AttachmentSpec, NetworkAttachmentSpec
@@ -18,7 +20,7 @@ from dnet.objects.links import Up
 from dnet.objects.observed import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Report
 from dnet.operations import attachment_bridges, attachment_checks, leases, reattach, targets
 from dnet.operations.attachment_checks import label
-from dnet.operations.inside import begin_change, gateway_priority, look_into, note_displaced, with_displaced
+from dnet.operations.inside import begin_change, gateway_priority, look_into, note_displaced
 from dnet.transaction.containers import change_or_revert, check_switch, new_reservation
 from dnet.transaction.context import Context
 from dnet.transaction.identity import new_id
@@ -151,9 +153,9 @@ def _resolved(context: Context, spec: AttachmentSpec) -> AttachmentSpec:
         link = context.kernel.link(spec.device)
         made = context.store.made_bridges().get(spec.device)
         if context.switches.has_bridge(link) if link else made and made.mark:
-            spec = spec.of_kind("ovs")
+            spec = spec.on_switch()
     spec.check_vlans()
-    if spec.kind == "ovs":
+    if KINDS[spec.kind].needs_switch:
         context.switches.open().prepare()
         context.switches.collect()  # what was left behind may have the port's name
     return spec
@@ -186,10 +188,9 @@ def _device(context: Context, spec: AttachmentSpec) -> Iterator[Link | None]:
     kernel = context.kernel
     found: AbstractContextManager[Link | None] = nullcontext(None)
     if spec.device:
-        is_bridge = spec.kind in {"bridge", "ovs"}
         found = (
             attachment_bridges.held_bridge(context, spec.device, spec.kind)
-            if is_bridge
+            if KINDS[spec.kind].is_port
             else nullcontext(kernel.link(spec.device))
         )
     with found as link:
@@ -225,7 +226,7 @@ def _tidying(context: Context, spec: AttachmentSpec) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if spec.kind in {"bridge", "ovs"} and spec.device in context.store.made_bridges():
+        if KINDS[spec.kind].is_port and spec.device in context.store.made_bridges():
             _tidy(context, spec.device)
         raise
 
@@ -374,7 +375,7 @@ def _attachment(
     priority: int,
 ) -> Attachment:
     identity = new_id()
-    is_port = spec.kind in {"bridge", "ovs"}
+    is_port = KINDS[spec.kind].is_port
     return Attachment(
         id=identity,
         kind=spec.kind,

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TypeVar
 
 from dnet.drivers import desired, host_files
+from dnet.drivers.desired import DRIVERS
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound
 from dnet.linux import files
 from dnet.model.address import IPNetwork
@@ -22,7 +23,7 @@ from dnet.model.network_spec import NetworkSpec
 from dnet.model.parse import check_name
 from dnet.model.record import ContainerHead
 from dnet.model.values import Value, frozen, replace
-from dnet.model.vlan import PortVlans
+from dnet.model.vlan import DEFAULT_VLAN, PortVlans
 from dnet.objects.links import Quiet
 from dnet.objects.object import Object
 from dnet.transaction import reserve_containers, reserve_network
@@ -183,12 +184,13 @@ def _planned_vlans(context: Context, specs: Sequence[ContainerSpec]) -> list[Obj
     for reference in sorted({end.network for spec in specs for end in spec.endpoints if end.vlans}):
         network = context.store.network(reference)
         if not network.vlan:
-            backend = "ovs" if network.driver == "ovs" else "bpf"
-            aware = replace(network, vlan=reserve_network.DEFAULT_VLAN, vlan_backend=backend)
+            backend = DRIVERS[network.driver].vlan_backends[-1]
+            aware = replace(network, vlan=DEFAULT_VLAN, vlan_backend=backend)
             context.store.set_network_vlan(aware)
-            objects += [item for item in desired.network(aware, is_first=False) if item.backend == "ovs"]
+            present = desired.network(network, is_first=False)
+            objects += [item for item in desired.network(aware, is_first=False) if item not in present]
             objects += desired.vlans([aware], context.store.containers_on(network.id))
-    return objects
+    return list(dict.fromkeys(objects))
 
 
 def _reserve(
@@ -378,7 +380,7 @@ def disconnect(context: Context, reference: str, network_reference: str, *, is_f
     """Take a container off a network; see Engine.disconnect."""
     prepare(context)
     network = context.store.network(network_reference)
-    if network.driver == "ovs" and not is_forced:
+    if DRIVERS[network.driver].needs_switch and not is_forced:
         context.switches.check_within_reach()
     with context.store.write(is_intent=True):
         container = context.store.container(reference)
@@ -448,7 +450,7 @@ def outdated_resolvers(context: Context) -> Iterator[tuple[str, str]]:
 def _default_network(specs: Sequence[ContainerSpec]) -> NetworkSpec:
     """Return the specification of network `bridge`, which makes itself; with VLANs if they are asked for at once."""
     has_vlans = any(end.vlans for spec in specs for end in spec.endpoints if end.network == DEFAULT_NETWORK)
-    return NetworkSpec(name=DEFAULT_NETWORK, vlan=reserve_network.DEFAULT_VLAN if has_vlans else None)
+    return NetworkSpec(name=DEFAULT_NETWORK, vlan=DEFAULT_VLAN if has_vlans else None)
 
 
 def check_own_sandbox(container: H) -> H:

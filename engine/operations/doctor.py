@@ -7,7 +7,8 @@ import resource
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from dnet.drivers import bridge
+from dnet.drivers.attachment import KINDS
+from dnet.drivers.desired import DRIVERS
 from dnet.drivers.nat_table import TABLE
 from dnet.errors import DnetError, NeedsRoot
 from dnet.linux import files, spawn
@@ -75,9 +76,9 @@ def _programs() -> Iterator[Diagnosis]:
 
 def _switch(context: Context) -> Iterator[Diagnosis]:
     """Yield what there is to say of Open vSwitch, where something of dnet's is on it or it runs."""
-    devices = {net.device: net.name for net in context.store.networks() if net.driver == "ovs"}
+    devices = {net.device: net.name for net in context.store.networks() if DRIVERS[net.driver].needs_switch}
     for item in context.store.containers():
-        devices |= {wire.device: "" for wire in item.attachments if wire.kind == "ovs"}
+        devices |= {one.device: "" for one in item.attachments if KINDS[one.kind].needs_switch}
     if not devices and not context.switches.has_local_server():
         return
     try:
@@ -121,8 +122,9 @@ def _limits(context: Context) -> Iterator[Diagnosis]:
     networks = context.store.networks()
     sizes = {net.name: len(context.store.member_names(net.id)) for net in networks}
     for net in networks:
-        if net.driver == "bridge" and sizes[net.name] > NEARLY * bridge.PORTS_MAX:
-            used = f"network {net.name} has {sizes[net.name]} of the {bridge.PORTS_MAX} ports of a bridge"
+        ports_max = DRIVERS[net.driver].ports_max
+        if ports_max and sizes[net.name] > NEARLY * ports_max:
+            used = f"network {net.name} has {sizes[net.name]} of the {ports_max} ports of a bridge"
             yield Diagnosis("note", "bridge ports", used, "spread containers over several networks")
     largest, total = max(sizes.values(), default=0), sum(sizes.values())
     backlog = files.read_number(BACKLOG_PATH)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnet.drivers import desired
-from dnet.drivers.displaced_route import MESSAGE_BYTES_MAX, default_versions, kernel_route
 from dnet.model.container import Container
 from dnet.model.record import ContainerHead
-from dnet.model.values import replace
-from dnet.objects.observed import METRIC6, Report
-from dnet.operations.attachment_bridges import sandbox_of
+from dnet.objects.observed import Report
 from dnet.transaction.context import Context
 
 
@@ -19,7 +16,7 @@ def look_into(context: Context, container: Container) -> Report:
 
     Raises NotFound when the namespace has gone, or is another one by now.
     """
-    with context.kernel.looking_into(sandbox_of(container)) as sight:
+    with context.kernel.looking_into(desired.sandbox_of(container)) as sight:
         routes = [way for way in sight.routes() if way.is_main]
         return Report(sight.links(), sight.addresses(), routes)
 
@@ -52,16 +49,3 @@ def gateway_priority(container: Container, *, is_default: bool) -> int:
     if is_default:
         return max([*known, 0]) + 1
     return 0 if container.target else min([*known, 1]) - 1
-
-
-def with_displaced(before: Container, after: Container, inside: Report) -> Container:
-    """Return `after` with the routes of others that its default routes take the place of."""
-    had, has = (set(default_versions(item)) for item in (before, after))
-    displaced = [way for way in before.displaced if way.version in had & has]
-    own = set(desired.inner_indexes(before).values())
-    for way in inside.routes:
-        metric = 0 if way.version == 4 else METRIC6
-        is_in_the_way = way.destination.prefixlen == 0 and way.metric <= metric and way.index not in own
-        if is_in_the_way and way.version in has - had and len(way.message) <= MESSAGE_BYTES_MAX:
-            displaced.append(kernel_route(way, inside))
-    return replace(after, displaced=tuple(displaced))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from dnet.drivers.displaced_route import with_displaced
 from dnet.errors import DnetError
 from dnet.model.attachment import Attachment
 from dnet.model.container import Container
@@ -11,7 +12,7 @@ from dnet.model.default_route import with_defaults
 from dnet.model.lease import Lease, from_document
 from dnet.model.parse import HOSTNAME_CHARACTERS_MAX, HOSTNAME_PATTERN
 from dnet.model.values import replace
-from dnet.operations.inside import begin_change, gateway_priority, look_into, note_displaced, with_displaced
+from dnet.operations.inside import begin_change, gateway_priority, look_into, note_displaced
 from dnet.transaction.containers import change_or_revert
 from dnet.transaction.context import Context
 

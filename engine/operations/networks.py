@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnet.drivers import desired
+from dnet.drivers.desired import DRIVERS
 from dnet.drivers.existing_bridge import Taken
 from dnet.errors import Conflict
 from dnet.linux.threads import Background
@@ -24,9 +25,10 @@ MEMBERS_SHOWN = 3
 
 def create(context: Context, spec: NetworkSpec) -> Network:
     """Create a network."""
+    reserve_network.check_driver(spec)
     prepare(context)
     with context.store.network_lock():
-        if spec.driver == "ovs":  # what was left behind may have the bridge's name
+        if DRIVERS[spec.driver].needs_switch:  # what was left behind may have the bridge's name
             context.switches.collect()
         busy, taken = reserve_network.busy_subnets(context.kernel), _taken(context, spec)
         owner = context.store.new_owner()
@@ -50,12 +52,12 @@ def create(context: Context, spec: NetworkSpec) -> Network:
 
 def _taken(context: Context, spec: NetworkSpec) -> Taken | None:
     """Look what the network finds, where its driver has it look."""
-    reserve_network.check_driver(spec)
-    return context.switches.take(spec) if spec.driver == "ovs" else None
+    return context.switches.take(spec) if DRIVERS[spec.driver].needs_switch else None
 
 
 def plan(context: Context, spec: NetworkSpec) -> list[Object]:
     """Return what creating the network would create, touching nothing."""
+    reserve_network.check_driver(spec)
     busy, taken = reserve_network.busy_subnets(context.kernel), _taken(context, spec)
     with context.store.write(is_dry_run=True):
         is_first = not context.store.has_other_networks()
@@ -67,7 +69,7 @@ def delete(context: Context, references: Sequence[str], *, is_forced: bool = Fal
     """Remove networks that no container is on; see Engine.delete_networks."""
     prepare(context)
     with context.store.network_lock():
-        if not is_forced and any(context.store.network(name).driver == "ovs" for name in references):
+        if not is_forced and any(DRIVERS[context.store.network(name).driver].needs_switch for name in references):
             context.switches.check_within_reach()
         with context.store.write(is_intent=True):
             found = [name for name in references if not is_forced or context.store.find_networks(name)]

@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dnet.drivers import attachment, sandbox
+from dnet.drivers import attachment, desired
+from dnet.drivers.displaced_route import with_displaced
 from dnet.errors import DnetError, NotFound
 from dnet.model import lease
 from dnet.model.attachment import Attachment, StaticRoute
 from dnet.model.container import MODE_FOREIGN, Container
 from dnet.model.default_route import with_defaults
 from dnet.model.values import replace
-from dnet.objects.links import Membership
 from dnet.objects.object import Object
 from dnet.objects.observed import Report
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.operations import attachment_bridges, leases
 from dnet.operations.attachment_checks import label
 from dnet.operations.containers import check_own_sandbox
-from dnet.operations.inside import look_into, note_displaced, with_displaced
+from dnet.operations.inside import look_into, note_displaced
 from dnet.operations.targets import at_target, look_up, reference_of
 from dnet.transaction.apply import join_ports
 from dnet.transaction.containers import change_containers, commit_rows
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 SHORT_ID = 12
-MissingPorts = Callable[[Attachment], list[OvsPort]]  # the ports of an attachment that Open vSwitch lacks
+MissingPorts = Callable[[Attachment], Sequence[Object]]  # the ports of an attachment that Open vSwitch lacks
 
 
 class Refreshed(NamedTuple):
@@ -144,13 +144,10 @@ def _repair(context: Context, container: Container, lacking: MissingPorts, *, is
     except NotFound:
         return []  # whoever makes the sandbox again makes all of it
     wires = [item for item in container.attachments if item.device_index or not item.device]
-    lost = [item for item in wires if not inside.has(item.interface, attachment.inner_index(item))]
+    indexes = desired.inner_indexes(container)
+    lost = [item for item in wires if not inside.has(item.interface, indexes[item.interface])]
     is_foreign = bool(container.target)
-    ends = [
-        end
-        for end in container.endpoints
-        if is_foreign and not inside.has(end.interface, sandbox.inner_index(end, is_foreign=True))
-    ]
+    ends = [end for end in container.endpoints if is_foreign and not inside.has(end.interface, indexes[end.interface])]
     names = {item.interface for item in lost} | {end.interface for end in ends}
     ways = [way for way in container.routes if way.interface in names or not _is_there(way, inside)]
     strays = _lost_ports(context, wires, lacking)
@@ -209,7 +206,8 @@ def _acquire_leases(context: Context, container: Container, old: Mapping[str, An
 
 def _look_at_ports(context: Context, containers: Iterable[Container]) -> MissingPorts:
     """Look at Open vSwitch, once for all; return what tells which ports of an attachment it has not, or raises."""
-    wanted = [port for one in containers for item in one.attachments for port in attachment.ports(item)]
+    items = [item for container in containers for item in container.attachments]
+    wanted = [attachment.port(item) for item in items if attachment.KINDS[item.kind].needs_switch]
     problem: DnetError | None = None
     missing: list[OvsBridge | OvsPort] = []
     try:
@@ -217,10 +215,10 @@ def _look_at_ports(context: Context, containers: Iterable[Container]) -> Missing
     except DnetError as error:
         problem = error
 
-    def lacking(item: Attachment) -> list[OvsPort]:
+    def lacking(item: Attachment) -> Sequence[Object]:
         if problem:
             raise problem
-        return [port for port in attachment.ports(item) if port in missing]
+        return [port for port in missing if port == attachment.port(item)]
 
     return lacking
 
@@ -232,12 +230,10 @@ def _lost_ports(context: Context, wires: Iterable[Attachment], lacking: MissingP
         link = context.kernel.link(item.host_interface) if item.host_interface else None
         if not link or link.index != item.host_index:
             continue
-        if item.kind == "ovs":
+        if attachment.KINDS[item.kind].needs_switch:
             found += lacking(item)
         elif link.master != item.device_index:
-            found.append(
-                Membership(item.host_interface, item.host_index, "", master=item.device, master_index=item.device_index)
-            )
+            found.append(attachment.port(item))
     return found
 
 
@@ -257,11 +253,12 @@ def _find_devices(context: Context) -> None:
         for item in container.attachments:
             if not item.device:
                 continue
-            if item.kind == "ovs":  # its device is looked for by name
-                _find_switch(context, item.device, is_made=item.device in made)
+            kind = attachment.KINDS[item.kind]
+            if kind.needs_switch:  # its device is looked for by name
+                _find_switch(context, item, is_made=item.device in made)
                 continue
             index = context.kernel.device_index(item.device)
-            if index is None and item.device in made and item.kind == "bridge":
+            if index is None and item.device in made and kind.is_port:
                 with context.store.network_lock():
                     link = context.kernel.link(item.device) or attachment_bridges.make_bridge(
                         context, item.device, item.kind
@@ -274,11 +271,11 @@ def _find_devices(context: Context) -> None:
                     context.store.set_attachment(replace(item, device_index=index or 0))
 
 
-def _find_switch(context: Context, device: str, *, is_made: bool) -> None:
+def _find_switch(context: Context, item: Attachment, *, is_made: bool) -> None:
     """Make a bridge of Open vSwitch again that dnet made and somebody has removed, if that is possible."""
-    if is_made and context.kernel.device_index(device) is None:
+    if is_made and context.kernel.device_index(item.device) is None:
         with context.store.network_lock(), suppress(DnetError):  # who is attached to it will say why
-            attachment_bridges.make_bridge(context, device, "ovs")
+            attachment_bridges.make_bridge(context, item.device, item.kind)
 
 
 def _change(context: Context, before: Container, after: Container) -> None:

@@ -13,6 +13,8 @@ from functools import partial
 from typing import NamedTuple
 
 from dnet.drivers import desired, host_files, nat_table
+from dnet.drivers.attachment import KINDS
+from dnet.drivers.desired import DRIVERS
 from dnet.drivers.nat_table import TABLE
 from dnet.errors import DnetError
 from dnet.linux import files
@@ -57,7 +59,7 @@ def _run(context: Context, *, is_dry_run: bool) -> list[Finding]:
     rules = _missing_rules(context, networks, containers)
     findings = _out_of_reach(context, networks, containers)
     if findings:  # what is on the others can be looked at
-        away = {net.id for net in networks if net.driver == "ovs"}
+        away = {net.id for net in networks if DRIVERS[net.driver].needs_switch}
         networks = [net for net in networks if net.id not in away]
         containers = [item for item in containers if not _is_on(item, away)]
     findings += [Finding(f"removal of {what}", error) for what, error in context.left_over]
@@ -142,7 +144,7 @@ def _repair(
 
 def _out_of_reach(context: Context, networks: Sequence[Network], containers: Sequence[Container]) -> list[Finding]:
     """Return the networks, and what is attached by hand, on an Open vSwitch that cannot be asked; and why."""
-    on_switch = [f"network {net.name}" for net in networks if net.driver == "ovs"]
+    on_switch = [f"network {net.name}" for net in networks if DRIVERS[net.driver].needs_switch]
     on_switch += [f"interfaces of container {item.name}" for item in containers if _is_on(item, ())]
     try:
         if on_switch:
@@ -199,4 +201,4 @@ def _missing_rules(context: Context, networks: Sequence[Network], containers: Se
 def _is_on(container: Container, networks: Collection[str]) -> bool:
     """Whether a container is on one of some networks, by their ids, or attached to Open vSwitch by hand."""
     on_network = any(end.network_id in networks for end in container.endpoints)
-    return on_network or any(item.kind == "ovs" for item in container.attachments)
+    return on_network or any(KINDS[item.kind].needs_switch for item in container.attachments)

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from dnet.drivers import desired, host_files
+from dnet.drivers.attachment import KINDS
+from dnet.drivers.desired import DRIVERS
 from dnet.linux import files
 from dnet.model.container import Container
 from dnet.objects.host import File
@@ -72,9 +74,10 @@ def remove_containers(
 def check_switch(context: Context, containers: Collection[Container]) -> None:
     """Raise when an interface of some containers is on Open vSwitch, and that cannot be asked to remove it."""
     networks = context.store.networks_by_id()
-    kinds = {networks[end.network_id].driver for item in containers for end in item.endpoints}
-    kinds.update(wire.kind for item in containers for wire in item.attachments)
-    if "ovs" in kinds:
+    drivers = {networks[end.network_id].driver for item in containers for end in item.endpoints}
+    are_switched = [DRIVERS[driver].needs_switch for driver in drivers]
+    are_switched += [KINDS[one.kind].needs_switch for item in containers for one in item.attachments]
+    if any(are_switched):
         context.switches.check_within_reach()
 
 

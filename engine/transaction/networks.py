@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from dnet.drivers import desired, existing_bridge
+from dnet.drivers.desired import DRIVERS
 from dnet.model.network import Network
 from dnet.objects.object import Object
 from dnet.transaction import uplinks
@@ -52,7 +53,7 @@ def repair_networks(context: Context, references: Collection[str], *, with_advic
 
 def is_made(context: Context, network: Network) -> bool:
     """Whether the network's device is there, as far as a look at the kernel tells."""
-    if network.driver != "ovs":
+    if not DRIVERS[network.driver].needs_switch:
         return context.kernel.is_device(network.device_index, network.device)
     # After a reboot ovs-vswitchd makes the device again, but not what was on it.
     return (
@@ -70,7 +71,7 @@ def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: b
     for network in networks:
         strays = {index for index, master in masters.items() if master != network.device_index}
         ports = desired.ports(network, context.store.containers_on(network.id), strays)
-        if network.driver == "ovs":
+        if DRIVERS[network.driver].needs_switch:
             own = desired.network(network, is_first=False) if is_made(context, network) else ()
             ports = (*own, *desired.uplinks(uplinks.with_placed_uplinks(context, network)), *ports)
             ports = tuple(context.switches.missing(ports))
@@ -82,7 +83,7 @@ def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: b
 
 def _repair_network(context: Context, network: Network) -> Network:
     """Make a network's devices again, and return it with those of a bridge that is not dnet's to make."""
-    if not network.owns_device and network.driver != "ovs":
+    if not network.owns_device and not DRIVERS[network.driver].needs_switch:
         network = existing_bridge.again(network, context.kernel.report())
         with context.store.write():
             context.store.set_device(network)
@@ -98,5 +99,5 @@ def _repair_network(context: Context, network: Network) -> Network:
 
 def prepare_switch(context: Context, network: Network) -> None:
     """Raise when a network is on Open vSwitch, and that does not run: before anything is changed."""
-    if network.driver == "ovs":
+    if DRIVERS[network.driver].needs_switch:
         context.switches.open().prepare()

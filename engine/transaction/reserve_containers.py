@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from itertools import chain, count
 
-from dnet.drivers import bridge, nat_table
+from dnet.drivers import nat_table
+from dnet.drivers.desired import DRIVERS
 from dnet.errors import Conflict, Exhausted, InvalidRequest
 from dnet.linux import files, listeners
 from dnet.linux.kernel import Kernel
@@ -304,11 +305,12 @@ class Reservation:
     ) -> Iterator[tuple[IPv4Address, IPv6Address | None]]:
         """Return the addresses of endpoints of one network, in their order: those asked for, else the lowest free."""
         taken = self._store.taken_addresses(net.id)
-        room = bridge.PORTS_MAX - len(taken)
-        if net.driver == "bridge" and len(members) > room:
+        ports_max = DRIVERS[net.driver].ports_max
+        room = ports_max - len(taken) if ports_max else len(members)
+        if len(members) > room:
             raise Exhausted(
                 f"{len(members)} containers do not fit on network {net.name}: its bridge has {room} "
-                f"of {bridge.PORTS_MAX} ports left",
+                f"of {ports_max} ports left",
                 object=net.name,
                 hint="spread them over several networks",
             )

@@ -11,18 +11,18 @@ from ipaddress import IPv4Network, ip_interface
 from typing import Any
 
 from dnet.drivers import existing_bridge, host_files
+from dnet.drivers.desired import DRIVERS
 from dnet.drivers.existing_bridge import Taken
 from dnet.errors import Conflict, InvalidRequest, Unsupported
 from dnet.linux import files
 from dnet.linux.kernel import Kernel
 from dnet.model.address import IPNetwork
 from dnet.model.network import DEFAULT_DEVICE, DEFAULT_NETWORK, Network
-from dnet.model.network_spec import DRIVERS, NetworkSpec
+from dnet.model.network_spec import NetworkSpec
+from dnet.model.vlan import DEFAULT_VLAN
 from dnet.state.store import Store
 from dnet.transaction import ipam
 from dnet.transaction.identity import new_id
-
-DEFAULT_VLAN = 1  # as on every switch
 
 
 def busy_subnets(kernel: Kernel) -> list[IPNetwork]:
@@ -156,26 +156,23 @@ def _check_unheld(store: Store, device: str) -> None:
 
 def vlan_backend(kernel: Kernel, driver: str, wanted: str) -> str:
     """Return what keeps a network's VLANs apart: the bridge itself where the kernel can, else programs at its ports."""
-    able = {"ovs"} if driver == "ovs" else {"bpf", "bridge"}
+    able = DRIVERS[driver].vlan_backends
     if wanted and wanted not in able:
         raise InvalidRequest(
             f"networks of driver {driver} cannot keep VLANs apart by {wanted}",
             object=wanted,
             hint=f"leave vlan_backend out, or choose {' or '.join(sorted(able))}",
         )
-    if driver == "ovs":
-        return "ovs"
-    if wanted == "bpf":
-        return wanted
-    if kernel.has_bridge_vlans():
-        return "bridge"
+    backend = wanted or able[0]
+    if backend != "bridge" or kernel.has_bridge_vlans():
+        return backend
     if wanted:
         raise Unsupported(
             "this kernel's bridges do not filter VLANs",
             object=wanted,
             hint="it lacks CONFIG_BRIDGE_VLAN_FILTERING; use vlan_backend=bpf, or leave it out",
         )
-    return "bpf"
+    return able[-1]
 
 
 def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:

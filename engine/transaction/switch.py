@@ -10,14 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from dnet.drivers import existing_bridge, openvswitch
+from dnet.drivers import existing_bridge
+from dnet.drivers.desired import DRIVERS
 from dnet.drivers.existing_bridge import Taken
 from dnet.errors import Conflict, DnetError, InvalidRequest
 from dnet.linux.kernel import Kernel
-from dnet.model.network import Network
+from dnet.model.network import DATABASE, DATAPATH_TYPE, Network
 from dnet.model.network_spec import NetworkSpec
 from dnet.model.record import LeftBehind
 from dnet.model.values import replace
+from dnet.model.vlan import DEFAULT_VLAN
 from dnet.objects import replay
 from dnet.objects.host import Addition
 from dnet.objects.links import Bridge
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 # The options that say where the database is, by the names of remote's parameters.
 CONNECTION = {
-    openvswitch.DATABASE: "address",
+    DATABASE: "address",
     "ovsdb_private_key": "private_key",
     "ovsdb_certificate": "certificate",
     "ovsdb_ca_certificate": "ca_certificate",
@@ -157,20 +159,20 @@ class Switches:
     def _network(self) -> Network | None:
         """Return some network that is on Open vSwitch, ready or not."""
         found = sorted(self._store.networks_by_id().values(), key=lambda net: (net.created, net.id))
-        return next((net for net in found if net.driver == "ovs"), None)
+        return next((net for net in found if DRIVERS[net.driver].needs_switch), None)
 
     def take(self, spec: NetworkSpec) -> Taken:
         """Look what a network of this specification finds; raise where there is no Open vSwitch for it."""
         where = self._choose_connection(spec)
         switch = self.open()
         switch.prepare()
-        options = {**spec.options, openvswitch.DATABASE: where.address}
+        options = {**spec.options, DATABASE: where.address}
         options |= {key: value for key in CONNECTION if (value := getattr(where, CONNECTION[key]))}
         seen = switch.bridge(spec.bridge) if spec.bridge else None
         if seen is None:
             self._check_free(spec.bridge)
             spec.check_subnets()
-            options.setdefault(openvswitch.DATAPATH_TYPE, switch.datapath_type())
+            options.setdefault(DATAPATH_TYPE, switch.datapath_type())
             return Taken(options=options)
         return self._take_bridge(spec, seen, options)
 
@@ -184,12 +186,12 @@ class Switches:
             return where
         where = _remote(known.options)
         said = {key: spec.options[key] for key in CONNECTION if key in spec.options}
-        if said.get(openvswitch.DATABASE) == where.address:  # whose keys are known
+        if said.get(DATABASE) == where.address:  # whose keys are known
             said = {key: known.options[key] for key in CONNECTION if key in known.options} | said
         if is_said and _remote(said) != where:
             raise InvalidRequest(
                 f"network {known.name} is on the Open vSwitch at {where.address}, and an engine's networks are on one",
-                object=spec.options.get(openvswitch.DATABASE, ""),
+                object=spec.options.get(DATABASE, ""),
                 hint="leave the address out, or use an engine of its own (--state-dir, --run-dir)",
             )
         return where
@@ -209,11 +211,11 @@ class Switches:
             whose = f"network {holder}" if holder else "another engine's network"
             hint = "put containers on that network, or choose another bridge"
             raise Conflict(f"bridge {name} is that of {whose} already", object=name, hint=hint)
-        kind = options.setdefault(openvswitch.DATAPATH_TYPE, seen.datapath_type)
+        kind = options.setdefault(DATAPATH_TYPE, seen.datapath_type)
         if kind != seen.datapath_type:
             sentence = f"bridge {name} has a datapath of type {seen.datapath_type}, not {kind}"
-            raise InvalidRequest(sentence, object=name, hint=f"leave {openvswitch.DATAPATH_TYPE} out")
-        if spec.vlan and spec.vlan != (seen.tag or openvswitch.UNTAGGED):
+            raise InvalidRequest(sentence, object=name, hint=f"leave {DATAPATH_TYPE} out")
+        if spec.vlan and spec.vlan != (seen.tag or DEFAULT_VLAN):
             place = f"in VLAN {seen.tag}" if seen.tag else "in no VLAN"
             hint = f"`ovs-vsctl set port {name} tag={spec.vlan}` moves it, or leave --vlan out"
             raise InvalidRequest(

@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import Protocol
 
 from dnet.drivers import desired, nat_table, uplink, uplink_snapshot
-from dnet.drivers.sandbox import link_local
+from dnet.drivers.desired import DRIVERS
 from dnet.drivers.uplink_snapshot import Snapshot
 from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound, OvsError, Unsupported
+from dnet.model.address import link_local
 from dnet.model.network import Network, Uplink
 from dnet.model.record import Adoption
 from dnet.model.values import replace
@@ -85,7 +86,7 @@ def _switch_mac(context: Context, network: Network, interface: str) -> str | Non
 
     Raises when the interface is a port there already, unless dnet has made it one.
     """
-    if network.driver != "ovs":
+    if not DRIVERS[network.driver].needs_switch:
         _check_not_switched(context, interface)
         return None
     switch = context.switches.open()
@@ -137,7 +138,7 @@ def adopting(context: Context, network: Network, snapshot: Snapshot, vlans: Port
 
 def is_in_place(context: Context, network: Network, interface: str) -> bool:
     """Whether an interface is a port of the network's bridge."""
-    if network.driver == "ovs":
+    if DRIVERS[network.driver].needs_switch:
         return _is_switched(context, network, interface)
     masters = context.kernel.masters()
     return masters.get(context.kernel.device_index(interface) or 0) == network.device_index
@@ -240,7 +241,7 @@ def _move(context: Context, row: Adoption, snapshot: Snapshot, afterwards: Calla
     with reverting(back, afterwards):
         _change_rules(context, before, after)
         make_on_host(context, adopting(context, after, snapshot, item.vlans))
-        change_rules(context, nat_table.uplink_objects(before), nat_table.uplink_objects(after))
+        change_rules(context, desired.uplink_rules(before), desired.uplink_rules(after))
 
 
 def set_uplink_vlans(context: Context, adopted: Adoption, vlans: PortVlans) -> None:
@@ -293,7 +294,7 @@ def _undo(context: Context, adopted: Adoption) -> None:
 def _take_back(context: Context, network: Network, left: Network, items: Group) -> None:
     """Put back what makes a network's interface a port, the rules with it; what fails stops nothing behind it."""
     failure: DnetError | None = None
-    change_rules(context, nat_table.uplink_objects(network), nat_table.uplink_objects(left))
+    change_rules(context, desired.uplink_rules(network), desired.uplink_rules(left))
     try:
         put_back(context, items)
     except DnetError as error:

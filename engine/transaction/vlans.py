@@ -6,10 +6,12 @@ import time
 from collections.abc import Sequence
 
 from dnet.drivers import desired
+from dnet.drivers.desired import DRIVERS
 from dnet.errors import InvalidRequest
 from dnet.model.container import Container
 from dnet.model.network import Network
 from dnet.model.values import replace
+from dnet.model.vlan import DEFAULT_VLAN
 from dnet.objects.object import Object
 from dnet.objects.vlans import MacEntry, VlanEntry, VlanFilter, VlanProgram
 from dnet.transaction import reserve_network, uplinks
@@ -79,12 +81,12 @@ def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
         network = uplinks.with_placed_uplinks(context, context.store.network(reference))
         if network.vlan:
             return
-        if not network.owns_device and network.driver != "ovs":
+        if not network.owns_device and not DRIVERS[network.driver].has_vlans_on_existing:
             hint = "VLANs need a bridge of dnet's own"
             raise InvalidRequest(f"network {network.name} cannot keep VLANs apart", object=network.name, hint=hint)
         aware = replace(
             network,
-            vlan=reserve_network.DEFAULT_VLAN,
+            vlan=DEFAULT_VLAN,
             vlan_backend=reserve_network.vlan_backend(context.kernel, network.driver, backend),
         )
         members = context.store.containers_on(network.id)
@@ -123,7 +125,7 @@ def finish_enabling(context: Context) -> None:
 def repair_all_vlans(context: Context) -> None:
     """Repair VLANs on Linux bridges and on Open vSwitch."""
     repair_vlans(context)
-    repair_ports(context, [network for network in context.store.networks() if network.driver == "ovs"])
+    repair_ports(context, [network for network in context.store.networks() if DRIVERS[network.driver].needs_switch])
 
 
 def _change_network(

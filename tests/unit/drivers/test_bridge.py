@@ -142,7 +142,7 @@ OTHERS = ["eth", "eth01", "eth٣", "7", "front0", "eth1000000", "eth999999999999
 @pytest.mark.parametrize(("name", "index"), NUMBERED.items())
 def test_index_of_a_numbered_interface(name, index):
     """The index of ethN inside follows from N."""
-    assert sandbox.inner_index(samples.endpoint(NET, "10.1.0.2", interface=name)) == index
+    assert sandbox.index_inside(WEB, samples.endpoint(NET, "10.1.0.2", interface=name)) == index
 
 
 def test_indexes_of_other_interfaces():
@@ -151,7 +151,7 @@ def test_indexes_of_other_interfaces():
         samples.endpoint(NET, "10.1.0.2", interface=name, index=0x5630_0000 + number)
         for number, name in enumerate(OTHERS)
     ]
-    found = [sandbox.inner_index(end) for end in ends]
+    found = [sandbox.index_inside(WEB, end) for end in ends]
     assert len(set(found)) == len(found)
     assert [end.interface for end, index in zip(ends, found, strict=True) if not 1 << 20 <= index < 1 << 31] == []
     assert [end.interface for end, index in zip(ends, found, strict=True) if index == end.host_index] == []
@@ -289,4 +289,4 @@ def test_same_wish_same_objects():
 
 def test_ports_of_a_linux_bridge():
     """The kernel's bridge has 1,023 ports (BR_MAX_PORTS 1024, numbered from 1)."""
-    assert bridge.PORTS_MAX == (1 << 10) - 1
+    assert bridge.DRIVER.ports_max == (1 << 10) - 1

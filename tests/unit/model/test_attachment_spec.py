@@ -106,7 +106,7 @@ def test_vlan_of_a_device():
     spec = AttachmentSpec(bridge="br0", trunk="7-9", native=8)
     with pytest.raises(Unsupported, match="trunk 7-9 native 8 on br0"):
         spec.check_vlans()
-    switched = spec.of_kind("ovs")
+    switched = spec.on_switch()
     switched.check_vlans()
     assert (switched.vlans, switched.device) == (PortVlans(trunk=((7, 9),), native=8), "br0")
     assert spec.kind == "bridge"
