@@ -113,7 +113,9 @@ class Tool(Value):
 
 def host_interface(words: Sequence[str]) -> str:
     """Return the word that names the host's interface, empty when there is none."""
-    rest = words[1:] if words[:1] == ["--direct-phys"] else words
+    rest = list(words)
+    if rest[:1] == ["--direct-phys"]:
+        del rest[0]
     return rest[0] if rest and rest[0] != "--wait" else ""
 
 

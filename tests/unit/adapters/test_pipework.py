@@ -262,6 +262,7 @@ def test_infiniband():
 def test_host_interface(line, name):
     """The caller learns what to look for on the host before anything is read."""
     assert host_interface(words(line)) == name
+    assert host_interface(tuple(words(line))) == name
 
 
 @pytest.mark.parametrize(
