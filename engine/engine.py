@@ -432,7 +432,7 @@ class Engine:
         """Do what a command line of pipework's says; return its exit status."""
         from dnet.adapters import pipework_run
 
-        return pipework_run.run(self, words)
+        return pipework_run.run(self, list(words))
 
     def host_link(self, name: str) -> HostLink | None:
         """Return the host's interface of a name, or with `mac:` before it the one of a MAC address; None without it."""

@@ -171,7 +171,7 @@ def test_build_is_waited_for(host: FakeHost) -> None:
 # Thread.join, interrupted by a signal, takes a running thread for ended (bpo-45274); it must not be relied upon.
 STUBBORN = """
 import os, signal, threading, time
-from dnet.linux import kernel
+from dnet.linux import builder
 def work(control):
     while not control.cancel:
         time.sleep(0.001)
@@ -180,7 +180,7 @@ def work(control):
     return 0
 threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
-    kernel._supervise(work, 100, None)
+    builder.supervise(work, 100, None)
 except KeyboardInterrupt:
     print("then interrupted")
 """
@@ -188,7 +188,13 @@ except KeyboardInterrupt:
 
 # Lines of the engine's own at which an interrupt is tried: every so many of the distinct ones that a create runs.
 STRIDE = 6
-MODULES = ("engine.py", "apply.py", "kernel.py", "store.py", "nft.py")
+MODULES = tuple(
+    f"/{name}.py"
+    for name in (
+        *("engine", "containers", "rollback", "apply", "apply_rules", "apply_vlans", "apply_switch"),
+        *("kernel", "builder", "send", "sysctl", "conntrack", "nftables", "store", "networks"),
+    )
+)
 
 
 class Interrupter:
