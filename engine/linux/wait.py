@@ -18,7 +18,10 @@ IFF_RUNNING = 0x40  # the administrative state is up, and there is a carrier
 
 
 def wait_for_interface(name: str) -> None:
-    """Return when there is a network interface of that name that is up and has a carrier."""
+    """Wait until this namespace has an interface of that name that is up and has a carrier.
+
+    There is no time limit. OSError when netlink cannot be used.
+    """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as events:
         # Before the first look, so that nothing is missed.
         events.bind((0, RTMGRP_LINK))

@@ -1,7 +1,6 @@
-"""What a DHCP server grants, and how its options read.
+"""DHCP leases, and how the options of a server are read.
 
-Whatever a server sends is checked here: a name that could not stand in a file, an address that no interface can have
-and the like are left out, as if they had not been sent.
+Options are checked: an invalid domain, or an address that no host can have, is ignored as if it had not been sent.
 """
 
 from __future__ import annotations
@@ -24,11 +23,15 @@ Routes = tuple[tuple[IPv4Network, IPv4Address | None], ...]
 
 @frozen(kw_only=True)
 class Lease(Value):
-    """An address for a time, and what came with it.
+    """An address that a DHCP server has granted for some time, and the options that came with it.
 
-    Times are seconds: `acquired_at` since the epoch, when it was asked for, the others since then; None is for ever.
-    After `t1_s` it is to be renewed with its server, after `t2_s` with any. `mtu` is 0 when nothing was said of it.
-    `mac` is the interface's, `server_mac` that of the server or of the router that leads to it.
+    classless_routes: (destination, gateway) pairs that take the place of `routers`; None as gateway is the link
+    mtu: bytes; 0 when the server has sent none
+    mac: of the interface
+    server_mac: of the server, or of the router that leads to it
+    acquired_at: when it was asked for, in seconds since the epoch
+    lease_time_s, t1_s, t2_s: seconds from then to its end, to its renewal by the server, and by any server; None is
+        for ever
     """
 
     address: IPv4Interface
@@ -49,7 +52,7 @@ class Lease(Value):
 
     @property
     def routes(self) -> Routes:
-        """The routes to set, with their gateways, None for the link. Beside RFC 3442's own, routers do not count."""
+        """The routes to create: `classless_routes`, or else a default route to the first router (RFC 3442)."""
         if self.classless_routes:
             return self.classless_routes
         return tuple((IPv4Network("0.0.0.0/0"), router) for router in self.routers[:1])
@@ -102,9 +105,9 @@ def read_lease(
     hostname: str,
     acquired_at: float,
 ) -> Lease | None:
-    """Return the lease that an acknowledgement grants, None when it grants none that can be used.
+    """Return the lease that an acknowledgement grants, or None when it cannot be used.
 
-    `options` are by the names and in the types of pyroute2.dhcp.dhcp4msg; RFC 2132 says what they mean.
+    `options` have the names and types of pyroute2.dhcp.dhcp4msg; RFC 2132 defines them.
     """
     own = _usable_addresses([address])
     server = _usable_addresses([options.get("server_id", "")])
@@ -119,7 +122,7 @@ def read_lease(
         routers=_usable_addresses(options.get("router", ())),
         classless_routes=read_classless_routes(bytes(options.get("classless_static_route", b""))),
         dns=_usable_addresses(options.get("name_server", ())),
-        domain="".join(_names([str(options.get("domain_name", ""))])),
+        domain="".join(_domains([str(options.get("domain_name", ""))])),
         search=read_names(bytes(options.get("domain_search", b""))),
         mtu=mtu if mtu >= MTU_MIN else 0,
         server=server[0],
@@ -134,8 +137,8 @@ def read_lease(
 
 
 def read_classless_routes(data: bytes) -> Routes:
-    """Read option 121: prefix length, as many bytes as it fills, gateway; 0.0.0.0 is the link. RFC 3442."""
-    found, at = [], 0
+    """Read option 121 (RFC 3442): prefix length, the bytes of the prefix, gateway; 0.0.0.0 is the link."""
+    routes, at = [], 0
     while at < len(data):
         length = data[at]
         size = (length + 7) // 8
@@ -144,24 +147,24 @@ def read_classless_routes(data: bytes) -> Routes:
             return ()
         number = int.from_bytes(network.ljust(ADDRESS_BYTES, b"\0"))
         via = IPv4Address(gateway)
-        found.append((IPv4Network((number, length), strict=False), None if via.is_unspecified else via))
+        routes.append((IPv4Network((number, length), strict=False), None if via.is_unspecified else via))
         at += 1 + size + ADDRESS_BYTES
-    return tuple(found)
+    return tuple(routes)
 
 
 def read_names(data: bytes) -> tuple[str, ...]:
-    """Read option 119: names as in DNS messages, whose ends may be pointers to earlier ones. RFC 3397."""
-    found, at = [], 0
+    """Read option 119 (RFC 3397): names as in DNS messages, which may end in a pointer to an earlier one."""
+    names, at = [], 0
     while at < len(data):
         labels, at = _labels(data, at)
         if not labels:
             break
-        found.append(b".".join(labels).decode("ascii", errors="replace"))
-    return tuple(_names(found))
+        names.append(b".".join(labels).decode("ascii", errors="replace"))
+    return tuple(_domains(names))
 
 
 def _labels(data: bytes, start: int) -> tuple[list[bytes], int]:
-    """Return the labels of the name at `start`, none when it is broken, and where the next name begins."""
+    """Return the labels of the name at `start`, none when it is malformed, and where the next name begins."""
     labels: list[bytes] = []
     at, end, limit = start, 0, start
     while at < len(data):
@@ -169,7 +172,7 @@ def _labels(data: bytes, start: int) -> tuple[list[bytes], int]:
         if size & POINTER_BITS == POINTER_BITS and at + 1 < len(data):
             end = end or at + 2
             at = (size & ~POINTER_BITS) << 8 | data[at + 1]
-            # Only ever backwards, so that it ends.
+            # A pointer leads back, so that the loop ends.
             if at >= limit:
                 break
             limit = at
@@ -183,27 +186,26 @@ def _labels(data: bytes, start: int) -> tuple[list[bytes], int]:
     return [], len(data)
 
 
-def _names(texts: Iterable[str]) -> list[str]:
-    """Return what can stand in resolv.conf."""
-    found = []
+def _domains(texts: Iterable[str]) -> list[str]:
+    """Return the domains that are valid in resolv.conf."""
+    domains = []
     for text in texts:
         try:
-            found.append(check_domain(text.rstrip(".\0")))
+            domains.append(check_domain(text.rstrip(".\0")))
         except InvalidRequest:
             continue
-    return found
+    return domains
 
 
 def _usable_addresses(texts: Iterable[str]) -> tuple[IPv4Address, ...]:
-    """Return the addresses that a host can have."""
-    found = [IPv4Address(text) for text in texts if text]
+    addresses = [IPv4Address(text) for text in texts if text]
     return tuple(
-        one for one in found if not (one.is_unspecified or one.is_multicast or one.is_loopback or one.is_reserved)
+        one for one in addresses if not (one.is_unspecified or one.is_multicast or one.is_loopback or one.is_reserved)
     )
 
 
 def _prefix_length(mask: str) -> int:
-    """Return the length of a mask, and without a proper one that of a host."""
+    """Return the length of a mask, or of a host's if the mask is invalid."""
     try:
         return IPv4Network(f"0.0.0.0/{mask}").prefixlen
     except ValueError:
@@ -211,12 +213,12 @@ def _prefix_length(mask: str) -> int:
 
 
 def _seconds(value: int) -> int | None:
-    """Return a time as it was sent, read as a signed number by the library."""
+    """Return a time as it was sent; pyroute2 reads it as a signed number."""
     return None if value == FOREVER else value & 0xFFFFFFFF
 
 
 def _timers(lease_time: int | None, t1: Any, t2: Any) -> tuple[int | None, int | None]:
-    """Return when to renew and when to rebind, the defaults where the server's are missing or out of order."""
+    """Return the times of renewing and rebinding: the server's, or the defaults if they are missing or in disorder."""
     if lease_time is None:
         return None, None
     first = _seconds(t1) if isinstance(t1, int) else None

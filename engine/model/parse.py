@@ -1,4 +1,4 @@
-"""Text into values: names, addresses, subnets, MAC addresses, numbers; each is read in one place."""
+"""Readers and checks of text: names, addresses, subnets, MAC addresses, numbers. All raise InvalidRequest."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from typing import Any, TypeVar, overload
 from dnet.errors import InvalidRequest
 from dnet.model.address import IPAddress
 
+Item = TypeVar("Item")
 A = TypeVar("A", IPv4Address, IPv6Address)
 N = TypeVar("N", IPv4Network, IPv6Network)
 
 NAME_PATTERN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 NAME_CHARACTERS_MAX = 128
+NUMBER_DIGITS_MAX = 9
 MAC_PATTERN = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest, and the largest an IPv4 packet can fill
 HOSTNAME_PATTERN = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]*[a-zA-Z0-9])?\Z")
 DOMAIN_CHARACTERS_MAX = 253  # RFC 1035, without the root's dot
 HOSTNAME_CHARACTERS_MAX = 64
-INTERFACE_PATTERN = re.compile(r"[!-$&-.0-9;-~]{1,15}\Z")  # dev_valid_name() and IFNAMSIZ; a % it would fill in
+# The kernel's dev_valid_name() and IFNAMSIZ, without '%', which the kernel replaces by a number.
+INTERFACE_PATTERN = re.compile(r"[!-$&-.0-9;-~]{1,15}\Z")
 
 _ADDRESS_HINTS: dict[type[IPAddress] | None, str] = {
     None: "an IP address, without a zone",
@@ -30,7 +33,7 @@ _ADDRESS_HINTS: dict[type[IPAddress] | None, str] = {
 
 
 def check_name(name: str, what: str) -> str:
-    """Return `name` if containers and networks may be called so; `what` names the thing in the error."""
+    """Return the name of a container or network; `what` says in the error which."""
     if not isinstance(name, str) or not NAME_PATTERN.match(name) or len(name) > NAME_CHARACTERS_MAX:
         raise InvalidRequest(
             f"invalid {what} name {name!r}",
@@ -41,7 +44,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def check_interface(name: str) -> str:
-    """Return the name of a network interface if the kernel allows it, and it is not the loopback's."""
+    """Return the name of an interface that the kernel allows, and that is neither `lo` nor a sysctl directory."""
     if not INTERFACE_PATTERN.match(name) or name in {".", "..", "lo", "all", "default"}:
         hint = "use at most 15 ASCII characters, without '/', ':', '%' and spaces"
         raise InvalidRequest(f"invalid interface name {name!r}", object=name, hint=hint)
@@ -49,7 +52,7 @@ def check_interface(name: str) -> str:
 
 
 def check_mac(text: str) -> str:
-    """Return a unicast MAC address in lower case, colons between the bytes."""
+    """Return a unicast MAC address in lower case, with colons between the bytes."""
     mac = text.lower().replace("-", ":")
     if not MAC_PATTERN.match(mac):
         raise InvalidRequest(
@@ -65,7 +68,7 @@ def check_mac(text: str) -> str:
 
 
 def check_mtu(mtu: int) -> int:
-    """Return `mtu` (bytes), 0 meaning the kernel's default of 1500."""
+    """Return an MTU in bytes; 0 stands for the kernel's default of 1500."""
     if mtu and not MTU_MIN <= mtu <= MTU_MAX:
         raise InvalidRequest(f"MTU {mtu} is outside {MTU_MIN}-{MTU_MAX} bytes", object=str(mtu))
     return mtu
@@ -101,12 +104,12 @@ def parse_subnet(text: str, what: str, kind: type[N]) -> N:
 
 
 def check_hostname(text: str) -> str:
-    """Return a host's name: RFC 1123 labels, 64 characters at most (the kernel's HOST_NAME_MAX)."""
+    """Return a hostname: RFC 1123 labels, at most 64 characters (the kernel's HOST_NAME_MAX)."""
     return _check_labels(text, "hostname", HOSTNAME_CHARACTERS_MAX)
 
 
 def check_domain(text: str) -> str:
-    """Return a domain's name: labels as of a host's name, 253 characters at most."""
+    """Return a domain: labels as in a hostname, at most 253 characters."""
     return _check_labels(text, "domain", DOMAIN_CHARACTERS_MAX)
 
 
@@ -118,27 +121,21 @@ def _check_labels(text: str, what: str, characters_max: int) -> str:
 
 
 def check_word(text: str, what: str) -> str:
-    """Return text that may stand in a line of a file: one word."""
+    """Return text that is one word, so that it can be written into a line of a file."""
     if not text or text.split() != [text]:
         raise InvalidRequest(f"invalid {what} {text!r}", object=text, hint="write one word, without spaces")
     return text
 
 
 def parse_extra_host(text: str) -> tuple[str, str]:
-    """Read one `--add-host`: NAME:ADDRESS or NAME=ADDRESS, the address perhaps in brackets or `host-gateway`."""
-    separator = "=" if "=" in text else ":"
-    name, found, address = text.partition(separator)
-    if not found or not name or not address:
+    """Read an `--add-host`: NAME:ADDRESS or NAME=ADDRESS. The address may be in brackets, or `host-gateway`."""
+    name, _, address = text.partition("=" if "=" in text else ":")
+    if not name or not address:
         hint = "write NAME:ADDRESS, as in db:10.0.0.5 or host:host-gateway"
         raise InvalidRequest(f"invalid --add-host {text!r}", object=text, hint=hint)
     if address == "host-gateway":
         return check_domain(name), address
     return check_domain(name), str(parse_address(address.strip("[]"), f"address of --add-host {name}"))
-
-
-Item = TypeVar("Item")
-
-NUMBER_DIGITS_MAX = 9
 
 
 def read_number(text: str, what: str) -> int:
@@ -149,7 +146,7 @@ def read_number(text: str, what: str) -> int:
 
 
 def read_integer(text: str, what: str) -> int:
-    """Read a number that may be negative; `what` names it in the error."""
+    """Read a number of at most nine digits that may be negative; `what` names it in the error."""
     sign = -1 if text.startswith("-") else 1
     return sign * read_number(text.removeprefix("-"), what)
 
@@ -162,7 +159,7 @@ def read_boolean(text: str, what: str) -> bool:
 
 
 def listed(items: Iterable[Item] | str) -> Iterable[Item | str]:
-    """Return the items; a text alone is one item, not its letters."""
+    """Return the items; a text alone is one item."""
     return [items] if isinstance(items, str) else items
 
 
@@ -177,5 +174,5 @@ def copied(items: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def take(keywords: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Remove some keywords, those that are there, and return them."""
+    """Remove the named keywords, as far as they are given, and return them."""
     return {name: keywords.pop(name) for name in names if name in keywords}

@@ -1,9 +1,9 @@
-"""Docker's grammar of published and exposed ports.
+"""Published and exposed ports, in Docker's grammar.
 
     [hostIP:][hostPort[-end]]:containerPort[-end][/tcp|udp|sctp]
 
-as docker/go-connections reads it: split at the last two colons, IPv6 in brackets. Ports are numbers 1-65535; a host
-port of 0 or none is chosen when the container is created.
+as docker/go-connections reads it: split at the last two colons, IPv6 in brackets. Ports are 1 to 65535; without a host
+port, or with 0, one is chosen when the container is created.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 
 @frozen
 class PortMapping(Value):
-    """A published port: what arrives for `host_ip:host_port` goes to `container_port`.
+    """A published port: what arrives at `host_ip:host_port` goes to `container_port`.
 
-    An unspecified `host_ip` (0.0.0.0 or ::) stands for all addresses of the host of that family.
+    host_ip: 0.0.0.0 or :: for all IPv4 or IPv6 addresses of the host
+    protocol: `tcp`, `udp` or `sctp`
     """
 
     host_ip: IPv4Address | IPv6Address
@@ -31,12 +32,12 @@ class PortMapping(Value):
     protocol: str
 
     def order(self) -> tuple[int, str, int, int, int]:
-        """Return the key by which mappings are listed: container port first."""
+        """Return the key that sorts mappings for lists, by container port first."""
         return self.container_port, self.protocol, self.host_port, self.host_ip.version, int(self.host_ip)
 
     @property
     def host(self) -> str:
-        """Address and port on the host, IPv6 in brackets."""
+        """Address and port on the host, with IPv6 in brackets."""
         address = f"[{self.host_ip}]" if self.host_ip.version == 6 else str(self.host_ip)
         return f"{address}:{self.host_port}"
 
@@ -46,10 +47,11 @@ class PortMapping(Value):
 
 @frozen
 class Publish(Value):
-    """One `-p`, still with ranges. `host_ports` is empty when they are to be chosen; `host_ip` None: the default.
+    """A `-p` as it was written, with ranges of ports.
 
-    With several container ports the ranges are equally long and pair up; with one, its host port is the first
-    free one of `host_ports`.
+    host_ip: None for the default of the network
+    host_ports: empty when they are to be chosen. Several container ports have as many host ports, in the same order;
+        one container port gets the first free one of `host_ports`
     """
 
     host_ip: IPv4Address | IPv6Address | None
@@ -58,14 +60,14 @@ class Publish(Value):
     protocol: str
 
     def pairs(self) -> list[tuple[range, int]]:
-        """Return, for each container port, the host ports it may have; an empty range means any automatic one."""
+        """Return for each container port the host ports that it may have; an empty range stands for any."""
         if len(self.container_ports) == 1 or not self.host_ports:
             return [(self.host_ports, port) for port in self.container_ports]
         return [(range(host, host + 1), port) for host, port in zip(self.host_ports, self.container_ports, strict=True)]
 
 
 def parse_publish(text: str) -> Publish:
-    """Read one `-p`."""
+    """Read a `-p`."""
     rest, protocol = _split_protocol(text, text)
     host_ip_text, host, container = _split_colons(rest, text)
     container_ports = _port_range(container, text, "container port")
@@ -80,7 +82,7 @@ def parse_publish(text: str) -> Publish:
 
 
 def parse_expose(text: str) -> tuple[tuple[int, str], ...]:
-    """Read one `--expose`: PORT[-end][/PROTO]; return (port, protocol) pairs."""
+    """Read an `--expose`, PORT[-end][/PROTOCOL], into (port, protocol) pairs."""
     ports, protocol = _split_protocol(text, text)
     exposed = _port_range(ports, text, "port")
     if 0 in exposed:

@@ -1,8 +1,8 @@
-"""Frozen values, cheap to define: a program that lives for a tenth of a second defines a hundred.
+"""Immutable values whose classes are cheap to define; a command defines about a hundred.
 
-Making a class a dataclass takes 0.1 ms, with frozen=True 0.3 ms, and a command makes values of every fourth class. So
-one of these gets its `__init__` when its first value is made, which takes a quarter of a frozen dataclass's time per
-value, and becomes a dataclass when `dataclasses.fields`, `asdict` or `replace` ask for one.
+Making a class a dataclass takes 0.1 ms, with frozen=True 0.3 ms, and a command makes values of every fourth class only.
+A class here gets its `__init__` with its first value, and each value takes a quarter of a frozen dataclass's time. It
+becomes a dataclass when `dataclasses.fields`, `asdict` or `replace` ask for one.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ V = TypeVar("V", bound="Value")
 
 
 class Value:
-    """Base of all: what is set stays, and two are equal that are of one class and have equal fields.
+    """Base of all values: immutable, and equal to others of the same class with equal fields.
 
-    As in a dataclass, a field can be left out of that, or of what is shown: `field(compare=False, repr=False)`.
+    As in a dataclass, `field(compare=False, repr=False)` leaves a field out of the comparison or of the text.
     """
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -46,7 +46,7 @@ class Value:
 
 
 def replace(value: V, **changes: Any) -> V:
-    """Make the value that differs in some fields; unlike `dataclasses.replace`, without its class's `__init__`."""
+    """Return a value that differs in some fields. Unlike `dataclasses.replace`, it does not call `__init__`."""
     kind = type(value)
     fields = _FIELDS.get(kind) or _fields(kind)
     if unknown := [name for name in changes if name not in fields]:
@@ -101,25 +101,25 @@ _KEYS: dict[type, Callable[[object], Any]] = {}
 def _fields(kind: type) -> dict[str, Field[Any]]:
     """Return the fields of a class by their names, those of its bases first."""
     if kind not in _FIELDS:
-        found = {name: how for base in kind.__bases__ if base is not object for name, how in _fields(base).items()}
+        fields = {name: how for base in kind.__bases__ if base is not object for name, how in _fields(base).items()}
         own = vars(kind)
         for name, annotation in own.get("__annotations__", {}).items():
             if "ClassVar" not in str(annotation).partition("[")[0]:
                 default = own.get(name, MISSING)
-                found[name] = how = default if isinstance(default, Field) else field(default=default)
+                fields[name] = how = default if isinstance(default, Field) else field(default=default)
                 how.kw_only = kind in _KEYWORD_ONLY
-        _FIELDS[kind] = found
+        _FIELDS[kind] = fields
     return _FIELDS[kind]
 
 
 def _key(kind: type[Value]) -> Callable[[object], Any]:
-    """Return what gives all of a value that counts, its class included."""
+    """Return the function that gets a value's class and the fields that are compared."""
     _KEYS[kind] = attrgetter("__class__", *(name for name, how in _fields(kind).items() if how.compare))
     return _KEYS[kind]
 
 
 def _initializer(kind: type) -> Callable[..., None]:
-    """Return the `__init__` of a class: in its source, a default is _NAME, and what makes one is _NAME()."""
+    """Return the `__init__` of a class. In its source, a default is _NAME, and a default factory is _NAME()."""
     taken = {name: how for name, how in _fields(kind).items() if how.init}
     namespace: dict[str, Any] = {"_missing": MISSING}
     parameters: dict[bool, list[str]] = {False: ["self"], True: []}  # by whether they are keyword-only
@@ -145,15 +145,15 @@ def _initializer(kind: type) -> Callable[..., None]:
 
 
 class _Dataclass:
-    """Stands for the fields of a class until the module dataclasses asks for them, which makes it one of its own."""
+    """Placeholder for the fields of a class: it makes the class a dataclass when `dataclasses` asks for them."""
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
 
     def __get__(self, _value: object, _kind: type) -> Any:
-        """Two threads may be here at once: each puts the same in place."""
+        """Make the class a dataclass. Two threads may do so at once; the result is the same."""
         kind, own = self._kind, vars(self._kind)
-        # Without a docstring, it would be given one, which takes longer than all else.
+        # dataclass() would make a missing docstring, which takes longer than all the rest.
         kept = ("__doc__", "__module__", "__annotations__", *own.get("__annotations__", ()))
         draft = type(kind.__name__, kind.__bases__, {name: own[name] for name in kept if name in own})
         options: Any = {"init": False, "eq": False, "repr": False, "match_args": False}
@@ -168,7 +168,7 @@ def frozen(kind: type[T], /) -> type[T]: ...
 def frozen(*, kw_only: bool = ...) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(kind: type[T] | None = None, /, *, kw_only: bool = False) -> type[T] | Callable[[type[T]], type[T]]:
-    """Make a subclass of Value a frozen dataclass, as far as anybody can tell; its annotations are its fields."""
+    """Make a subclass of Value behave as a frozen dataclass whose fields are its annotations."""
 
     def make(kind: Any) -> Any:
         if kw_only:

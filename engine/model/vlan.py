@@ -15,12 +15,11 @@ DEFAULT_VLAN = 1  # of untagged frames, on every switch
 
 @frozen(kw_only=True)
 class PortVlans(Value):
-    """The VLANs of a bridge's port, as IEEE 802.1Q has them.
+    """The VLANs of a port, as in IEEE 802.1Q. A port with neither `access` nor `trunk` passes nothing.
 
-    An access port is in the one VLAN `access`: frames come and leave untagged. A trunk is in many and their frames
-    are tagged; `trunk` holds ranges (first, last), ascending and apart. What comes untagged belongs to its `native`
-    VLAN, whose frames leave untagged, too; that is one of the trunk's. A port of neither kind passes nothing. 0 means
-    none.
+    access: VLAN of an access port, whose frames are untagged; 0 for a trunk
+    trunk: VLANs of a trunk, whose frames are tagged: (first, last) ranges, ascending, with gaps between them
+    native: VLAN of the trunk whose frames are untagged; 0 for none
     """
 
     access: int = 0
@@ -34,12 +33,12 @@ class PortVlans(Value):
 
     @property
     def tagged(self) -> Iterator[int]:
-        """The VLANs whose tagged frames the port takes, ascending."""
+        """The VLANs of the trunk, ascending."""
         return (vid for first, last in self.trunk for vid in range(first, last + 1))
 
     @property
     def trunk_text(self) -> str:
-        """The trunk as people write it; empty for a port that is none."""
+        """The trunk as users write it, such as `100,200-210`; empty for an access port."""
         return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in self.trunk)
 
     def __str__(self) -> str:
@@ -59,14 +58,14 @@ def parse_vid(text: str | int, what: str) -> int:
 
 
 def parse_trunk(text: str) -> tuple[tuple[int, int], ...]:
-    """Read a list of VLANs and ranges of them, as in `100,200-210`, into ranges that are ascending and apart."""
+    """Read VLANs and ranges of them, as in `100,200-210`, into ascending ranges with gaps between them."""
     if not text.strip():
         raise InvalidRequest("a trunk without VLANs passes nothing", object="trunk", hint="write some: 100,200-210")
     ranges = []
     for item in text.split(","):
-        first, found, last = item.strip().partition("-")
+        first, dash, last = item.strip().partition("-")
         start = parse_vid(first, "VLAN of a trunk")
-        end = parse_vid(last, "VLAN of a trunk") if found else start
+        end = parse_vid(last, "VLAN of a trunk") if dash else start
         if end < start:
             hint = f"write the lower one first, as in {end}-{start}"
             raise InvalidRequest(f"the VLANs {item.strip()} of a trunk are in reverse", object=text, hint=hint)
@@ -75,22 +74,24 @@ def parse_trunk(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Return ranges of the same numbers that are ascending and apart."""
-    found: list[tuple[int, int]] = []
+    """Return ascending ranges of the same numbers, with gaps between them."""
+    joined: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
-        if found and start <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if joined and start <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         else:
-            found.append((start, end))
-    return tuple(found)
+            joined.append((start, end))
+    return tuple(joined)
 
 
 def read_vlans(
     *, vlan: str | int | None = None, trunk: str | None = None, native: str | int | None = None
 ) -> PortVlans | None:
-    """Read what a port is asked to be by `--vlan`, or by `--trunk` and `--native`; None when nothing is asked.
+    """Read `--vlan`, or `--trunk` and `--native`; return None when none is given.
 
-    A native VLAN need not be named among the trunk's; it is one of them.
+    vlan: number of an access port's VLAN, 1 to 4094
+    trunk: VLANs, as in `100,200-210`
+    native: number of the trunk's untagged VLAN, which need not be listed in `trunk`
     """
     if vlan is not None and (trunk is not None or native is not None):
         hint = "write --vlan, or --trunk and perhaps --native"

@@ -32,7 +32,7 @@ from dnet.transaction.vlans import enable_vlans
 
 
 class Attached(NamedTuple):
-    """What came of attaching: the container, its interface, and whether that is new."""
+    """Result of attaching a container: the container, its interface, and whether that is new."""
 
     container: Container
     interface: Attachment | Endpoint

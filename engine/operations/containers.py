@@ -51,7 +51,12 @@ H = TypeVar("H", bound=Container | ContainerHead)
 
 @frozen(kw_only=True)
 class Created(Value):
-    """What a bulk made, what failed when it was to keep going, and how long each phase took, in seconds."""
+    """Result of creating containers in bulk.
+
+    containers: those created, in the order of the specifications
+    failed: with `keep_going`, (name, error) of each other one
+    phases: seconds by the name of a phase of the work
+    """
 
     containers: tuple[Container, ...]
     failed: tuple[tuple[str, DnetError], ...] = ()
