@@ -295,25 +295,25 @@ class Engine:
         self, references: Iterable[str], network: str | EndpointSpec, *, on_progress: BulkProgress | None = None
     ) -> list[Container]:
         """Join containers to one more network, all of them or none; the default route moves as Docker's would."""
-        from dnet.operations import containers
+        from dnet.operations import endpoints
 
-        end = EndpointSpec(network=network) if isinstance(network, str) else network
-        return containers.connect(self._context, list(references), end, on_progress)
+        spec = EndpointSpec(network=network) if isinstance(network, str) else network
+        return endpoints.connect(self._context, list(references), spec, on_progress)
 
     def set_vlans(self, reference: str, vlans: PortVlans | None, network: str = "") -> Container:
         """Change the VLANs of a container's port on a network, of its first unless one is named; at one stroke.
 
         None gives the port those that the network gives by itself.
         """
-        from dnet.operations import containers
+        from dnet.operations import endpoints
 
-        return containers.set_vlans(self._context, reference, network, vlans)
+        return endpoints.set_vlans(self._context, reference, network, vlans)
 
     def disconnect(self, reference: str, network: str, *, is_forced: bool = False) -> Container:
         """Take a container off a network; with `is_forced`, also while the network's Open vSwitch is gone."""
-        from dnet.operations import containers
+        from dnet.operations import endpoints
 
-        return containers.disconnect(self._context, reference, network, is_forced=is_forced)
+        return endpoints.disconnect(self._context, reference, network, is_forced=is_forced)
 
     # Processes
 

@@ -13,22 +13,19 @@ from dnet.model.attachment import Attachment
 from dnet.model.attachment_spec import AttachmentSpec, NetworkAttachmentSpec
 from dnet.model.container import Container, Endpoint
 from dnet.model.container_spec import EndpointSpec
-from dnet.model.default_route import with_defaults
 from dnet.model.network import DEFAULT_DEVICE, Network, veth_name
 from dnet.model.values import replace
 from dnet.objects.links import Up
 from dnet.objects.observed import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Report
-from dnet.operations import attachment_bridges, attachment_checks, leases, reattach, targets
+from dnet.operations import attachment_bridges, attachment_checks, endpoints, leases, reattach, targets
 from dnet.operations.attachment_checks import label
-from dnet.operations.inside import begin_change, gateway_priority, look_into, note_displaced
+from dnet.operations.inside import changing, check_unchanged, choose_default_routes, gateway_priority, look_into
 from dnet.transaction.containers import change_or_revert, check_switch, new_reservation
 from dnet.transaction.context import Context
 from dnet.transaction.identity import new_id
-from dnet.transaction.lots import BulkProgress, Members, lots
-from dnet.transaction.networks import prepare_switch, repair_networks
+from dnet.transaction.lots import BulkProgress, Members
 from dnet.transaction.recovery import prepare
 from dnet.transaction.rollback import reverting
-from dnet.transaction.vlans import enable_vlans
 
 
 class Attached(NamedTuple):
@@ -62,11 +59,7 @@ def _join(
     wanted = to.spec
     network = context.store.network(wanted.network)
     to.check(network)
-    prepare_switch(context, network)
-    repair_networks(context, [network.name])
-    if wanted.vlans and not network.vlan:
-        enable_vlans(context, network.name)
-        network = context.store.network(network.name)
+    network = endpoints.prepare_network(context, network, wanted)
     joined = set(context.store.member_names(network.id))
     known = Members(context.store, [item for item in members.heads if item.name in joined])
     there: dict[str, Attached] = {}
@@ -90,36 +83,19 @@ def _join_new(
     # dnet's own containers have nothing in them that it does not know of; a look at hundreds would take its time.
     foreign = [item for item in members.heads if isinstance(item, Container) and item.target]
     insides = {item.id: look_into(context, item) for item in foreign}
-    names = {identity: {link.name for link in inside.links} for identity, inside in insides.items()}
     reservation = new_reservation(context)
-    with context.store.write(is_intent=True):
-        begin_change(context, members.heads, context.store.new_owner())
+    with changing(context, members.heads):
+        check_unchanged(context, members.heads)
         context.store.check_not_joined(members.heads, network.id)
-        reservation.check_joining(members, to.spec, network, names)
-
-    def joining() -> Iterator[Container]:
-        """Reserve each lot when its first is asked for."""
-        for lot in lots(members):
-            with context.store.write(is_intent=True):
-                joined = [
-                    (item, replace(end, gateway_priority=gateway_priority(item, is_default=to.takes_default)))
-                    for item, end in reservation.join(lot, to.spec, network, names)
-                ]
-                context.store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
-                networks, after = context.store.networks_by_id(), []
-                for item, end in joined:
-                    changed = with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks)
-                    if item.id in insides:
-                        changed = with_displaced(item, changed, insides[item.id])
-                        note_displaced(context, changed)
-                    after.append(changed)
-            yield from after
-
+        reservation.check_joining(members, to.spec, network, endpoints.interface_names(insides))
+    joining = endpoints.joining(
+        context, reservation, members, to.spec, network, insides, takes_default=to.takes_default
+    )
     return {
-        item.id: Attached(item, end, is_new=True)
-        for item in change_or_revert(context, members, joining(), on_progress)
-        for end in item.endpoints
-        if end.network_id == network.id
+        item.id: Attached(item, endpoint, is_new=True)
+        for item in change_or_revert(context, members, joining, on_progress)
+        for endpoint in item.endpoints
+        if endpoint.network_id == network.id
     }
 
 
@@ -249,33 +225,21 @@ def _wire_new(
     if link and spec.kind == "macvlan" and not link.is_up:
         context.kernel.create([[Up(link.name, link.index, "")]])
         context.notice(f"raised {link.name}, which was down")
-    with context.store.write(is_intent=True):
-        indexes = context.store.take_indexes(len(members))
-        wires = {
-            item.id: _attachment(
-                item,
-                spec,
-                link,
-                insides[item.id],
-                index,
-                before_move,
-                gateway_priority(item, is_default=True),
-            )
-            for item, index in zip(members, indexes, strict=True)
-        }
-        begin_change(context, members, context.store.new_owner())
-        context.store.insert_attachments(wires.items())
-        networks, after = context.store.networks_by_id(), []
-        for item in members:
-            changed = with_defaults(replace(item, attachments=(*item.attachments, wires[item.id])), networks)
-            after.append(with_displaced(item, changed, insides[item.id]))
-            note_displaced(context, after[-1])
+    with changing(context, members):
+        check_unchanged(context, members)
+        changes, new = [], {}
+        for item, index in zip(members, context.store.take_indexes(len(members)), strict=True):
+            priority = gateway_priority(item, is_default=True)
+            made = new[item.id] = _attachment(item, spec, link, insides[item.id], index, before_move, priority)
+            changes.append((item, replace(item, attachments=(*item.attachments, made))))
+        context.store.insert_attachments(new.items())
+        after = choose_default_routes(context, changes, insides)
     change_or_revert(context, members, after, on_progress)
     return {
-        item.id: Attached(item, wire, is_new=True)
+        item.id: Attached(item, made, is_new=True)
         for item in after
-        for wire in item.attachments
-        if wire.id == wires[item.id].id
+        for made in item.attachments
+        if made.id == new[item.id].id
     }
 
 
@@ -331,19 +295,18 @@ def detach(context: Context, target: str, interface: str = "", *, is_forced: boo
 def _take_off(
     context: Context, container: Container, item: Attachment | Endpoint, *, is_forced: bool = False
 ) -> Container:
-    with context.store.write(is_intent=True):
+    after = replace(
+        container,
+        endpoints=tuple(endpoint for endpoint in container.endpoints if endpoint.id != item.id),
+        attachments=tuple(one for one in container.attachments if one.id != item.id),
+        routes=tuple(route for route in container.routes if route.interface != item.interface),
+    )
+    with changing(context, [container]):
         context.store.check_current([container])
         table = "endpoint" if isinstance(item, Endpoint) else "attachment"
         context.store.set_endpoint_phase([item.id], "deleting", table)
-        context.store.set_changing([container.id], context.store.new_owner())
-        networks = context.store.networks_by_id()
-    after = replace(
-        container,
-        endpoints=tuple(end for end in container.endpoints if end.id != item.id),
-        attachments=tuple(wire for wire in container.attachments if wire.id != item.id),
-        routes=tuple(way for way in container.routes if way.interface != item.interface),
-    )
-    after = with_displaced(container, with_defaults(after, networks), Report())
+        [after] = choose_default_routes(context, [(container, after)], {})
+    after = with_displaced(container, after, Report())
     change_or_revert(context, [container], [after], is_forced=is_forced)
     attachment_bridges.remove_unused_bridges(context)
     return after

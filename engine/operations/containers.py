@@ -8,28 +8,24 @@ from contextlib import suppress
 from dataclasses import field
 from functools import partial
 from itertools import chain
-from typing import TypeVar
 
 from dnet.drivers import desired, host_files
 from dnet.drivers.desired import DRIVERS
-from dnet.errors import Conflict, DnetError, InvalidRequest, NotFound
+from dnet.errors import Conflict, DnetError, NotFound
 from dnet.linux import files
 from dnet.model.address import IPNetwork
-from dnet.model.container import MODE_FOREIGN, MODE_HOST, Container, Endpoint
-from dnet.model.container_spec import ContainerSpec, EndpointSpec
-from dnet.model.default_route import with_defaults
-from dnet.model.network import DEFAULT_NETWORK, Network
+from dnet.model.container import MODE_FOREIGN, Container
+from dnet.model.container_spec import ContainerSpec
+from dnet.model.network import DEFAULT_NETWORK
 from dnet.model.network_spec import NetworkSpec
 from dnet.model.parse import check_name
-from dnet.model.record import ContainerHead
 from dnet.model.values import Value, frozen, replace
-from dnet.model.vlan import DEFAULT_VLAN, PortVlans
+from dnet.model.vlan import DEFAULT_VLAN
 from dnet.objects.links import Quiet
 from dnet.objects.object import Object
 from dnet.transaction import reserve_containers, reserve_network
 from dnet.transaction.apply import create_groups, delete_groups, recorded
 from dnet.transaction.containers import (
-    change_or_revert,
     check_switch,
     linked_lines,
     new_reservation,
@@ -40,13 +36,11 @@ from dnet.transaction.containers import (
     update_linked,
 )
 from dnet.transaction.context import Context, Group
-from dnet.transaction.lots import BulkProgress, Members, lots, report
-from dnet.transaction.networks import prepare_switch, repair_networks
+from dnet.transaction.lots import BulkProgress, lots, report
+from dnet.transaction.networks import repair_networks
 from dnet.transaction.recovery import prepare
 from dnet.transaction.rollback import undoing
 from dnet.transaction.vlans import enable_vlans
-
-H = TypeVar("H", bound=Container | ContainerHead)
 
 
 @frozen(kw_only=True)
@@ -334,106 +328,6 @@ def _move_name(context: Context, container: Container, renamed: Container) -> No
             raise error
 
 
-def connect(
-    context: Context, references: Sequence[str], wanted_end: EndpointSpec, on_progress: BulkProgress | None = None
-) -> list[Container]:
-    """Join containers to one more network; all of them, or none."""
-    prepare(context)
-    network = context.store.network(wanted_end.network)
-    prepare_switch(context, network)
-    repair_networks(context, [network.name])
-    if wanted_end.vlans and not network.vlan:
-        enable_vlans(context, network.name)
-        network = context.store.network(network.name)
-    owner = context.store.new_owner()
-    with context.store.write(is_intent=True):
-        members = _find(context, references)
-        context.store.check_ready(members.heads)
-        for item in members.heads:
-            check_own_sandbox(item)
-        if len(members) > 1 and (wanted_end.ip or wanted_end.ip6 or wanted_end.mac):
-            raise InvalidRequest("several containers cannot have the same address", object=network.name)
-        reservation = new_reservation(context)
-        reservation.check_joining(members, wanted_end, network)
-        context.store.set_changing([item.id for item in members.heads], owner)
-    return change_or_revert(context, members, _joining(context, reservation, members, wanted_end, network), on_progress)
-
-
-def _find(context: Context, references: Sequence[str]) -> Members:
-    known = context.store.heads(references)
-    return Members(context.store, [known.get(one) or context.store.container(one) for one in references])
-
-
-def _joining(
-    context: Context,
-    reservation: reserve_containers.Reservation,
-    members: Members,
-    wanted_end: EndpointSpec,
-    network: Network,
-) -> Iterator[Container]:
-    """Yield containers with an endpoint more, each lot reserved when its first is asked for."""
-    for lot in lots(members):
-        with context.store.write(is_intent=True):
-            joined = reservation.join(lot, wanted_end, network)
-            context.store.insert_endpoints([(item.id, end) for item, end in joined], "creating")
-            networks = context.store.networks_by_id()
-        for item, end in joined:
-            yield with_defaults(replace(item, endpoints=(*item.endpoints, end)), networks)
-
-
-def disconnect(context: Context, reference: str, network_reference: str, *, is_forced: bool = False) -> Container:
-    """Take a container off a network; see Engine.disconnect."""
-    prepare(context)
-    network = context.store.network(network_reference)
-    if DRIVERS[network.driver].needs_switch and not is_forced:
-        context.switches.check_within_reach()
-    with context.store.write(is_intent=True):
-        container = context.store.container(reference)
-        context.store.check_settled([container])
-        leaving = _endpoint_on(context, container, network.id)
-        context.store.set_endpoint_phase([leaving.id], "deleting")
-        context.store.set_changing([container.id], context.store.new_owner())
-        networks = context.store.networks_by_id()
-    left = [end for end in container.endpoints if end.id != leaving.id]
-    after = with_defaults(replace(container, endpoints=tuple(left)), networks)
-    change_or_revert(context, [container], [after], is_forced=is_forced)
-    return after
-
-
-def set_vlans(context: Context, reference: str, network_reference: str, vlans: PortVlans | None) -> Container:
-    """Change the VLANs of a container's port on a network, or on its first; None: the network's."""
-    prepare(context)
-    container = context.store.container(reference)
-    end = _endpoint_on(context, container, network_reference)
-    prepare_switch(context, context.store.network(end.network_id))
-    if vlans and not context.store.network(end.network_id).vlan:
-        enable_vlans(context, end.network_id)
-    with context.store.write(is_intent=True):
-        container = context.store.container(container.id)
-        context.store.check_settled([container])
-        end = _endpoint_on(context, container, end.network_id)
-        context.store.set_vlans(end.id, vlans)
-        context.store.set_changing([container.id], context.store.new_owner())
-    ends = tuple(replace(item, vlans=vlans) if item.id == end.id else item for item in container.endpoints)
-    after = replace(container, endpoints=ends)
-    try:
-        change_or_revert(context, [container], [after])
-    except BaseException:
-        with context.store.write():
-            context.store.set_vlans(end.id, end.vlans)
-        raise
-    return after
-
-
-def _endpoint_on(context: Context, container: Container, reference: str) -> Endpoint:
-    network = context.store.network(reference) if reference else None
-    ends = [end for end in container.endpoints if network is None or end.network_id == network.id]
-    if not ends:
-        where = f"network {network.name}" if network else "a network"
-        raise NotFound(f"container {container.name} is not on {where}", object=container.name)
-    return ends[0]
-
-
 def refresh_resolvers(context: Context) -> int:
     """Give every container the host's resolver as it is now; see Engine.refresh_resolvers."""
     return sum(files.edit(path, partial(host_files.renewed, after=text)) for path, text in outdated_resolvers(context))
@@ -456,18 +350,6 @@ def _default_network(specs: Sequence[ContainerSpec]) -> NetworkSpec:
     """Return the specification of network `bridge`, which makes itself; with VLANs if they are asked for at once."""
     has_vlans = any(end.vlans for spec in specs for end in spec.endpoints if end.network == DEFAULT_NETWORK)
     return NetworkSpec(name=DEFAULT_NETWORK, vlan=DEFAULT_VLAN if has_vlans else None)
-
-
-def check_own_sandbox(container: H) -> H:
-    """Return a container whose network is its own; raise for one that has another container's, or the host's."""
-    if container.shares or container.mode == MODE_HOST:
-        whose = "another container's" if container.shares else "the host's"
-        raise InvalidRequest(
-            f"container {container.name} has {whose} network and cannot join one itself",
-            object=container.name,
-            hint="create it with --network NETWORK",
-        )
-    return container
 
 
 def _lots(specs: Sequence[ContainerSpec]) -> list[Sequence[ContainerSpec]]:

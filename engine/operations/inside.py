@@ -1,50 +1,112 @@
-"""A look into containers, and the bookkeeping of changes inside them."""
+"""A look into a container, and the record of a change inside it, which outlives a killed process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
 from dnet.drivers import desired
-from dnet.model.container import Container
+from dnet.drivers.displaced_route import with_displaced
+from dnet.errors import InvalidRequest
+from dnet.model.container import MODE_HOST, Container
+from dnet.model.default_route import with_defaults
 from dnet.model.record import ContainerHead
 from dnet.objects.observed import Report
 from dnet.transaction.context import Context
 
+AnyContainer = TypeVar("AnyContainer", bound=Container | ContainerHead)
+
 
 def look_into(context: Context, container: Container) -> Report:
-    """Return what is in a container's namespace, of its routes those of the main table.
+    """Return what is in a container's namespace; of its routes, those of the main table.
 
-    Raises NotFound when the namespace has gone, or is another one by now.
+    Raises NotFound when the namespace is gone, or has been replaced by another one.
     """
     with context.kernel.looking_into(desired.sandbox_of(container)) as sight:
-        routes = [way for way in sight.routes() if way.is_main]
+        routes = [route for route in sight.routes() if route.is_main]
         return Report(sight.links(), sight.addresses(), routes)
 
 
-def begin_change(context: Context, members: Sequence[Container | ContainerHead], owner: str) -> None:
-    """Mark containers as being changed; foreign ones that are new are inserted. Inside a transaction.
+@contextmanager
+def changing(context: Context, members: Sequence[Container | ContainerHead]) -> Iterator[None]:
+    """Run the block in a transaction that also marks containers as being changed by this process.
 
-    Raises where another process changes one of them, or has since it was read.
+    If this process is killed, the next command makes them what the store says.
+    """
+    with context.store.write(is_intent=True):
+        yield
+        context.store.set_changing([item.id for item in members], context.store.new_owner())
+
+
+def mark_changing(context: Context, container: Container) -> None:
+    """Mark a container as `changing` does, in a transaction of its own."""
+    with changing(context, [container]):
+        pass
+
+
+@contextmanager
+def changing_stored(context: Context, reference: str) -> Iterator[Container]:
+    """Yield a container as it is stored, and mark it, all in one transaction, as `changing` does.
+
+    Raises Conflict when another process is changing it.
+    """
+    with context.store.write(is_intent=True):
+        container = context.store.container(reference)
+        context.store.check_settled([container])
+        yield container
+        context.store.set_changing([container.id], context.store.new_owner())
+
+
+def check_unchanged(context: Context, members: Sequence[Container | ContainerHead]) -> None:
+    """Raise Conflict when another process is changing containers, or has changed them since they were read.
+
+    Foreign containers that are not stored yet are inserted. Inside a transaction.
     """
     read = [item for item in members if isinstance(item, Container)]
     foreign = [item for item in read if item.target]
     context.store.check_ready([item for item in members if item not in foreign])
     context.store.check_current(read)
     known = {item.id for item in context.store.foreign_containers()} if foreign else set()
-    context.store.insert_containers([item for item in foreign if item.id not in known], owner)
-    context.store.set_changing([item.id for item in members], owner)
+    context.store.insert_containers([item for item in foreign if item.id not in known], context.store.new_owner())
 
 
-def note_displaced(context: Context, after: Container) -> None:
-    """Note what a change is about to displace, so that one that is killed can be taken back; in a transaction."""
-    context.store.set_displaced(after)
-    if after.target:
-        context.store.set_target(after)
+def check_own_sandbox(container: AnyContainer) -> AnyContainer:
+    """Return a container that has a network of its own; raise when it has another container's, or the host's."""
+    if container.shares or container.mode == MODE_HOST:
+        whose = "another container's" if container.shares else "the host's"
+        raise InvalidRequest(
+            f"container {container.name} has {whose} network and cannot join one itself",
+            object=container.name,
+            hint="create it with --network NETWORK",
+        )
+    return container
+
+
+def choose_default_routes(
+    context: Context, changes: Iterable[tuple[Container, Container]], insides: Mapping[str, Report]
+) -> list[Container]:
+    """Return containers, each given before and after a change, with the interface of their default routes chosen.
+
+    `insides` is what is in containers, by their ids. Routes there that the default routes displace are stored, so
+    that they are restored even if this process is killed. Inside a transaction.
+    """
+    networks = context.store.networks_by_id()
+    chosen = []
+    for before, after in changes:
+        new = with_defaults(after, networks)
+        if before.id in insides:
+            new = with_displaced(before, new, insides[before.id])
+            context.store.set_displaced(new)
+            if new.target:
+                context.store.set_target(new)
+        chosen.append(new)
+    return chosen
 
 
 def gateway_priority(container: Container, *, is_default: bool) -> int:
-    """Return the priority with which an interface gets the default route if it shall, or leaves it where it is."""
-    known = [end.gateway_priority for end in container.endpoints]
+    """Return a priority for a new interface that gives it the default route, or leaves that where it is."""
+    known = [endpoint.gateway_priority for endpoint in container.endpoints]
     known += [item.gateway_priority for item in container.attachments if item.default_gateways]
     if is_default:
         return max([*known, 0]) + 1

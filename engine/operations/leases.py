@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 
-from dnet.drivers.displaced_route import with_displaced
 from dnet.errors import DnetError
 from dnet.model.attachment import Attachment
 from dnet.model.container import Container
-from dnet.model.default_route import with_defaults
 from dnet.model.lease import Lease, from_document
 from dnet.model.parse import HOSTNAME_CHARACTERS_MAX, HOSTNAME_PATTERN
 from dnet.model.values import replace
-from dnet.operations.inside import begin_change, gateway_priority, look_into, note_displaced
+from dnet.operations.inside import (
+    changing,
+    check_unchanged,
+    choose_default_routes,
+    gateway_priority,
+    look_into,
+    mark_changing,
+)
 from dnet.transaction.containers import change_or_revert
 from dnet.transaction.context import Context
 
@@ -21,8 +26,7 @@ def acquire(context: Context, container: Container, item: Attachment, previous: 
     """Get a lease for an attachment that has none, and give the interface what it grants."""
     from dnet.linux import dhcp
 
-    with context.store.write(is_intent=True):
-        context.store.set_changing([container.id], context.store.new_owner())
+    mark_changing(context, container)
     name = container.name.rpartition(":")[2]
     is_hostname = HOSTNAME_PATTERN.match(name) and len(name) <= HOSTNAME_CHARACTERS_MAX
     hostname = item.hostname or (name if is_hostname else "")
@@ -63,13 +67,12 @@ def _take(context: Context, container: Container, item: Attachment, lease: Lease
         leased = replace(leased, gateway_priority=gateway_priority(container, is_default=True))
     others = tuple(leased if one.id == item.id else one for one in container.attachments)
     inside = look_into(context, container)
-    with context.store.write(is_intent=True):
-        after = with_defaults(replace(container, attachments=others), context.store.networks_by_id())
-        after = with_displaced(container, after, inside)
-        begin_change(context, [container], context.store.new_owner())
-        note_displaced(context, after)
-    change_or_revert(context, [container], [after])
-    return after
+    with changing(context, [container]):
+        check_unchanged(context, [container])
+        after = choose_default_routes(
+            context, [(container, replace(container, attachments=others))], {container.id: inside}
+        )
+    return change_or_revert(context, [container], after)[0]
 
 
 def due_at(lease: Lease) -> float | None:

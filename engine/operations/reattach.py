@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnet.drivers import attachment, desired
-from dnet.drivers.displaced_route import with_displaced
 from dnet.errors import DnetError, NotFound
 from dnet.model import lease
 from dnet.model.attachment import Attachment, StaticRoute
@@ -19,8 +18,7 @@ from dnet.objects.observed import Report
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.operations import attachment_bridges, leases
 from dnet.operations.attachment_checks import label
-from dnet.operations.containers import check_own_sandbox
-from dnet.operations.inside import look_into, note_displaced
+from dnet.operations.inside import changing, check_own_sandbox, choose_default_routes, look_into, mark_changing
 from dnet.operations.targets import at_target, look_up, reference_of
 from dnet.transaction.apply import join_ports
 from dnet.transaction.containers import change_containers, commit_rows
@@ -178,8 +176,7 @@ def _make_again(context: Context, container: Container, before: Container) -> Co
 
     First what is left of it goes, so that a default route whose place was taken is there, to be displaced again.
     """
-    with context.store.write(is_intent=True):
-        context.store.set_changing([container.id], context.store.new_owner())
+    mark_changing(context, container)
     change_containers(context, [container], [before])
     inside = look_into(context, before)
     kept = {item.id for item in before.attachments}
@@ -189,9 +186,14 @@ def _make_again(context: Context, container: Container, before: Container) -> Co
         attachments=tuple(replace(item, lease={}) if item.id in old else item for item in container.attachments),
         routes=tuple(_renumbered(way, inside) for way in container.routes),
     )
-    after = with_defaults(after, context.store.networks_by_id())
-    after = with_displaced(before, after, inside)
-    _change(context, before, after)
+    with changing(context, [container]):
+        [after] = choose_default_routes(context, [(before, after)], {container.id: inside})
+    with reverting(
+        lambda: change_containers(context, [after], [before], is_undoing=True),
+        lambda: commit_rows(context, [after], [after]),  # what is missing stays on record
+    ):
+        change_containers(context, [before], [after])
+    commit_rows(context, [after], [after])
     return _acquire_leases(context, after, old)
 
 
@@ -278,19 +280,6 @@ def _find_switch(context: Context, item: Attachment, *, is_made: bool) -> None:
             attachment_bridges.make_bridge(context, item.device, item.kind)
 
 
-def _change(context: Context, before: Container, after: Container) -> None:
-    """Turn a container, of which `before` is what there is, into another; when that fails, its rows stay."""
-    with context.store.write(is_intent=True):
-        context.store.set_changing([after.id], context.store.new_owner())
-        note_displaced(context, after)
-    with reverting(
-        lambda: change_containers(context, [after], [before], is_undoing=True),
-        lambda: commit_rows(context, [after], [after]),
-    ):
-        change_containers(context, [before], [after])
-    commit_rows(context, [after], [after])
-
-
 def attach_again(context: Context, container: Container, target: Target) -> Container:
     """Attach a container that has another namespace now to all that it was attached to, and return it."""
     _find_devices(context)
@@ -303,8 +292,7 @@ def attach_again(context: Context, container: Container, target: Target) -> Cont
 
 def collect(context: Context, container: Container) -> None:
     """Forget a container that is gone for good, and remove what is left of its attachments on the host."""
-    with context.store.write(is_intent=True):
-        context.store.set_changing([container.id], context.store.new_owner())
+    mark_changing(context, container)
     gone = replace(container, endpoints=(), attachments=(), routes=(), displaced=())
     change_containers(context, [container], [gone], is_forced=True)
     commit_rows(context, [gone], [container])

@@ -13,7 +13,7 @@ from dnet.model.values import replace
 from dnet.objects.observed import METRIC6, Report, Route
 from dnet.operations import reattach, targets
 from dnet.operations.attachment_checks import label
-from dnet.operations.inside import begin_change, look_into
+from dnet.operations.inside import changing, check_unchanged, look_into
 from dnet.transaction.containers import change_or_revert
 from dnet.transaction.context import Context
 from dnet.transaction.recovery import prepare
@@ -37,12 +37,10 @@ def add(context: Context, target: str, way: StaticRoute) -> Container:
     inside = look_into(context, container)
     way = _placed(container, _leading(container, way, inside), inside)
     _check_free(container, way, inside)
-    with context.store.write(is_intent=True):
-        begin_change(context, [container], context.store.new_owner())
+    with changing(context, [container]):
+        check_unchanged(context, [container])
         context.store.insert_routes(container.id, [way], "creating")
-    after = replace(container, routes=(*container.routes, way))
-    change_or_revert(context, [container], [after])
-    return after
+    return change_or_revert(context, [container], [replace(container, routes=(*container.routes, way))])[0]
 
 
 def delete(context: Context, target: str, way: StaticRoute) -> Container:
@@ -55,13 +53,11 @@ def delete(context: Context, target: str, way: StaticRoute) -> Container:
     if len(found) > 1:
         several = "; ".join(map(str, found))
         raise InvalidRequest(f"{label(container)} has several: {several}", object=str(way), hint="add its metric")
-    with context.store.write(is_intent=True):
+    with changing(context, [container]):
         context.store.check_current([container])
         context.store.insert_routes(container.id, found, "deleting")
-        context.store.set_changing([container.id], context.store.new_owner())
-    after = replace(container, routes=tuple(item for item in container.routes if item not in found))
-    change_or_revert(context, [container], [after])
-    return after
+    remaining = tuple(item for item in container.routes if item not in found)
+    return change_or_revert(context, [container], [replace(container, routes=remaining)])[0]
 
 
 def has(context: Context, target: str, way: StaticRoute) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dnet.errors import InvalidRequest
 from dnet.model.container import MODE_FOREIGN, Container, Settings
 from dnet.model.values import replace
-from dnet.operations.containers import check_own_sandbox
+from dnet.operations.inside import check_own_sandbox
 from dnet.transaction.context import Context
 from dnet.transaction.identity import new_id
 

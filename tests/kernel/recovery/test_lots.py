@@ -18,7 +18,7 @@ import dnet
 from dnet.engine import Engine
 from dnet.linux.builder import Making
 from dnet.linux.nftables import Nft
-from dnet.operations import attachments
+from dnet.operations import endpoints
 from dnet.state.store import Store
 from dnet.transaction.lots import FIRST_LOT
 from tests.support.faults import FaultyKernel
@@ -279,7 +279,7 @@ def test_attached_at_once(host: FakeHost) -> None:
 
 def attach_late(directories: tuple[str, str], name: str) -> str:
     """Attach a container that another process attaches after this one has read what it is; return the error."""
-    repair = attachments.repair_networks
+    repair = endpoints.repair_networks
 
     def repair_late(*arguments: Any) -> None:
         repair(*arguments)
@@ -287,7 +287,7 @@ def attach_late(directories: tuple[str, str], name: str) -> str:
 
     with dnet.open(*directories) as engine:
         engine.create_network("late")
-        attachments.repair_networks = repair_late  # type: ignore[assignment]
+        endpoints.repair_networks = repair_late  # type: ignore[assignment]
         try:
             engine.attach_many([name], "late")
         except dnet.Conflict as error:

@@ -11,7 +11,7 @@ import pytest
 import dnet
 from dnet.engine import Engine
 from dnet.model.attachment_spec import NetworkAttachmentSpec
-from dnet.operations import attachments, containers
+from dnet.operations import attachments, endpoints
 from dnet.transaction.containers import new_reservation
 from tests.support.engine_on_fakes import Machine, remembered, specs
 
@@ -124,14 +124,14 @@ def test_attached_by_what_was_known(machine, monkeypatch, case, names, interface
 
 def test_connected_after_somebody_was_killed(machine, monkeypatch):
     """So is `connect`, where the look for what dead processes left was before."""
-    repair = containers.repair_networks
+    repair = endpoints.repair_networks
 
     def repair_late(*arguments, **options):
         repair(*arguments, **options)
-        monkeypatch.setattr(containers, "repair_networks", repair)
+        monkeypatch.setattr(endpoints, "repair_networks", repair)
         half_join_and_die(machine)
 
-    monkeypatch.setattr(containers, "repair_networks", repair_late)
+    monkeypatch.setattr(endpoints, "repair_networks", repair_late)
     with pytest.raises(dnet.Conflict, match=CHANGED):
         machine.engine.connect(NAMES, "red")
     assert rows(machine, "late") == [("c-2", "creating")]
