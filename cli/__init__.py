@@ -298,7 +298,7 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort) as error:
         # click turns KeyboardInterrupt into Abort, with the original as its cause.
         say(
-            "interrupted: what was being created is taken back, or there as a whole; "
+            "interrupted: what was being created is rolled back, or complete; "
             "what was being removed goes with the next command"
         )
         _tell_notes(error.__cause__ or error)

@@ -72,7 +72,7 @@ def bulk_create(
             return 0
         with render.progress("creating", is_wanted=with_progress and not quiet) as report:
             result = engine.create_many(specs, keep_going=keep_going, on_progress=report)
-        used = sorted({end.network for item in result.containers for end in item.endpoints})
+        used = sorted({endpoint.network for item in result.containers for endpoint in item.endpoints})
         networks = [engine.network(name) for name in used]
     seconds = time.perf_counter() - started
     if as_json:

@@ -13,6 +13,7 @@ import click
 import dnet
 from dnet import cli
 from dnet.cli import EXIT_INTERRUPTED, Session, options, render, say
+from dnet.model.network_spec import DRIVER_OPTIONS
 
 
 @click.group(cls=cli.Group)
@@ -123,7 +124,7 @@ def _with_database(opts: dict[str, str], driver: str, ovsdb: str | None) -> dict
     """Return driver options with the database's address; one from the environment is only used where it applies."""
     source = click.get_current_context().get_parameter_source("ovsdb")
     is_typed = source is click.core.ParameterSource.COMMANDLINE
-    if not ovsdb or (not is_typed and (driver != "ovs" or "ovsdb" in opts)):
+    if not ovsdb or (not is_typed and ("ovsdb" not in DRIVER_OPTIONS.get(driver, ()) or "ovsdb" in opts)):
         return opts
     if "ovsdb" in opts:
         raise dnet.InvalidRequest("the database's address is given twice", object=ovsdb, hint="--ovsdb is -o ovsdb=")

@@ -175,12 +175,12 @@ def logs(session: Session, name: str, tail: int | None, *, follow: bool, timesta
 
 def _before_last(pieces: Iterable[bytes], count: int) -> int:
     """Return how many pieces come before the last `count` lines; a long line has several pieces."""
-    ends = deque([0], maxlen=count + 1)
+    line_ends = deque([0], maxlen=count + 1)
     number, is_open = 0, False
     for number, piece in enumerate(pieces, 1):
         is_open = not piece.endswith(b"\n")
         if not is_open:
-            ends.append(number)
+            line_ends.append(number)
     if is_open:
-        ends.append(number)
-    return ends[0]
+        line_ends.append(number)
+    return line_ends[0]

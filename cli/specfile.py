@@ -9,32 +9,32 @@ from typing import Any
 from dnet.errors import InvalidRequest
 from dnet.model.container_spec import ContainerSpec
 
-# The long options of create, and the field of ContainerSpec that each one sets.
+TEXT, TEXTS, NUMBER, BOOLEAN = "text", "a list of texts", "a number", "true or false"
+PAIRS = "an object of keys and values"
+# The long options of create: the field of ContainerSpec that each one sets, and what an entry may give for it.
 FIELDS = {
-    "name": "name",
-    "network": "network",
-    "ip": "ip",
-    "ip6": "ip6",
-    "mac-address": "mac",
-    "mtu": "mtu",
-    "publish": "publish",
-    "publish-all": "publish_all",
-    "expose": "expose",
-    "hostname": "hostname",
-    "domainname": "domainname",
-    "dns": "dns",
-    "dns-search": "dns_search",
-    "dns-option": "dns_options",
-    "add-host": "add_hosts",
-    "link": "links",
-    "network-alias": "aliases",
-    "vlan": "vlan",
-    "trunk": "trunk",
-    "native": "native",
-    "label": "labels",
+    "name": ("name", TEXT),
+    "network": ("network", TEXT),
+    "ip": ("ip", TEXT),
+    "ip6": ("ip6", TEXT),
+    "mac-address": ("mac", TEXT),
+    "mtu": ("mtu", NUMBER),
+    "publish": ("publish", TEXTS),
+    "publish-all": ("publish_all", BOOLEAN),
+    "expose": ("expose", TEXTS),
+    "hostname": ("hostname", TEXT),
+    "domainname": ("domainname", TEXT),
+    "dns": ("dns", TEXTS),
+    "dns-search": ("dns_search", TEXTS),
+    "dns-option": ("dns_options", TEXTS),
+    "add-host": ("add_hosts", TEXTS),
+    "link": ("links", TEXTS),
+    "network-alias": ("aliases", TEXTS),
+    "vlan": ("vlan", TEXT),
+    "trunk": ("trunk", TEXT),
+    "native": ("native", TEXT),
+    "label": ("labels", PAIRS),
 }
-LISTS = ("publish", "expose", "dns", "dns-search", "dns-option", "add-host", "link", "network-alias")
-TEXTS = ("name", "network", "ip", "ip6", "mac-address", "hostname", "domainname", "vlan", "trunk", "native")
 
 
 def read(path: str) -> list[ContainerSpec]:
@@ -87,7 +87,7 @@ def _spec(entry: dict[str, Any], where: str) -> ContainerSpec:
             raise InvalidRequest(
                 f"{where}: there is no option {key!r}", object=where, hint=f"known: {', '.join(FIELDS)}"
             )
-        fields[FIELDS[key]] = _value(key, value, where)
+        fields[FIELDS[key][0]] = _value(key, value, where)
     try:
         return ContainerSpec(**fields)
     except InvalidRequest as error:
@@ -97,19 +97,19 @@ def _spec(entry: dict[str, Any], where: str) -> ContainerSpec:
 def _value(key: str, value: Any, where: str) -> Any:
     if key in {"vlan", "native", "trunk"} and type(value) is int:
         value = str(value)
-    match key, value:
-        case "mtu", int() if not isinstance(value, bool):
-            return value
-        case "publish-all", bool():
-            return value
-        case "label", dict():
-            return {str(name): str(text) for name, text in value.items()}
-        case _, [*items] if key in LISTS and all(isinstance(item, (str, int)) for item in items):
-            return [str(item) for item in items]
-        case "network", [*items] if items and all(isinstance(item, str) for item in items):
-            return items
-        case _, str() if key in TEXTS:
-            return value
-    kinds = {"mtu": "a number", "publish-all": "true or false", "label": "an object of keys and values"}
-    kinds |= dict.fromkeys(LISTS, "a list of texts")
-    raise InvalidRequest(f"{where}: {key} is not {kinds.get(key, 'text')}: {value!r}", object=where)
+    kind = FIELDS[key][1]
+    if kind == NUMBER and type(value) is int:
+        return value
+    if kind == BOOLEAN and type(value) is bool:
+        return value
+    if kind == PAIRS and isinstance(value, dict):
+        return {str(name): str(text) for name, text in value.items()}
+    if kind == TEXTS and _is_list(value, str, int):
+        return [str(item) for item in value]
+    if kind == TEXT and (isinstance(value, str) or (key == "network" and value and _is_list(value, str))):
+        return value
+    raise InvalidRequest(f"{where}: {key} is not {kind}: {value!r}", object=where)
+
+
+def _is_list(value: Any, *kinds: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kinds) for item in value)

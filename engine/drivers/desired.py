@@ -197,5 +197,5 @@ def hosts(item: Container, networks: Mapping[str, Network], host: HostFiles, pee
 def link_lines(parent: Container, link: Link, peers: Mapping[str, Container]) -> str:
     """Return a link's lines in its parent's hosts file; none if there is no such container on the same network."""
     child = peers.get(link.child)
-    joined = nat_table.link_ends(parent, child) if child else None
+    joined = nat_table.linked_endpoints(parent, child) if child else None
     return host_files.link_lines(link, child, (joined[1].address, joined[1].address6)) if child and joined else ""

@@ -25,7 +25,7 @@ Interface = TypeVar("Interface", IPv4Interface, IPv6Interface)
 
 
 @frozen(kw_only=True)
-class Taken(Value):
+class FoundBridge(Value):
     """What a network takes over from the host; the fields are those of Network.
 
     `owns_device` is False if the bridge is the user's. `mac` is the bridge's MAC address. `vlan` is the VLAN of the
@@ -57,7 +57,7 @@ def check(link: Link) -> None:
         raise InvalidRequest(f"{link.name} is no bridge but {what}", object=link.name, hint=hint)
 
 
-def take(spec: NetworkSpec, link: Link, report: Report) -> Taken:
+def examine(spec: NetworkSpec, link: Link, report: Report) -> FoundBridge:
     """Return what a network takes over from a Linux bridge of the host; raise if they do not fit."""
     check(link)
     if spec.vlan or spec.vlan_backend:
@@ -66,7 +66,7 @@ def take(spec: NetworkSpec, link: Link, report: Report) -> Taken:
     addresses, routes = report.addresses_of(link), report.routes
     four, six = gateways(spec, addresses)
     mtu = spec.mtu or (link.mtu if link.mtu != MTU_DEFAULT else 0)
-    return Taken(
+    return FoundBridge(
         subnet=four.network if four else None,
         gateway=four.ip if four else None,
         subnet6=six.network if six else None,
@@ -101,7 +101,7 @@ def found_on(link: Link, addresses: Iterable[Address], routes: Iterable[Route]) 
     return tuple(name for name, is_there in names.items() if is_there)
 
 
-def again(network: Network, report: Report) -> Network:
+def refreshed(network: Network, report: Report) -> Network:
     """Return a network whose bridge has been created anew under the same name; raise if there is no such bridge."""
     link = report.link(network.device)
     if link is None:
@@ -116,9 +116,9 @@ def again(network: Network, report: Report) -> Network:
     own = report.addresses_of(link)
     present = {item.interface.ip for item in own}
     gateways = {"gateway": network.gateway, "gateway6": network.gateway6}
-    found = tuple(name for name, address in gateways.items() if address in present)
-    found = (*found, *found_on(link, own, report.routes))
-    return replace(network, device_index=link.index, device_mac=link.mac, found=found)
+    kept = [name for name, address in gateways.items() if address in present]
+    kept += found_on(link, own, report.routes)
+    return replace(network, device_index=link.index, device_mac=link.mac, found=tuple(kept))
 
 
 def _is_usable(item: Address) -> bool:

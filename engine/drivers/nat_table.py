@@ -126,7 +126,7 @@ def _open_ports(container: Container, endpoint: Endpoint) -> Iterator[NatElement
 # Links
 
 
-def link_ends(parent: Container, child: Container) -> tuple[Endpoint, Endpoint] | None:
+def linked_endpoints(parent: Container, child: Container) -> tuple[Endpoint, Endpoint] | None:
     """Return the endpoints that a link joins: those on the first network of the parent that the child is on, too."""
     there = {item.network_id: item for item in child.endpoints}
     return next(((item, there[item.network_id]) for item in parent.endpoints if item.network_id in there), None)
@@ -134,7 +134,7 @@ def link_ends(parent: Container, child: Container) -> tuple[Endpoint, Endpoint] 
 
 def link_objects(parent: Container, child: Container, networks: Mapping[str, Network]) -> tuple[Object, ...]:
     """Return what opens the child's exposed ports to the parent, if containers of their network may not talk."""
-    joined = link_ends(parent, child)
+    joined = linked_endpoints(parent, child)
     if joined is None or networks[joined[0].network_id].icc:
         return ()
     sources, targets = ([_address(version, endpoint) for version in (4, 6)] for endpoint in joined)

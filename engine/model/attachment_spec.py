@@ -17,6 +17,7 @@ from dnet.model.values import Value, fill, frozen, optional, reads, replace
 from dnet.model.vlan import PortVlans, read_vlans
 
 HASHED_BYTES = 5
+SWITCH_KIND = "ovs"  # of attachments to a bridge of Open vSwitch, the only ones with VLANs
 MACVLAN_MODES = ("bridge", "private", "vepa", "passthru")
 STRING_MAC = "U:"
 NO_ADDRESSES = ("0/0", "0.0.0.0/0", "::/0")
@@ -163,11 +164,11 @@ class AttachmentSpec(Value):
 
     def on_switch(self) -> AttachmentSpec:
         """Return the same on a bridge that has turned out to be one of Open vSwitch."""
-        return replace(self, kind="ovs")
+        return replace(self, kind=SWITCH_KIND)
 
     def check_vlans(self) -> None:
         """Raise Unsupported when VLANs are asked for on a device without them; call it once the kind is known."""
-        if self.vlans and self.kind != "ovs":
+        if self.vlans and self.kind != SWITCH_KIND:
             raise Unsupported(
                 f"{self.vlans} on {self.device or 'a dummy'}: a device of the host's own is not divided into VLANs by "
                 "dnet, unless it is a bridge of Open vSwitch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from dnet.errors import InvalidRequest
@@ -126,18 +127,20 @@ class NetworkSpec(Value):
 
 
 def read_options(options: Mapping[str, str], driver: str) -> dict[str, Any]:
-    """Read driver options by their Docker names into fields of NetworkSpec; those of Open vSwitch stay options."""
+    """Read driver options by their Docker names into fields of NetworkSpec; those for one driver stay options."""
     fields: dict[str, Any] = {}
     for key, value in options.items():
-        if key in SWITCH_OPTIONS:
-            if driver != "ovs":
-                raise InvalidRequest(f"option {key} is for networks of driver ovs", object=key, hint="add -d ovs")
+        owner = next((name for name, keys in DRIVER_OPTIONS.items() if key in keys), "")
+        if owner:
+            if driver != owner:
+                sentence = f"option {key} is for networks of driver {owner}"
+                raise InvalidRequest(sentence, object=key, hint=f"add -d {owner}")
             if key == "datapath_type" and value not in DATAPATH_TYPES:
                 hint = f"write {' or '.join(DATAPATH_TYPES)}"
                 raise InvalidRequest(f"there is no datapath_type {value!r}", object=value, hint=hint)
             continue
         if key not in _OPTIONS:
-            hint = f"known: {', '.join(sorted((*_OPTIONS, *SWITCH_OPTIONS)))}"
+            hint = f"known: {', '.join(sorted(chain(_OPTIONS, *DRIVER_OPTIONS.values())))}"
             raise InvalidRequest(f"there is no network option {key!r}", object=key, hint=hint)
         name, read = _OPTIONS[key]
         fields[name] = read(value, f"option {key}")
@@ -150,9 +153,10 @@ def _read_backend(text: str, what: str) -> str:
     return text
 
 
-DRIVERS = ("bridge", "ovs")
-# Options of networks on Open vSwitch: its datapath, and where its database is, with the keys that ssl needs.
-SWITCH_OPTIONS = ("datapath_type", "ovsdb", "ovsdb_private_key", "ovsdb_certificate", "ovsdb_ca_certificate")
+# Options for networks of one driver. Those of Open vSwitch: the datapath, the database, and the keys that ssl needs.
+DRIVER_OPTIONS = {
+    "ovs": ("datapath_type", "ovsdb", "ovsdb_private_key", "ovsdb_certificate", "ovsdb_ca_certificate"),
+}
 DATAPATH_TYPES = ("netdev", "system")
 _OPTIONS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "com.docker.network.driver.mtu": ("mtu", read_number),

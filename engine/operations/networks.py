@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dnet.drivers import desired
 from dnet.drivers.desired import DRIVERS
-from dnet.drivers.existing_bridge import Taken
+from dnet.drivers.existing_bridge import FoundBridge
 from dnet.errors import Conflict
 from dnet.linux.threads import Background
 from dnet.model.network import Network
@@ -50,7 +50,7 @@ def create(context: Context, spec: NetworkSpec) -> Network:
     return network
 
 
-def _taken(context: Context, spec: NetworkSpec) -> Taken | None:
+def _taken(context: Context, spec: NetworkSpec) -> FoundBridge | None:
     """Look what the network finds, where its driver has it look."""
     return context.switches.take(spec) if DRIVERS[spec.driver].needs_switch else None
 

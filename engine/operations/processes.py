@@ -65,7 +65,7 @@ def _linked(context: Context, container: Container, process: Process) -> Process
     peers = link_peers(context, [container]) if container.links else {}
     for link in container.links:
         child = peers.get(link.child)
-        ends = nat_table.link_ends(container, child) if child else None
+        ends = nat_table.linked_endpoints(container, child) if child else None
         if child and ends:
             found |= environment(link, child, ends[1].address.ip)
     return replace(process, env=tuple((found | dict(process.env)).items()))

@@ -178,7 +178,7 @@ def _link_rows(
     counters: Mapping[tuple[str, str], tuple[int, int]],
 ) -> Iterator[NatRow]:
     for link in parent.links:
-        ends = nat_table.link_ends(parent, peers[link.child]) if link.child in peers else None
+        ends = nat_table.linked_endpoints(parent, peers[link.child]) if link.child in peers else None
         if ends is None or ends[0].network_id != network.id:
             continue
         for item in nat_table.link_objects(parent, peers[link.child], {network.id: network}):

@@ -84,7 +84,7 @@ def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: b
 def _repair_network(context: Context, network: Network) -> Network:
     """Make a network's devices again, and return it with those of a bridge that is not dnet's to make."""
     if not network.owns_device and not DRIVERS[network.driver].needs_switch:
-        network = existing_bridge.again(network, context.kernel.report())
+        network = existing_bridge.refreshed(network, context.kernel.report())
         with context.store.write():
             context.store.set_device(network)
     group = desired.network(network, is_first=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dnet.drivers import existing_bridge, host_files
 from dnet.drivers.desired import DRIVERS
-from dnet.drivers.existing_bridge import Taken
+from dnet.drivers.existing_bridge import FoundBridge
 from dnet.errors import Conflict, InvalidRequest, Unsupported
 from dnet.linux import files
 from dnet.linux.kernel import Kernel
@@ -50,7 +50,12 @@ def check_driver(spec: NetworkSpec) -> None:
 
 
 def network(
-    store: Store, kernel: Kernel, spec: NetworkSpec, busy: Sequence[IPNetwork], owner: str, taken: Taken | None = None
+    store: Store,
+    kernel: Kernel,
+    spec: NetworkSpec,
+    busy: Sequence[IPNetwork],
+    owner: str,
+    taken: FoundBridge | None = None,
 ) -> Network:
     """Insert the network that `spec` describes, in phase `creating`; inside a transaction.
 
@@ -109,7 +114,7 @@ def network(
     return made
 
 
-def _device(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tuple[int, Taken]:
+def _device(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tuple[int, FoundBridge]:
     """Return the index of the bridge if it is the user's own, else 0, and what the network takes from what there is."""
     index = kernel.device_index(device)
     if index and not spec.bridge:
@@ -122,12 +127,12 @@ def _device(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tup
     return 0, _of_host(kernel, spec)
 
 
-def _observed(kernel: Kernel, spec: NetworkSpec, index: int) -> Taken:
+def _observed(kernel: Kernel, spec: NetworkSpec, index: int) -> FoundBridge:
     report = kernel.report()
-    return existing_bridge.take(spec, next(item for item in report.links if item.index == index), report)
+    return existing_bridge.examine(spec, next(item for item in report.links if item.index == index), report)
 
 
-def _of_host(kernel: Kernel, spec: NetworkSpec) -> Taken:
+def _of_host(kernel: Kernel, spec: NetworkSpec) -> FoundBridge:
     """Return the subnets of which the host has the gateway's address already, on an interface to be adopted."""
     taken: dict[str, Any] = {}
     found = []
@@ -136,10 +141,10 @@ def _of_host(kernel: Kernel, spec: NetworkSpec) -> Taken:
         if subnet and gateway and ip_interface((gateway, subnet.prefixlen)) in hosts:
             taken |= {f"subnet{suffix}": subnet, f"gateway{suffix}": gateway}
             found.append(f"gateway{suffix}")
-    return Taken(**taken, found=tuple(found), options=spec.options)
+    return FoundBridge(**taken, found=tuple(found), options=spec.options)
 
 
-def _check_device(store: Store, kernel: Kernel, device: str, taken: Taken) -> None:
+def _check_device(store: Store, kernel: Kernel, device: str, taken: FoundBridge) -> None:
     """Raise when another network has the device, or it is somebody's and shall be made."""
     _check_unheld(store, device)
     if taken.owns_device and kernel.device_index(device):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dnet.drivers import existing_bridge
 from dnet.drivers.desired import DRIVERS
-from dnet.drivers.existing_bridge import Taken
+from dnet.drivers.existing_bridge import FoundBridge
 from dnet.errors import Conflict, DnetError, InvalidRequest
 from dnet.linux.kernel import Kernel
 from dnet.model.network import DATABASE, DATAPATH_TYPE, Network
@@ -161,7 +161,7 @@ class Switches:
         found = sorted(self._store.networks_by_id().values(), key=lambda net: (net.created, net.id))
         return next((net for net in found if DRIVERS[net.driver].needs_switch), None)
 
-    def take(self, spec: NetworkSpec) -> Taken:
+    def take(self, spec: NetworkSpec) -> FoundBridge:
         """Look what a network of this specification finds; raise where there is no Open vSwitch for it."""
         where = self._choose_connection(spec)
         switch = self.open()
@@ -173,7 +173,7 @@ class Switches:
             self._check_free(spec.bridge)
             spec.check_subnets()
             options.setdefault(DATAPATH_TYPE, switch.datapath_type())
-            return Taken(options=options)
+            return FoundBridge(options=options)
         return self._take_bridge(spec, seen, options)
 
     def _choose_connection(self, spec: NetworkSpec) -> Remote:
@@ -203,7 +203,7 @@ class Switches:
             hint = "choose another name" + (", or use it with -d bridge" if link.kind == "bridge" else "")
             raise InvalidRequest(f"{name} is {what}, and no bridge of Open vSwitch", object=name, hint=hint)
 
-    def _take_bridge(self, spec: NetworkSpec, seen: SeenBridge, options: dict[str, str]) -> Taken:
+    def _take_bridge(self, spec: NetworkSpec, seen: SeenBridge, options: dict[str, str]) -> FoundBridge:
         """Return what a network takes from a bridge that is there already."""
         name = spec.bridge
         if seen.owner:
@@ -229,7 +229,7 @@ class Switches:
             hint = f"give it one: ip address add {example} dev {name}; ip link set {name} up"
             sentence = f"bridge {name} has no IPv{version} address that could be the gateway"
             raise InvalidRequest(sentence, object=name, hint=hint)
-        return Taken(
+        return FoundBridge(
             subnet=four.network,
             gateway=four.ip,
             subnet6=six.network if six else None,

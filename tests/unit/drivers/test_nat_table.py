@@ -299,7 +299,7 @@ def test_link_that_opens_nothing():
     assert nat_table.link_objects(web, stranger, NETWORKS) == ()
     assert nat_table.link_objects(web, samples.container("none"), NETWORKS) == ()
     other = samples.container("y", [samples.endpoint(BLUE, "10.1.0.3")])
-    assert nat_table.link_ends(other, stranger) == (other.endpoints[0], stranger.endpoints[0])
+    assert nat_table.linked_endpoints(other, stranger) == (other.endpoints[0], stranger.endpoints[0])
     assert nat_table.link_objects(other, stranger, NETWORKS) == ()
 
 
@@ -310,7 +310,7 @@ def test_link_goes_by_the_parents_first_network():
         "db", [samples.endpoint(APART, "10.3.0.2"), samples.endpoint(BLUE, "10.1.0.2", interface="eth1")]
     )
     for order, network in ((ends, BLUE), (ends[::-1], APART)):
-        found = nat_table.link_ends(samples.container("web", order), db)
+        found = nat_table.linked_endpoints(samples.container("web", order), db)
         assert found is not None
         assert {end.network for end in found} == {network.name}
 
