@@ -6,11 +6,7 @@ namespaces on one thread and links on another.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from dnet.linux.kernel import Kernel
-
+import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,7 +15,19 @@ from typing import Any, Self
 from dnet._core import ffi, lib
 from dnet.errors import DnetError
 from dnet.linux.encode import ends_segment, mac_bytes
-from dnet.linux.netlink import c_text, entered, identity, new_batch, refusal, refused
+from dnet.linux.netlink import (
+    TEXT_BYTES,
+    Sockets,
+    c_text,
+    device_name,
+    entered,
+    has_offloads,
+    identity,
+    new_batch,
+    refusal,
+    refused,
+)
+from dnet.linux.send import Sender
 from dnet.linux.threads import LongCall
 from dnet.objects.links import Announced, Offloads
 from dnet.objects.object import Device, Object
@@ -27,7 +35,6 @@ from dnet.objects.sandbox import HostSandbox, JoinedSandbox, Sandbox
 
 Progress = Callable[[int], None]
 
-TEXT_BYTES = 256
 # Calls longer than this many sandboxes run on a thread, so that the caller's can react to signals and report.
 SUPERVISED_FROM = 9
 PROGRESS_INTERVAL_S = 0.05
@@ -37,15 +44,15 @@ DELETE_TOGETHER = 256
 DELETE_GROUP_BASE = 1 << 30
 
 
-class Making:
+class Builder:
     """Groups that are being created lot by lot: while the kernel works on one, the next can be thought out.
 
     What goes wrong stops the rest soon after, unless it is to keep going. When the `with` statement is left, by an
     exception too, the kernel has come to rest.
     """
 
-    def __init__(self, kernel: Kernel, *, keep_going: bool, on_progress: Progress | None) -> None:
-        self._kernel = kernel
+    def __init__(self, sender: Sender, *, keep_going: bool, on_progress: Progress | None) -> None:
+        self._sender = sender
         self._keep_going = keep_going
         self._on_progress = on_progress
         self._errors: list[DnetError | None] = []
@@ -70,13 +77,13 @@ class Making:
         """Begin with one more lot when all others have been created, unless one has failed."""
         has_sandbox = [any(isinstance(item, Sandbox) for item in group) for group in groups]
         built = [group for group, is_built in zip(groups, has_sandbox, strict=True) if is_built]
-        build = _Build(self._kernel, built) if built else None
+        build = _Build(self._sender, built) if built else None
         self._settle()
         if self.has_failed:
             return
         start = len(self._errors)
         for group, is_built in zip(groups, has_sandbox, strict=True):
-            self._errors.append(None if is_built else self._kernel.create_on_host(group))
+            self._errors.append(None if is_built else self._sender.create_on_host(group))
             if self.has_failed:
                 return
         if build:
@@ -101,8 +108,8 @@ class Making:
 class _Build:
     """One call of the C core's maker: groups encoded into segments, and results mapped back to objects."""
 
-    def __init__(self, kernel: Kernel, groups: Sequence[Sequence[Object]]) -> None:
-        self._kernel = kernel
+    def __init__(self, sender: Sender, groups: Sequence[Sequence[Object]]) -> None:
+        self._sender = sender
         self._groups = groups
         self._sandboxes = [next(item for item in group if isinstance(item, Sandbox)) for group in groups]
         self._array, self._alive = sandbox_array(self._sandboxes)
@@ -126,7 +133,7 @@ class _Build:
             if not is_open or segments[-1][0] != kind:
                 segments.append((kind, batch.length))
                 positions.append([])
-            self._kernel.encode(item, batch)
+            self._sender.encode(item, batch)
             positions[-1].append(position)
             is_open = not ends_segment(item)
         self._positions.append(positions)
@@ -145,12 +152,12 @@ class _Build:
 
     def _takes_incomplete(self, switch: str) -> bool:
         if switch not in self._offloads:
-            self._offloads[switch] = self._kernel.has_offloads(switch)
+            self._offloads[switch] = has_offloads(self._sender.sockets, switch)
         return self._offloads[switch]
 
     def start(self, *, keep_going: bool, is_supervised: bool) -> None:
         """Begin to build; a few, of which nobody wants to hear, are built by the time that this returns."""
-        fd, count = self._kernel.host_fd(is_for_makers=True), len(self._groups)
+        fd, count = self._sender.sockets.open(is_for_builder=True), len(self._groups)
         control, text = self._call.control, self._text
         self._call.start(
             lambda: lib.dnet_build(fd, self._array, count, keep_going, control, text, TEXT_BYTES),
@@ -218,3 +225,49 @@ def supervise(work: Callable[[Any], int], count: int, on_progress: Progress | No
     with call:
         call.start(lambda: work(call.control), is_short=count < SUPERVISED_FROM and on_progress is None)
         return call.finish(on_progress)
+
+
+# Deleting
+
+
+def unpin(sandboxes: Sequence[Sandbox], on_progress: Progress | None) -> None:
+    """Remove sandboxes: their pins and names, and with the last process in them the namespaces."""
+    array, _alive = sandbox_array(sandboxes)
+    code = supervise(lambda control: lib.dnet_unpin(array, len(sandboxes), control), len(sandboxes), on_progress)
+    if code:
+        raise refusal("remove sandboxes", -code, "")
+    for item, result in zip(sandboxes, array, strict=True):
+        if result.error:
+            raise refusal(f"remove {item}", -result.error, "")
+
+
+def delete_devices(sockets: Sockets, devices: Sequence[Device]) -> None:
+    """Delete those that are still there: gathered into a group that the kernel deletes at one stroke.
+
+    Explicitly, although a veth goes with its sandbox: that happens later and only when no process is left in it.
+    """
+    left = [item for item in devices if item.device and device_name(item.index) == item.device]
+
+    def work(control: Any) -> int:
+        for start in range(0, len(left), DELETE_TOGETHER):
+            if control.cancel:
+                return -errno.ECANCELED
+            _delete_together(sockets, left[start : start + DELETE_TOGETHER])
+        return 0
+
+    supervise(work, len(left), None)
+
+
+def _delete_together(sockets: Sockets, devices: Sequence[Device]) -> None:
+    batch, _data = new_batch(len(devices) + 1)
+    if len(devices) == 1:
+        lib.dnet_put_delete(batch, devices[0].index)
+    else:
+        group = DELETE_GROUP_BASE + devices[0].index % DELETE_GROUP_BASE
+        for item in devices:
+            lib.dnet_put_group(batch, item.index, group)
+        lib.dnet_put_delete_group(batch, group)
+    codes, text = sockets.transact(batch)
+    for index, code in enumerate(codes):
+        if code not in (0, -errno.ENODEV):
+            raise refusal(f"delete {devices[min(index, len(devices) - 1)]}", -code, text)

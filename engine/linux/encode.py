@@ -11,14 +11,13 @@ from typing import Any
 from dnet._core import ffi, lib
 from dnet.linux.netlink import (
     FAMILIES,
-    FORWARDING_PATHS,
     RTF_DEFAULT,
     RTF_EXPIRES,
     RTF_GATEWAY,
     RTF_PREFERENCE_SHIFT,
     RTF_ROUTEINFO,
 )
-from dnet.model.address import IPAddress
+from dnet.linux.sysctl import FORWARDING_PATHS
 from dnet.objects import observed
 from dnet.objects.host import Addition, AddressMessage, Dumped, LinkMessage, Message, RouteMessage
 from dnet.objects.links import (
@@ -263,8 +262,3 @@ def advertised_route(item: AdvertisedRoute) -> bytes:
     ticks = (item.expires_s or 0) * observed.TICKS_PER_S
     numbers = struct.pack("@IHHILIi", 0, item.destination.prefixlen, 0, item.metric, ticks, flags, item.index)
     return item.destination.network_address.packed + bytes(16) + item.gateway.packed + numbers
-
-
-def mapped(address: IPAddress) -> bytes:
-    """Return 16 bytes, IPv4 mapped into IPv6."""
-    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed

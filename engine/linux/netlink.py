@@ -25,9 +25,9 @@ def c_text(buffer: Any) -> str:
     return bytes(ffi.string(buffer)).decode(errors="replace")
 
 
+NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
 AF_UNSPEC = 0
 FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
-RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE = 18, 22, 26
 # Flags of linux/route.h and linux/ipv6_route.h: up, by a gateway; as a default router, or a route, that is advertised.
 RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
 RTF_PREFERENCE_SHIFT = 27
@@ -41,7 +41,7 @@ LEGACY_TABLES_PATH = "/proc/net/ip_tables_names"
 # Longest message: SETLINK with an alias of 255 bytes, or with 16 ranges of VLANs.
 MESSAGE_BYTES_MAX = 448
 DUMP_BYTES = 1 << 15
-FORWARDING_PATHS = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
+TEXT_BYTES = 256
 
 
 def new_batch(messages: int, further_bytes: int = 0) -> tuple[Any, Any]:
@@ -50,6 +50,27 @@ def new_batch(messages: int, further_bytes: int = 0) -> tuple[Any, Any]:
     data = ffi.new("uint8_t[]", capacity)
     batch = ffi.new("struct dnet_batch *", {"data": data, "capacity": capacity})
     return batch, data
+
+
+def device_index(name: str) -> int | None:
+    """Return the ifindex of a device of the host, or None."""
+    return lib.if_nametoindex(name.encode()) or None
+
+
+def device_name(index: int) -> str:
+    """Return the name of a device of the host; empty if none has that index."""
+    buffer = ffi.new("char[16]")
+    is_there = index > 0 and lib.if_indextoname(index, buffer) != ffi.NULL
+    return os.fsdecode(ffi.string(buffer)) if is_there else ""
+
+
+def has_offloads(sockets: Sockets, device: str) -> bool:
+    """Whether a device of the host takes frames without checksums, and longer than its MTU."""
+    result = ffi.new("int *")
+    code = lib.dnet_has_offloads(sockets.open(), device.encode(), result)
+    if code:
+        raise refusal(f"ask for the offloads of {device}", -code, "")
+    return bool(result[0])
 
 
 # Dumps
@@ -116,29 +137,60 @@ def generation(fd: int) -> int:
     return int.from_bytes(dict(observed.pairs(answer, NFNL_HEADER.size))[NFTA_GEN_ID], "big") if is_known else 0
 
 
-class Sight:
-    """What one network namespace has, asked over a socket in it."""
+class Sockets:
+    """Netlink sockets in the network namespace of the caller, opened when they are needed."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self) -> None:
+        self._sockets: dict[tuple[int, bool], int] = {}
+        self._namespace_fd = -1
 
-    def links(self) -> list[observed.Link]:
-        """Return the devices."""
-        return [observed.link(message) for message in dump(self._fd, RTM_GETLINK, AF_UNSPEC)]
+    def close(self) -> None:
+        """Close the sockets; a later call opens them again."""
+        while self._sockets:
+            os.close(self._sockets.popitem()[1])
+        if self._namespace_fd >= 0:
+            os.close(self._namespace_fd)
+            self._namespace_fd = -1
 
-    def addresses(self) -> list[observed.Address]:
-        """Return the addresses, of both families."""
-        found = [observed.address(message) for message in dump(self._fd, RTM_GETADDR, AF_UNSPEC)]
-        return [item for item in found if item.version]
+    def open(self, protocol: int = NETLINK_ROUTE, *, is_for_builder: bool = False) -> int:
+        """Return the socket of a protocol, or a second one for what a builder does at the same time."""
+        key = (protocol, is_for_builder)
+        if key not in self._sockets:
+            result = ffi.new("int *")
+            code = lib.dnet_socket(-1, protocol, result)
+            if code:
+                raise refusal("open a netlink socket", -code, "")
+            self._sockets[key] = int(result[0])
+        return self._sockets[key]
 
-    def routes(self) -> list[observed.Route]:
-        """Return the routes of all tables, of both families."""
-        found = [observed.route(message) for message in dump(self._fd, RTM_GETROUTE, AF_UNSPEC)]
-        return [item for item in found if item.version]
+    def namespace(self) -> int:
+        """Return a descriptor of the caller's network namespace."""
+        if self._namespace_fd < 0:
+            self._namespace_fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        return self._namespace_fd
 
-    def report(self) -> observed.Report:
-        """Return all of that."""
-        return observed.Report(self.links(), self.addresses(), self.routes())
+    def transact(self, batch: Any) -> tuple[list[int], str]:
+        """Send a batch; return the kernel's code for each message, and its words about the first refusal."""
+        codes = ffi.new("int32_t[]", batch.count)
+        text = ffi.new("char[]", TEXT_BYTES)
+        code = lib.dnet_transact(self.open(), batch.data, batch.length, batch.count, codes, text, TEXT_BYTES)
+        if code:
+            raise refusal("talk to the kernel over netlink", -code, "")
+        return list(codes), c_text(text)
+
+    def ask(self, name: str) -> bytes:
+        """Return the kernel's message about a device; empty if there is none."""
+        batch, data = new_batch(1)
+        code = lib.dnet_put_ask(batch, 0, os.fsencode(name))
+        request, buffer = ffi.buffer(data, batch.length)[:], ffi.new("uint8_t[]", DUMP_BYTES)
+        length = ffi.new("size_t *")
+        copy = ffi.new("uint8_t[]", request)
+        code = code or lib.dnet_ask(self.open(), copy, len(request), buffer, DUMP_BYTES, length)
+        if code == -errno.ENODEV:
+            return b""
+        if code:
+            raise refusal(f"look at {name}", -code, "")
+        return bytes(ffi.buffer(buffer, length[0]))
 
 
 # Refusals

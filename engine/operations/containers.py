@@ -135,7 +135,7 @@ def _create_many(
     update_linked(context, made, made_groups)
     update_hosts(linked_lines(context, containers) if failed else {}, {})
     update_hosts({}, linked_lines(context, made))
-    context.kernel.keep_switches()
+    context.kernel.sysctls.keep()
     if network_spec:
         context.ruleset.make_way(is_thorough=True)
     phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}

@@ -41,7 +41,7 @@ def create(context: Context, spec: NetworkSpec) -> Network:
             with context.store.write():
                 context.store.set_ready("network", [network.id])
         context.ruleset.make_way(is_thorough=True)
-    context.kernel.keep_switches()
+    context.kernel.sysctls.keep()
     if network.owns_device and network.found:
         context.notice(
             f"the gateway of network {network.name} is an address of this host's: containers and the subnet meet "

@@ -137,7 +137,7 @@ def _repair(
             files.create(_missing_files(context, [item]))
         except DnetError as error:
             failed.append(Finding(f"container {item.name}", error))
-    context.kernel.keep_switches()
+    context.kernel.sysctls.keep()
     broken = {item.what for item in failed}
     return [item for item in findings if item.what not in broken] + failed
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from dnet.drivers import host_files
 from dnet.errors import DnetError
+from dnet.linux import watch_files
 from dnet.model import lease
 from dnet.model.attachment import Attachment
 from dnet.model.container import Container
@@ -40,7 +41,7 @@ class Watching:
         try:
             self._listen()
             self._refresh()
-            for _ in self._context.kernel.changes_of(paths, self._descriptors, self._pause_s):
+            for _ in watch_files.changes_of(paths, self._descriptors, self._pause_s):
                 if self._listen() or self._has_news():
                     self._refresh()
                 self._renew()

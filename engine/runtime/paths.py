@@ -92,7 +92,7 @@ class ContainerPaths:
             with Watch(self.state) as watch:
                 end = time.monotonic() + END_TIMEOUT_S
                 while not os.path.exists(self.exit) and not spawn.has_ended(keeper, 0):
-                    if not watch.wait(keeper, max(end - time.monotonic(), 0)):
+                    if not watch.wait(keeper, timeout_s=max(end - time.monotonic(), 0)):
                         return
         finally:
             os.close(keeper)

@@ -50,14 +50,14 @@ def create_groups(
     """
     context.untold = set()
     begun: list[Group] = []
-    with context.kernel.making(keep_going=keep_going, on_progress=on_progress) as making:
+    with context.kernel.builder(keep_going=keep_going, on_progress=on_progress) as builder:
         for lot in lots(groups):
             begun += lot
             _prepare(context, lot)
-            making.put([[item for item in group if item.backend == "kernel"] for group in lot])
-            if making.has_failed:
+            builder.put([[item for item in group if item.backend == "kernel"] for group in lot])
+            if builder.has_failed:
                 break
-        errors = making.errors()
+        errors = builder.errors()
     create_ports(context, begun, errors, keep_going=keep_going)
     failed = [group for group, error in zip(begun, errors, strict=False) if error]
     first = next(filter(None, errors), None)
@@ -155,7 +155,7 @@ def change_in_lots(
     entering: list[Group] = []
     late: list[Group] = []
     moved: set[str] = set()
-    with context.kernel.making(keep_going=is_undoing, on_progress=on_progress) as making:
+    with context.kernel.builder(keep_going=is_undoing, on_progress=on_progress) as builder:
         for before, after in pairs:
             gone, made = _differences(before, after)
             if is_undoing:
@@ -169,10 +169,10 @@ def change_in_lots(
                 for group, new, some in zip(after, made, told, strict=True)
                 if any(item.backend == "kernel" for item in new)
             ]
-            making.put(parts)
-            if making.has_failed:
+            builder.put(parts)
+            if builder.has_failed:
                 break
-        errors = making.errors()
+        errors = builder.errors()
     for error in filter(None, errors):
         # What a failed change did not come to take away is there already.
         if not is_undoing or getattr(error, "errno", 0) != errno.EEXIST:
@@ -206,7 +206,7 @@ def _prepare_change(
         context.kernel.remove_inside(
             [inverse.of_change(joined(group), old) for group, old in zip(after, gone, strict=True)]
         )
-        context.kernel.restore(of_kind(MovedDevice, lost))
+        context.kernel.sender.restore(of_kind(MovedDevice, lost))
         context.kernel.delete([of_kind(Veth, lost)])
     delete_vlans(context, gone, made, after)
     replace_rules(context, of_backend("nft", lost), of_backend("nft", come))
@@ -268,7 +268,7 @@ def put_back(context: Context, items: Iterable[Object]) -> None:
                 with keeping_addresses(context, of_kind(OvsMac, kinds)) as macs:
                     context.switches.open().release_ports(of_kind(OvsPort, kinds), macs)
             else:
-                context.kernel.put_back(group)
+                context.kernel.sender.put_back(group)
         except DnetError as error:
             problems.append(error)
     if problems:

@@ -85,9 +85,11 @@ def keeping_addresses(context: Context, macs: Sequence[OvsMac]) -> Iterator[Sequ
     A tap, which it is in user space, has to be down for that (netdev_linux_set_etheraddr), and loses what needs it
     to be up: IPv6 addresses, and routes.
     """
-    report = context.kernel.report() if macs else None
+    report = context.kernel.look().report() if macs else None
     try:
         yield macs
     finally:
         links = [report.link(item.bridge) for item in macs] if report else []
-        context.kernel.put_back([item for link in links if report and link for item in replay.again(report, link)])
+        context.kernel.sender.put_back(
+            [item for link in links if report and link for item in replay.again(report, link)]
+        )

@@ -37,10 +37,10 @@ def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group],
     absent += [NoBridgeFiltering.instead(item) for item in left if isinstance(item, BridgeFiltering)]
     hooks = [item for item in left if isinstance(item, VlanFilter)]
     # Hooks with other blocks are somebody else's.
-    filtered = context.kernel.filtered() if hooks else set()
+    filtered = context.kernel.look().clsact_hooks() if hooks else set()
     absent += [NoVlanFilter.instead(item) for item in hooks if (item.index, *item.blocks) in filtered]
     entries = [item for item in left if isinstance(item, MacEntry)]
-    known = context.kernel.mac_entries() if entries else set()
+    known = context.kernel.look().mac_entries() if entries else set()
     absent += [NoMacEntry.instead(item) for item in entries if (item.index, item.mac) in known]
     for error in context.kernel.create([absent]) if absent else ():
         if error:
@@ -57,9 +57,9 @@ def set_vlan_entries(context: Context, entries: Sequence[VlanEntry]) -> None:
     if not entries:
         return
     is_in_place = context.bpf.prepare(lambda: _ports(context.all_vlans()))
-    context.kernel.use_programs(context.bpf.programs)
+    context.kernel.sender.use_programs(context.bpf.programs)
     if not is_in_place:
-        context.kernel.replace_programs([item for item in context.all_vlans() if isinstance(item, VlanProgram)])
+        context.kernel.sender.replace_programs([item for item in context.all_vlans() if isinstance(item, VlanProgram)])
         context.bpf.keep()
     context.bpf.set_ports(_ports(entries))
 

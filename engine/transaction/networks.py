@@ -38,9 +38,9 @@ def repair_networks(context: Context, references: Collection[str], *, with_advic
     if networks and not context.ruleset.is_whole():
         create_rules(context, context.all_rules())
     for network in networks:
-        context.kernel.switch_forwarding(4)
+        context.kernel.sysctls.switch_forwarding(4)
         if network.subnet6:
-            context.kernel.switch_forwarding(6)
+            context.kernel.sysctls.switch_forwarding(6)
         if is_made(context, network):
             continue
         with context.store.network_lock():
@@ -56,9 +56,8 @@ def is_made(context: Context, network: Network) -> bool:
     if not DRIVERS[network.driver].needs_switch:
         return context.kernel.is_device(network.device_index, network.device)
     # After a reboot ovs-vswitchd makes the device again, but not what was on it.
-    return (
-        context.kernel.device_index(network.device) is not None and network.gateway in context.kernel.local_addresses()
-    )
+    has_device = context.kernel.device_index(network.device) is not None
+    return has_device and network.gateway in context.kernel.look().local_addresses()
 
 
 def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: bool = False) -> list[Object]:
@@ -66,7 +65,7 @@ def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: b
 
     On Open vSwitch, also what somebody has changed of bridges and ports.
     """
-    masters = context.kernel.masters()
+    masters = context.kernel.look().masters()
     found: list[Object] = []
     for network in networks:
         strays = {index for index, master in masters.items() if master != network.device_index}
@@ -84,7 +83,7 @@ def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: b
 def _repair_network(context: Context, network: Network) -> Network:
     """Make a network's devices again, and return it with those of a bridge that is not dnet's to make."""
     if not network.owns_device and not DRIVERS[network.driver].needs_switch:
-        network = existing_bridge.refreshed(network, context.kernel.report())
+        network = existing_bridge.refreshed(network, context.kernel.look().report())
         with context.store.write():
             context.store.set_device(network)
     group = desired.network(network, is_first=True)

@@ -345,7 +345,7 @@ class Reservation:
 
     def host_ports(self) -> ipam.HostPorts:
         """Return what gives out the host's ports, knowing those of containers and of listening processes."""
-        local = self._kernel.local_addresses()
+        local = self._kernel.look().local_addresses()
         self._listeners = listeners.listeners(self._kernel.dump_sockets)
         after = self._store.setting(_LAST_PORT)
         return ipam.HostPorts(self._port_holders, lambda: listeners.automatic_ports(after), local, listeners.owner_of)

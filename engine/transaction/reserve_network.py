@@ -27,7 +27,7 @@ from dnet.transaction.identity import new_id
 
 def busy_subnets(kernel: Kernel) -> list[IPNetwork]:
     """Return what an automatic subnet must not overlap: the host's routes and its nameservers."""
-    return kernel.routed_subnets() + _nameservers()
+    return kernel.look().routed_subnets() + _nameservers()
 
 
 def _nameservers() -> list[IPNetwork]:
@@ -128,7 +128,7 @@ def _device(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tup
 
 
 def _observed(kernel: Kernel, spec: NetworkSpec, index: int) -> FoundBridge:
-    report = kernel.report()
+    report = kernel.look().report()
     return existing_bridge.examine(spec, next(item for item in report.links if item.index == index), report)
 
 
@@ -136,7 +136,7 @@ def _of_host(kernel: Kernel, spec: NetworkSpec) -> FoundBridge:
     """Return the subnets of which the host has the gateway's address already, on an interface to be adopted."""
     taken: dict[str, Any] = {}
     found = []
-    hosts = {item.interface for item in kernel.report().addresses} if spec.gateway or spec.gateway6 else set()
+    hosts = {item.interface for item in kernel.look().report().addresses} if spec.gateway or spec.gateway6 else set()
     for suffix, subnet, gateway in (("", spec.subnet, spec.gateway), ("6", spec.subnet6, spec.gateway6)):
         if subnet and gateway and ip_interface((gateway, subnet.prefixlen)) in hosts:
             taken |= {f"subnet{suffix}": subnet, f"gateway{suffix}": gateway}
@@ -183,7 +183,7 @@ def vlan_backend(kernel: Kernel, driver: str, wanted: str) -> str:
 def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:
     """Raise unless the addresses that published ports and outgoing traffic shall use are the host's own."""
     wanted = [address for address in (spec.host_binding, spec.snat, spec.snat6) if address]
-    local = kernel.local_addresses() if wanted else set()
+    local = kernel.look().local_addresses() if wanted else set()
     for address in wanted:
         if not address.is_unspecified and not address.is_loopback and address not in local:
             raise InvalidRequest(f"no interface of the host has address {address}", object=str(address))

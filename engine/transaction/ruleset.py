@@ -32,7 +32,7 @@ class Ruleset:
 
     def _now(self) -> int:
         """Return a number that our own transactions do not change, others' do; 0 for unknown."""
-        mark = self._kernel.rules_mark(" ".join(sorted(CHAINS)))
+        mark = self._kernel.ruleset_generation(" ".join(sorted(CHAINS)))
         return mark and mark - self._nft.transactions
 
     def look(self) -> None:

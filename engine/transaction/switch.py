@@ -221,7 +221,7 @@ class Switches:
             raise InvalidRequest(
                 f"the host's end of bridge {name}, which is not dnet's, is {place}", object=name, hint=hint
             )
-        report = self._kernel.report()
+        report = self._kernel.look().report()
         link = report.link(name)
         four, six = existing_bridge.gateways(spec, report.addresses_of(link) if link else ())
         if four is None or (spec.ipv6 and six is None):

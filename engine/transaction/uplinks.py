@@ -53,7 +53,7 @@ class Changer(Protocol):
 
 def take_snapshot(context: Context, network: Network, interface: str) -> Snapshot:
     """Return an interface and the network's bridge as they are; raise when it cannot become a port."""
-    report = context.kernel.report()
+    report = context.kernel.look().report()
     bridge = report.link(network.device)
     if bridge is None:
         sentence = f"bridge {network.device} of network {network.name} is gone"
@@ -65,8 +65,8 @@ def take_snapshot(context: Context, network: Network, interface: str) -> Snapsho
         report,
         link,
         bridge,
-        sysctls=context.kernel.sysctls(interface, uplink_snapshot.SYSCTLS),
-        bridge_sysctls=context.kernel.sysctls(bridge.name, uplink_snapshot.SYSCTLS),
+        sysctls=context.kernel.sysctls.of_device(interface, uplink_snapshot.SYSCTLS),
+        bridge_sysctls=context.kernel.sysctls.of_device(bridge.name, uplink_snapshot.SYSCTLS),
         spare=link_local(network.gateway6) if network.owns_device and network.gateway6 else None,
         # One interface's neighbours know the bridge by its address already.
         takes_mac=not [item for item in network.uplinks if item.interface != interface],
@@ -78,7 +78,7 @@ def take_snapshot(context: Context, network: Network, interface: str) -> Snapsho
 
 def _merging(context: Context, bridge: Link, interface: str) -> int:
     """Return what makes long frames of what an interface receives; nothing where Open vSwitch takes those."""
-    return 0 if context.kernel.has_offloads(bridge.name) else context.kernel.merging(interface)
+    return 0 if context.kernel.has_offloads(bridge.name) else context.kernel.receive_offloads(interface)
 
 
 def _switch_mac(context: Context, network: Network, interface: str) -> str | None:
@@ -120,7 +120,7 @@ def _check_hooks(context: Context, network: Network, link: Link) -> None:
     if network.vlan_backend != "bpf":
         return
     own = (link.index, *VlanFilter(link.name, link.index, "", network.device_index).blocks)
-    if any(item[0] == link.index and item != own for item in context.kernel.filtered()):
+    if any(item[0] == link.index and item != own for item in context.kernel.look().clsact_hooks()):
         hint = f"remove them: tc qdisc del dev {link.name} clsact"
         sentence = f"{link.name} cannot be adopted: somebody else's tc hooks are there (a clsact or ingress qdisc)"
         raise Conflict(sentence, object=link.name, hint=hint)
@@ -130,7 +130,7 @@ def adopting(context: Context, network: Network, snapshot: Snapshot, vlans: Port
     """Return what makes an interface a port of the network's bridge, in order."""
     mac = snapshot.interface.mac if snapshot.takes_mac else ""
     item = Uplink(interface=snapshot.interface.name, index=snapshot.interface.index, mac=mac, vlans=vlans)
-    hooks = context.kernel.filtered() if network.vlan_backend == "bpf" else set()
+    hooks = context.kernel.look().clsact_hooks() if network.vlan_backend == "bpf" else set()
     # They outlive a bridge that somebody has deleted.
     port = [part for part in desired.uplink(network, item) if not _is_among(part, hooks)]
     return uplink.adopting(snapshot, port)
@@ -140,7 +140,7 @@ def is_in_place(context: Context, network: Network, interface: str) -> bool:
     """Whether an interface is a port of the network's bridge."""
     if DRIVERS[network.driver].needs_switch:
         return _is_switched(context, network, interface)
-    masters = context.kernel.masters()
+    masters = context.kernel.look().masters()
     return masters.get(context.kernel.device_index(interface) or 0) == network.device_index
 
 
@@ -179,7 +179,7 @@ def missing_adoptions(context: Context) -> list[tuple[Adoption, Network]]:
 
 def removal_of(context: Context, adopted: Adoption) -> tuple[Object, ...]:
     """Return what gives an interface back, in order; what a reboot has done of it is left out."""
-    snapshot = uplink_snapshot.now(uplink_snapshot.read(adopted.snapshot), context.kernel.report())
+    snapshot = uplink_snapshot.now(uplink_snapshot.read(adopted.snapshot), context.kernel.look().report())
     network = context.store.networks_by_id()[adopted.network_id]
     port = _present(context, network, adopted.interface)
     if snapshot.boot != context.kernel.boot_id() and not is_in_place(context, network, adopted.interface):
@@ -190,7 +190,7 @@ def removal_of(context: Context, adopted: Adoption) -> tuple[Object, ...]:
 def _present(context: Context, network: Network, interface: str) -> Group:
     """Return what makes an adopted interface a port, those tc hooks left out that are not there."""
     port = [part for item in network.uplinks if str(item) == interface for part in desired.uplink(network, item)]
-    hooks = context.kernel.filtered() if any(isinstance(part, VlanFilter) for part in port) else set()
+    hooks = context.kernel.look().clsact_hooks() if any(isinstance(part, VlanFilter) for part in port) else set()
     return [part for part in port if not isinstance(part, VlanFilter) or _is_among(part, hooks)]
 
 

@@ -32,9 +32,9 @@ def missing_vlans(context: Context) -> list[Object]:
 
 def _missing_of(context: Context, wanted_here: Group) -> list[Object]:
     entries = context.bpf.ports() if any(isinstance(item, VlanEntry) for item in wanted_here) else {}
-    filtered = context.kernel.filtered() if wanted_here else set()
-    masters = context.kernel.masters() if wanted_here else {}
-    stay = context.kernel.mac_entries() if wanted_here else set()
+    filtered = context.kernel.look().clsact_hooks() if wanted_here else set()
+    masters = context.kernel.look().masters() if wanted_here else {}
+    stay = context.kernel.look().mac_entries() if wanted_here else set()
     # Of two ports with one MAC, one can have it.
     macs = {item.mac for item in wanted_here if isinstance(item, MacEntry) and (item.index, item.mac) in stay}
 

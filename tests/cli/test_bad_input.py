@@ -316,14 +316,14 @@ def test_kernel_without_veth(host: FakeHost) -> None:
 # The kind "veth" becomes "vetx", of which no kernel knows.
 WITHOUT_VETH = """
 from dnet import cli
-from dnet.linux import kernel
+from dnet.linux import send
 from dnet._core import ffi
-encode = kernel.Kernel.encode
+encode = send.Sender.encode
 def spoiled(self, item, batch):
     start = batch.length
     encode(self, item, batch)
     memory = ffi.buffer(batch.data + start, batch.length - start)
     memory[:] = bytes(memory).replace(b"veth\\0", b"vetx\\0")
-kernel.Kernel.encode = spoiled
+send.Sender.encode = spoiled
 cli.main(["create", "x"])
 """

@@ -11,7 +11,7 @@ import pytest
 
 from dnet.drivers import desired, host_files
 from dnet.engine import Engine
-from dnet.linux import listeners
+from dnet.linux import listeners, watch_files
 from dnet.model.container_spec import ContainerSpec
 from dnet.transaction import containers
 from tests.support.fakes import FakeKernel, FakeNft, FakeSwitch, snapshot
@@ -87,6 +87,7 @@ def remembered(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac
     monkeypatch.setattr(listeners, "RANGE_PATH", str(directory / "range"))
     (directory / "range").write_text("32768\t32799\n", encoding="ascii")
     made = Machine(directory)
+    monkeypatch.setattr(watch_files, "changes_of", made.kernel.changes_of)
     with contextlib.closing(made):
         yield made
 

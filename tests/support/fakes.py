@@ -44,7 +44,7 @@ def refusal(what: str, code: int) -> KernelRefused:
     return KernelRefused(what, code, os.strerror(code))
 
 
-class FakeMaking:
+class FakeBuilder:
     """Creates group by group. As with the real one's two threads, one group after a failure is still made."""
 
     def __init__(self, kernel: FakeKernel, *, keep_going: bool, on_progress: Callable[[int], None] | None) -> None:
@@ -74,11 +74,69 @@ class FakeMaking:
         return self._errors
 
 
-class FakeKernel:
-    """Objects that exist, in the order of their creation. `refuses` tells which ones cannot be created."""
+class FakeSysctls:
+    """Settings of a host whose forwarding is on, but for what Forwarding objects switch on."""
+
+    def __init__(self) -> None:
+        self.switched: list[Object] = []
 
     def switch_forwarding(self, version: int) -> None:
         """Forwarding is on here."""
+
+    def of_device(self, device: str, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002
+        return {}
+
+    def keep(self) -> None:
+        self.switched.clear()
+
+    def restore(self) -> None:
+        self.switched.clear()
+
+
+class FakeNamespaceView:
+    """What a FakeKernel's host has."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+
+    def masters(self) -> dict[int, int]:
+        """Return the ports of bridges and the bridges themselves, as they were made."""
+        made = {item.index: getattr(item, "master_index", 0) for item in self._kernel.devices()}
+        moved = {item.index: item.master_index for item in self._kernel.objects if isinstance(item, Membership)}
+        bridges = {index for index, master in made.items() if not master}
+        return {index: master if master in bridges else 0 for index, master in {**made, **moved}.items()}
+
+    def clsact_hooks(self) -> set[tuple[int, int, int]]:
+        return {(item.index, *item.blocks) for item in self._kernel.objects if isinstance(item, VlanFilter)}
+
+    def mac_entries(self) -> set[tuple[int, str]]:
+        return {(item.index, item.mac) for item in self._kernel.objects if isinstance(item, MacEntry)}
+
+    def routed_subnets(self) -> list[IPv4Network]:
+        return list(self._kernel.routes)
+
+    def local_addresses(self) -> set[object]:
+        return {ip_address(text) for text in ("127.0.0.1", "::1", "192.0.2.10", "2001:db8::10")}
+
+    def report(self) -> Report:
+        """Return nothing: what the kernel reports in its own words is not remembered."""
+        return Report((), (), ())
+
+    def links(self) -> NoReturn:
+        raise NotImplementedError
+
+    def addresses(self) -> NoReturn:
+        raise NotImplementedError
+
+    def routes(self) -> NoReturn:
+        raise NotImplementedError
+
+
+class FakeKernel:
+    """Objects that exist, in the order of their creation. `refuses` tells which ones cannot be created.
+
+    It plays the part of a Sender as well.
+    """
 
     def __init__(self, log: list[Event] | None = None) -> None:
         self.objects: list[Object] = []
@@ -89,7 +147,8 @@ class FakeKernel:
         self.resolver_changes = 0
         self.programs: dict[str, int] = {}
         self.refuses_replacing: BaseException | None = None
-        self._switched: list[Object] = []
+        self.sysctls = FakeSysctls()
+        self.sender = self
 
     # What an Engine asks
 
@@ -117,56 +176,37 @@ class FakeKernel:
         for _ in range(1 + self.resolver_changes):
             yield
 
-    def routed_subnets(self) -> list[IPv4Network]:
-        return list(self.routes)
-
-    def local_addresses(self) -> set[object]:
-        return {ip_address(text) for text in ("127.0.0.1", "::1", "192.0.2.10", "2001:db8::10")}
-
     def dump_sockets(self, kind: int, body: bytes) -> Iterator[bytes]:  # noqa: ARG002
         return iter(())
 
     def has_offloads(self, device: str) -> bool:  # noqa: ARG002
         return False
 
-    def merging(self, device: str) -> int:  # noqa: ARG002
+    def receive_offloads(self, device: str) -> int:  # noqa: ARG002
         return 0
-
-    def masters(self) -> dict[int, int]:
-        """Return the ports of bridges and the bridges themselves, as they were made."""
-        made = {item.index: getattr(item, "master_index", 0) for item in self._devices()}
-        moved = {item.index: item.master_index for item in self.objects if isinstance(item, Membership)}
-        bridges = {index for index, master in made.items() if not master}
-        return {index: master if master in bridges else 0 for index, master in {**made, **moved}.items()}
-
-    def filtered(self) -> set[tuple[int, int, int]]:
-        return {(item.index, *item.blocks) for item in self.objects if isinstance(item, VlanFilter)}
-
-    def mac_entries(self) -> set[tuple[int, str]]:
-        return {(item.index, item.mac) for item in self.objects if isinstance(item, MacEntry)}
 
     def has_bridge_vlans(self) -> bool:
         return False
 
     def device_index(self, name: str) -> int | None:
-        return next((item.index for item in self._devices() if item.device == name), None)
+        return next((item.index for item in self.devices() if item.device == name), None)
 
     def device_name(self, index: int) -> str:
-        return next((item.device for item in self._devices() if item.index == index), "")
+        return next((item.device for item in self.devices() if item.index == index), "")
 
     def is_device(self, index: int, name: str) -> bool:
-        return any((item.index, item.device) == (index, name) for item in self._devices())
+        return any((item.index, item.device) == (index, name) for item in self.devices())
 
-    def _devices(self) -> Iterator[Device]:
+    def devices(self) -> Iterator[Device]:
         return (item for item in self.objects if isinstance(item, (Bridge, Veth)))
-
-    def host_fd(self, *, is_for_makers: bool = False) -> NoReturn:
-        raise NotImplementedError("there is no netlink socket to a kernel that is only remembered")
 
     def encode(self, item: Object, batch: object) -> NoReturn:
         raise NotImplementedError("there are no messages to a kernel that is only remembered")
 
     # What `dnet.transaction.apply` asks
+
+    def look(self) -> FakeNamespaceView:
+        return FakeNamespaceView(self)
 
     def create(
         self,
@@ -175,12 +215,12 @@ class FakeKernel:
         keep_going: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[DnetError | None]:
-        making = self.making(keep_going=keep_going, on_progress=on_progress)
-        making.put(groups)
-        return making.errors()
+        builder = self.builder(keep_going=keep_going, on_progress=on_progress)
+        builder.put(groups)
+        return builder.errors()
 
-    def making(self, *, keep_going: bool = False, on_progress: Callable[[int], None] | None = None) -> FakeMaking:
-        return FakeMaking(self, keep_going=keep_going, on_progress=on_progress)
+    def builder(self, *, keep_going: bool = False, on_progress: Callable[[int], None] | None = None) -> FakeBuilder:
+        return FakeBuilder(self, keep_going=keep_going, on_progress=on_progress)
 
     def create_on_host(self, group: Sequence[Object]) -> DnetError | None:
         """Create objects until one is refused."""
@@ -211,7 +251,7 @@ class FakeKernel:
             case Forwarding():
                 if item not in self.objects:
                     self.objects.append(item)
-                    self._switched.append(item)
+                    self.sysctls.switched.append(item)
                 return 0
             case Quiet():  # a setting: what was set before is gone
                 self.objects = [other for other in self.objects if not _is_setting_of(other, item)]
@@ -223,14 +263,7 @@ class FakeKernel:
         names = [item.sandbox if isinstance(item, Sandbox) else "" for item in self.objects]
         return self.objects[len(names) - names[::-1].index(sandbox) if sandbox in names else 0 :]
 
-    def report(self) -> Report:
-        """Return nothing: what the kernel reports in its own words is not remembered."""
-        return Report((), (), ())
-
-    def sysctls(self, device: str, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002
-        return {}
-
-    def rules_mark(self, epoch: str) -> int:  # noqa: ARG002
+    def ruleset_generation(self, epoch: str) -> int:  # noqa: ARG002
         return 0
 
     def boot_id(self) -> str:
@@ -245,12 +278,6 @@ class FakeKernel:
     # What no test on a host that is only remembered needs: tests/kernel asks the real one.
 
     def link(self, name: str) -> NoReturn:
-        raise NotImplementedError
-
-    def links(self, names: Sequence[str]) -> NoReturn:
-        raise NotImplementedError
-
-    def look(self) -> NoReturn:
         raise NotImplementedError
 
     def looking_into(self, sandbox: Sandbox) -> NoReturn:
@@ -269,9 +296,6 @@ class FakeKernel:
                 error = self.create_on_host([item])
                 if error and (number == 0 or getattr(error, "errno", 0) not in {errno.ESRCH, errno.ENODEV}):
                     raise error
-
-    def keep_switches(self) -> None:
-        self._switched.clear()
 
     def use_programs(self, programs: Mapping[str, int]) -> None:
         self.programs = dict(programs)
@@ -299,8 +323,8 @@ class FakeKernel:
             if isinstance(item, (Bridge, Veth, Sandbox)) and not item.owned:
                 self.objects = [other for other in self.objects if not _goes_with(other, item)]
         if is_rollback and any(isinstance(item, Forwarding) for item in items):
-            self.objects = [item for item in self.objects if item not in self._switched]
-            self._switched.clear()
+            self.objects = [item for item in self.objects if item not in self.sysctls.switched]
+            self.sysctls.restore()
 
 
 def _is_same_route(other: Object, item: Route) -> bool:

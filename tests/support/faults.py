@@ -13,9 +13,11 @@ from typing import Any
 
 from dnet.errors import KernelRefused
 from dnet.linux import files
-from dnet.linux.builder import Making, Progress
+from dnet.linux.builder import Builder, Progress
 from dnet.linux.kernel import Kernel
 from dnet.linux.nftables import Nft
+from dnet.linux.send import Sender
+from dnet.linux.sysctl import Sysctls
 from dnet.objects.host import Flows, Forwarding
 from dnet.objects.object import Object
 from dnet.objects.sandbox import Sandbox
@@ -24,11 +26,46 @@ from dnet.objects.sandbox import Sandbox
 ABSENT_TYPE = 0x7FFF
 
 
-class _FaultyMaking(Making):
+class _FaultyBuilder(Builder):
     def put(self, groups: Sequence[Sequence[Object]]) -> None:
-        kernel = self._kernel
-        assert isinstance(kernel, FaultyKernel)
-        super().put([[kernel.count(item) for item in group] for group in groups])
+        sender = self._sender
+        assert isinstance(sender, _FaultySender)
+        super().put([[sender.kernel.count(item) for item in group] for group in groups])
+
+
+class _FaultySender(Sender):
+    """Spoils the object that its kernel refuses."""
+
+    def __init__(self, kernel: FaultyKernel, sender: Sender) -> None:
+        super().__init__(sender.sockets, kernel.sysctls)
+        self.kernel = kernel
+
+    def encode(self, item: Object, batch: Any) -> None:
+        """Append the object's message, with a type that does not exist if it is the one."""
+        start = batch.length
+        super().encode(item, batch)
+        if item is self.kernel.refused:
+            # nlmsg_type follows nlmsg_len (linux/netlink.h).
+            batch.data[start + 4], batch.data[start + 5] = struct.pack("=H", ABSENT_TYPE)
+
+    def perform(self, item: Object) -> None:
+        """Make so what no message can, unless that is what shall fail."""
+        if item is self.kernel.refused:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        super().perform(item)
+
+
+class _FaultySysctls(Sysctls):
+    def __init__(self, kernel: FaultyKernel, on_notice: Callable[[str], None]) -> None:
+        super().__init__(on_notice)
+        self._kernel = kernel
+
+    def switch_forwarding(self, version: int) -> None:
+        """Switch forwarding on, unless that is what shall fail."""
+        refused = self._kernel.refused
+        if isinstance(refused, Forwarding) and refused.version == version:
+            raise KernelRefused(f"create {refused}", errno.EROFS)
+        super().switch_forwarding(version)
 
 
 class FaultyKernel(Kernel):
@@ -43,10 +80,12 @@ class FaultyKernel(Kernel):
         self._countdown = fail_at
         self._flows_countdown = fail_at_flows
         self.refused: Object | None = None
+        self.sysctls = _FaultySysctls(self, on_notice)
+        self.sender = _FaultySender(self, self.sender)
 
-    def making(self, *, keep_going: bool = False, on_progress: Progress | None = None) -> Making:
+    def builder(self, *, keep_going: bool = False, on_progress: Progress | None = None) -> Builder:
         """Return what creates the groups with the fault in them, if it falls there."""
-        return _FaultyMaking(self, keep_going=keep_going, on_progress=on_progress)
+        return _FaultyBuilder(self.sender, keep_going=keep_going, on_progress=on_progress)
 
     def count(self, item: Object) -> Object:
         """Return an object, or what is refused in its place."""
@@ -56,20 +95,6 @@ class FaultyKernel(Kernel):
         self.refused = replace(item, path=f"{item.path}/absent") if isinstance(item, Sandbox) else item
         return self.refused
 
-    def encode(self, item: Object, batch: Any) -> None:
-        """Append the object's message, with a type that does not exist if it is the one."""
-        start = batch.length
-        super().encode(item, batch)
-        if item is self.refused:
-            # nlmsg_type follows nlmsg_len (linux/netlink.h).
-            batch.data[start + 4], batch.data[start + 5] = struct.pack("=H", ABSENT_TYPE)
-
-    def perform(self, item: Object) -> None:
-        """Make so what no message can, unless that is what shall fail."""
-        if item is self.refused:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        super().perform(item)
-
     def drop_flows(self, items: Sequence[Flows], *, is_new: bool) -> None:
         """Drop connection tracking entries, or refuse."""
         if is_new and items:
@@ -78,12 +103,6 @@ class FaultyKernel(Kernel):
                 self.refused = items[0]
                 raise KernelRefused(f"create {items[0]}", errno.ENOMEM)
         super().drop_flows(items, is_new=is_new)
-
-    def switch_forwarding(self, version: int) -> None:
-        """Switch forwarding on, unless that is what shall fail."""
-        if isinstance(self.refused, Forwarding) and self.refused.version == version:
-            raise KernelRefused(f"create {self.refused}", errno.EROFS)
-        super().switch_forwarding(version)
 
 
 @contextlib.contextmanager

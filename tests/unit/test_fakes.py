@@ -8,11 +8,22 @@ import pytest
 
 from dnet.linux.bpf import Bpf
 from dnet.linux.kernel import Kernel
+from dnet.linux.namespace_view import NamespaceView
 from dnet.linux.nftables import Nft
+from dnet.linux.send import Sender
+from dnet.linux.sysctl import Sysctls
 from dnet.openvswitch.switch import OpenVSwitch
-from tests.support.fakes import FakeBpf, FakeKernel, FakeNft, FakeSwitch
+from tests.support.fakes import FakeBpf, FakeKernel, FakeNamespaceView, FakeNft, FakeSwitch, FakeSysctls
 
-PAIRS = [(Kernel, FakeKernel), (Nft, FakeNft), (Bpf, FakeBpf), (OpenVSwitch, FakeSwitch)]
+PAIRS = [
+    (Kernel, FakeKernel),
+    (NamespaceView, FakeNamespaceView),
+    (Sender, FakeKernel),
+    (Sysctls, FakeSysctls),
+    (Nft, FakeNft),
+    (Bpf, FakeBpf),
+    (OpenVSwitch, FakeSwitch),
+]
 
 
 def public(kind: type) -> dict[str, object]:

@@ -19,7 +19,8 @@ from tests.support.hosts import FakeHost, Raised
 
 def plan(count: int) -> list[Object]:
     """Return what the first network and `count` containers on it consist of, in the order of creation."""
-    blind = SimpleNamespace(routed_subnets=list, device_index=lambda _: None, close=lambda: None)
+    view = SimpleNamespace(routed_subnets=list)
+    blind = SimpleNamespace(look=lambda: view, device_index=lambda _: None, close=lambda: None)
     with (
         tempfile.TemporaryDirectory() as directory,
         Engine(directory, directory, print, blind, None) as engine,  # type: ignore[arg-type]
@@ -179,9 +180,9 @@ def create_with_stolen_name(directories: tuple[str, str]) -> dict[str, str]:
     """Create containers while somebody takes the name of one of them."""
 
     class Thief(FaultyKernel):
-        def making(self, *arguments: Any, **options: Any) -> Any:
+        def builder(self, *arguments: Any, **options: Any) -> Any:
             Path("/run/netns/c-33").write_text("theirs", encoding="ascii")
-            return super().making(*arguments, **options)
+            return super().builder(*arguments, **options)
 
     with Engine(*directories, print, Thief(print), None) as engine:
         try:

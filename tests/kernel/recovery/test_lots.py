@@ -16,7 +16,7 @@ import pytest
 
 import dnet
 from dnet.engine import Engine
-from dnet.linux.builder import Making
+from dnet.linux.builder import Builder
 from dnet.linux.nftables import Nft
 from dnet.operations import endpoints
 from dnet.state.store import Store
@@ -123,7 +123,7 @@ def execute(directories: tuple[str, str], *words: str) -> subprocess.CompletedPr
 
 def make_beside(directories: tuple[str, str], case: str, words: list[str]) -> dict[str, Any]:
     """Make a change while another process executes a command after the first lot; return what came of both."""
-    put, calls, told = Making.put, itertools.count(), []
+    put, calls, told = Builder.put, itertools.count(), []
 
     def beside(*arguments: Any) -> None:
         put(*arguments)
@@ -131,7 +131,7 @@ def make_beside(directories: tuple[str, str], case: str, words: list[str]) -> di
             done = execute(directories, *words)
             told.append((done.returncode, done.stderr))
 
-    Making.put = beside  # type: ignore[method-assign]
+    Builder.put = beside  # type: ignore[method-assign]
     outcome: dict[str, Any] = {"error": "", "notes": []}
     try:
         make(directories, case)

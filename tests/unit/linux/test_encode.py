@@ -16,7 +16,7 @@ from dnet.objects.links import Up
 def index_of(item: Up) -> int:
     """Return the index in the message of an object, which follows nlmsghdr and 4 bytes of ifinfomsg."""
     batch, data = new_batch(1)
-    Kernel(lambda _: None).encode(item, batch)
+    Kernel(lambda _: None).sender.encode(item, batch)
     return int(struct.unpack_from("=i", ffi.buffer(data, batch.length), 20)[0])
 
 

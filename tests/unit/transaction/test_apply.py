@@ -58,7 +58,7 @@ class Backends:
         self.all_rules: list[Object] = [item for item in NETWORK if item.backend == "nft"]
         self.context = bare_context(self.kernel, self.nft, lambda: self.all_rules)  # type: ignore[arg-type]
         apply.create_groups(self.context, [NETWORK])
-        self.kernel.keep_switches()
+        self.kernel.sysctls.keep()
         self.before = self.snapshot()
         self.log.clear()
 
@@ -505,7 +505,7 @@ def test_bridge_that_filters_no_longer(filtering, is_undoing):
     assert gone[:2] == [NoVlanFilter.instead(filtering.all_vlans[1]), NoVlanFilter.instead(hooks[1])]
     assert gone[2:] == [NoMacEntry.instead(hooks[2])]
     assert filtering.events()[-1] == "remove programs"
-    assert filtering.kernel.filtered() == set()
+    assert filtering.kernel.look().clsact_hooks() == set()
     assert {*plain, *port} <= set(filtering.kernel.objects)
 
 

@@ -47,7 +47,7 @@ class Host:
         self.context = bare_context(self.kernel, self.nft, list, switch=lambda: self.switch)
         self.nft.has_made_table = True
         apply.create_groups(self.context, [NETWORK, bridge.network(PLAIN)])
-        self.kernel.keep_switches()
+        self.kernel.sysctls.keep()
         self.before = self.everything()
 
     def everything(self) -> tuple:
