@@ -58,10 +58,10 @@ def names(key: str, items: Sequence[str], *, as_json: bool) -> None:
         click.echo(item)
 
 
-def objects(items: Sequence[object], *, as_json: bool) -> None:
+def objects(items: Sequence[Any], *, as_json: bool) -> None:
     """Print the objects of a plan, one a line."""
     if as_json:
-        document([{"kind": type(item).__name__, "object": str(item)} for item in items])
+        document([{"kind": item.kind, "object": str(item)} for item in items])
         return
     for item in items:
         click.echo(str(item))

@@ -76,7 +76,7 @@ int dnet_put_dummy(struct dnet_batch *batch, uint32_t index, const char *name, c
 int dnet_put_move(struct dnet_batch *batch, uint32_t index, int netns_fd, const char *name, uint32_t new_index);
 int dnet_put_identity(struct dnet_batch *batch, uint32_t index, const char *name, const uint8_t *mac, uint32_t mtu);
 int dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias, bool has_ipv6);
-int dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index);
+int dnet_put_route_localnet(struct dnet_batch *batch, bool is_new, uint32_t index);
 int dnet_put_arp_notify(struct dnet_batch *batch, uint32_t index);
 int dnet_put_up(struct dnet_batch *batch, uint32_t index);
 int dnet_put_master(struct dnet_batch *batch, uint32_t index, uint32_t master);
@@ -96,7 +96,7 @@ int dnet_put_address(struct dnet_batch *batch, bool is_new, uint32_t index, int 
 int dnet_put_route(struct dnet_batch *batch, bool is_new, uint32_t index, int family, const uint8_t *destination,
                    uint8_t prefix_length, const uint8_t *gateway, uint32_t metric);
 int dnet_put_dumped(struct dnet_batch *batch, bool is_new, uint32_t index, const uint8_t *message, size_t length);
-int dnet_put_loopback_route(struct dnet_batch *batch, uint32_t index);
+int dnet_put_loopback_route(struct dnet_batch *batch, bool is_new, uint32_t index);
 int dnet_put_clsact(struct dnet_batch *batch, bool is_new, uint32_t index, uint32_t ingress_block,
                     uint32_t egress_block);
 int dnet_put_program(struct dnet_batch *batch, uint32_t block, int program_fd, const char *name);
@@ -200,6 +200,4 @@ int dnet_vlan_list(int map_fd, uint32_t *cursor, struct dnet_vlan_port *ret_port
 /* The C library's own. */
 unsigned int if_nametoindex(const char *name);
 char *if_indextoname(unsigned int index, char *ret_name);
-int inotify_init1(int flags);
-int inotify_add_watch(int fd, const char *path, uint32_t mask);
 #endif

@@ -199,7 +199,7 @@ dnet_put_quiet(struct dnet_batch *batch, uint32_t index, const char *alias, bool
 }
 
 static int
-link_enable_inet_setting(struct dnet_batch *batch, uint32_t index, uint16_t setting)
+link_set_inet_setting(struct dnet_batch *batch, uint32_t index, uint16_t setting, uint32_t value)
 {
     struct nlmsg_writer writer;
     size_t families, inet, settings;
@@ -208,25 +208,25 @@ link_enable_inet_setting(struct dnet_batch *batch, uint32_t index, uint16_t sett
     families = nla_nest_open(&writer, IFLA_AF_SPEC);
     inet = nla_nest_open(&writer, AF_INET);
     settings = nla_nest_open(&writer, IFLA_INET_CONF);
-    nla_put_u32(&writer, setting, 1);
+    nla_put_u32(&writer, setting, value);
     nla_nest_close(&writer, settings);
     nla_nest_close(&writer, inet);
     nla_nest_close(&writer, families);
     return nlmsg_end(&writer);
 }
 
-/* Lets packets to and from 127.0.0.0/8 pass through a device (net.ipv4.conf.DEVICE.route_localnet). */
+/* Lets packets to and from 127.0.0.0/8 pass through a device (net.ipv4.conf.DEVICE.route_localnet), or not. */
 int
-dnet_put_route_localnet(struct dnet_batch *batch, uint32_t index)
+dnet_put_route_localnet(struct dnet_batch *batch, bool is_new, uint32_t index)
 {
-    return link_enable_inet_setting(batch, index, IPV4_DEVCONF_ROUTE_LOCALNET);
+    return link_set_inet_setting(batch, index, IPV4_DEVCONF_ROUTE_LOCALNET, is_new);
 }
 
 /* Makes the kernel send a gratuitous ARP whenever the device comes up or its MAC address is set (arp_notify). */
 int
 dnet_put_arp_notify(struct dnet_batch *batch, uint32_t index)
 {
-    return link_enable_inet_setting(batch, index, IPV4_DEVCONF_ARP_NOTIFY);
+    return link_set_inet_setting(batch, index, IPV4_DEVCONF_ARP_NOTIFY, 1);
 }
 
 int

@@ -127,17 +127,18 @@ dnet_put_dumped(struct dnet_batch *batch, bool is_new, uint32_t index, const uin
 }
 
 /*
- * Adds a route `local ::1` through a device. The kernel prefers the loopback's own route, and the device's index as
- * the metric keeps several of these apart. Routing of an incoming packet for ::1 is strict about the interface; this
- * route lets the kernel deliver the reply to a translated connection that began at ::1. Nothing else gets that far,
- * because packets that arrive addressed to ::1 are dropped before translation.
+ * Adds a route `local ::1` through a device, or removes it. The kernel prefers the loopback's own route, and the
+ * device's index as the metric keeps several of these apart. Routing of an incoming packet for ::1 is strict about the
+ * interface; this route lets the kernel deliver the reply to a translated connection that began at ::1. Nothing else
+ * gets that far, because packets that arrive addressed to ::1 are dropped before translation.
  */
 int
-dnet_put_loopback_route(struct dnet_batch *batch, uint32_t index)
+dnet_put_loopback_route(struct dnet_batch *batch, bool is_new, uint32_t index)
 {
     static const uint8_t loopback[16] = {[15] = 1};
     struct nlmsg_writer writer;
-    struct rtmsg *body = nlmsg_begin(&writer, batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, sizeof *body);
+    struct rtmsg *body = nlmsg_begin(&writer, batch, is_new ? RTM_NEWROUTE : RTM_DELROUTE,
+                                     is_new ? NLM_F_CREATE | NLM_F_EXCL : 0, sizeof *body);
 
     if (body) {
         body->rtm_family = AF_INET6;

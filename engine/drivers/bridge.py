@@ -15,7 +15,6 @@ from dnet.objects.host import Addition
 from dnet.objects.links import Bridge, BridgePort, Membership, Up
 from dnet.objects.object import Object
 from dnet.objects.observed import Link
-from dnet.objects.routes import Address, LocalRouting, LoopbackRoute
 from dnet.objects.vlans import BridgeFiltering, BridgeVlans, MacEntry, VlanEntry, VlanFilter, VlanProgram
 
 
@@ -36,17 +35,7 @@ def _bridge(net: Network) -> Iterator[Object]:
         yield replay.mac(Link(index=index, name=device), net.device_mac)
     yield Up(device, index, "")
     for item in (*sandbox.gateway_addresses(net, index), *sandbox.loopback(net, index)):
-        yield _addition(item)
-
-
-def _addition(item: Address | LocalRouting | LoopbackRoute) -> Addition:
-    match item:
-        case Address():
-            return Addition(item, replay.without_address(item))
-        case LocalRouting():
-            return Addition(item, replay.without_local_routing(item))
-        case LoopbackRoute():
-            return Addition(item, replay.without_loopback_route(item))
+        yield Addition(item)
 
 
 def vlans(net: Network) -> Iterator[Object]:

@@ -17,7 +17,7 @@ from dnet.model.network import Network
 from dnet.model.network_spec import NetworkSpec
 from dnet.model.values import Value, frozen, replace
 from dnet.objects.observed import PERMANENT, SECONDARY, TABLE_LOCAL, Address, Link, Report, Route
-from dnet.objects.replay import LOOPBACK, SETTINGS
+from dnet.objects.replay import SETTINGS
 
 MTU_DEFAULT = 1500
 
@@ -96,7 +96,7 @@ def found_on(link: Link, addresses: Iterable[Address], routes: Iterable[Route]) 
     names = {
         "route_localnet": position < len(link.settings) and link.settings[position] == 1,
         "link_local": any(item.interface.version == 6 and item.interface.is_link_local for item in addresses),
-        "loopback_route": any(item.destination == IPv6Network(LOOPBACK) for item in local_routes),
+        "loopback_route": any(item.destination == IPv6Network("::1") for item in local_routes),
     }
     return tuple(name for name, is_there in names.items() if is_there)
 

@@ -14,11 +14,11 @@ from dnet.model.address import IPAddress, IPNetwork
 from dnet.objects import replay
 from dnet.objects.host import Message, Sysctl
 from dnet.objects.links import Merging
-from dnet.objects.object import Object
+from dnet.objects.object import Absent, Object
 from dnet.objects.observed import DADFAILED, GENERATION_NONE, PROTOCOL_KERNEL, Address, Link, Route, subnet_routes
-from dnet.objects.openvswitch import NoOvsPort, OvsMac, OvsPort
+from dnet.objects.openvswitch import OvsMac, OvsPort
 from dnet.objects.replay import SETTINGS
-from dnet.objects.vlans import NoVlanEntry, NoVlanFilter, VlanEntry, VlanFilter
+from dnet.objects.vlans import VlanEntry, VlanFilter
 
 # The bridge gets the interface's values of net.ipv4.conf, except these, which concern forwarding for containers.
 _NOT_CARRIED = {"forwarding", "mc_forwarding", "bc_forwarding", "route_localnet", "arp_notify", "tag", "medium_id"}
@@ -90,14 +90,14 @@ def parting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
     """Yield what takes the interface out of the bridge, and nothing else."""
     for item in port:
         if isinstance(item, OvsPort):
-            yield NoOvsPort.instead(item)
+            yield Absent(item)
     if snapshot.switch_mac is not None and snapshot.takes_mac:
         yield OvsMac(snapshot.bridge.name, snapshot.switch_mac)
     if not snapshot.interface.index:
         return
     if snapshot.bridge.index and not _is_switched(snapshot):
         yield replay.no_port(snapshot.interface, snapshot.bridge)
-    yield from (NoVlanFilter.instead(item) for item in port if isinstance(item, VlanFilter))
+    yield from (Absent(item) for item in port if isinstance(item, VlanFilter))
 
 
 def _releasing(snapshot: Snapshot, port: Sequence[Object], *, is_rollback: bool) -> Iterator[Object]:
@@ -122,7 +122,7 @@ def _releasing(snapshot: Snapshot, port: Sequence[Object], *, is_rollback: bool)
     if bridge.index:
         before = {name: snapshot.bridge_sysctls[name] for name in _changed_sysctls(snapshot)}
         yield from _sysctls(snapshot, dict(reversed(before.items())))
-    yield from (NoVlanEntry.instead(item) for item in port if isinstance(item, VlanEntry))
+    yield from (Absent(item) for item in port if isinstance(item, VlanEntry))
 
 
 def _restoring(snapshot: Snapshot, *, is_rollback: bool) -> Iterator[Object]:

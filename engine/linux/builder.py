@@ -30,7 +30,7 @@ from dnet.linux.netlink import (
 from dnet.linux.send import Sender
 from dnet.linux.threads import LongCall
 from dnet.objects.links import Announced, Offloads
-from dnet.objects.object import Device, Object
+from dnet.objects.object import Absent, Device, Object
 from dnet.objects.sandbox import HostSandbox, JoinedSandbox, Sandbox
 
 Progress = Callable[[int], None]
@@ -129,7 +129,8 @@ class _Build:
         for position, item in enumerate(group):
             if isinstance(item, Sandbox) or (isinstance(item, Offloads) and self._takes_incomplete(item.switch)):
                 continue
-            kind = (isinstance(item, Device) and bool(item.sandbox), isinstance(item, Offloads))
+            made = item.item if isinstance(item, Absent) else item
+            kind = (isinstance(made, Device) and bool(made.sandbox), isinstance(item, Offloads))
             if not is_open or segments[-1][0] != kind:
                 segments.append((kind, batch.length))
                 positions.append([])

@@ -9,238 +9,40 @@ from functools import cache
 from typing import Any
 
 from dnet._core import ffi, lib
-from dnet.linux.netlink import (
-    FAMILIES,
-    RTF_DEFAULT,
-    RTF_EXPIRES,
-    RTF_GATEWAY,
-    RTF_PREFERENCE_SHIFT,
-    RTF_ROUTEINFO,
-)
+from dnet.linux.netlink import FAMILIES
 from dnet.linux.sysctl import FORWARDING_PATHS
-from dnet.objects import observed
-from dnet.objects.host import Addition, AddressMessage, Dumped, LinkMessage, Message, RouteMessage
-from dnet.objects.links import (
-    Alias,
-    Announced,
-    ArpNotify,
-    Bridge,
-    BridgePort,
-    Dummy,
-    Identity,
-    Macvlan,
-    Membership,
-    MovedDevice,
-    NoDevice,
-    Offloads,
-    Quiet,
-    Settled,
-    Up,
-    Veth,
-)
-from dnet.objects.object import Object
-from dnet.objects.routes import Address, AdvertisedRoute, DisplacedRoute, LocalRouting, LoopbackRoute, NoRoute, Route
-from dnet.objects.vlans import (
-    BridgeFiltering,
-    BridgeVlans,
-    MacEntry,
-    NoBridgeFiltering,
-    NoBridgeVlans,
-    NoMacEntry,
-    NoVlanFilter,
-    VlanFilter,
-)
+from dnet.objects import host, links, routes, vlans
+from dnet.objects.object import Device, Object
+from dnet.objects.observed import TICKS_PER_S
 
-MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # linux/if_link.h
 IPV6_MTU_MIN = 1280  # RFC 8200, section 5
-
-
-# Objects as messages
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # linux/if_link.h
+# Flags of linux/route.h and linux/ipv6_route.h: up, by a gateway; as a default router, or a route, that is advertised.
+RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
+RTF_PREFERENCE_SHIFT = 27
 
 
 def ends_segment(item: Object) -> bool:
-    """Whether what follows must wait until `item` is known to exist, since it goes by the index chosen for it.
+    """Whether what follows must wait until `item` is known to exist, because it goes by the index chosen for it.
 
     Were it sent along and `item` refused because somebody has that index, it would hit somebody's device.
     """
-    return isinstance(item, (Bridge, Veth, Macvlan, MovedDevice, Dummy))
+    return isinstance(item, (links.Bridge, links.Veth, links.Macvlan, links.MovedDevice, links.Dummy))
 
 
-def _put_bridge(item: Bridge, batch: Any) -> int:
-    return int(lib.dnet_put_bridge(batch, item.index, item.device.encode(), mac_bytes(item.mac), item.mtu))
+def mac_bytes(text: str) -> bytes:
+    """Return the six bytes of a MAC address."""
+    return bytes.fromhex(text.replace(":", ""))
 
 
-def _put_veth(item: Veth, batch: Any) -> int:
-    peer = item.peer.encode()
-    return int(
-        lib.dnet_put_veth(
-            batch,
-            item.index,
-            item.device.encode(),
-            item.master_index,
-            item.peer_index,
-            peer,
-            mac_bytes(item.peer_mac),
-            item.mtu,
-        )
-    )
-
-
-def _put_quiet(item: Quiet, batch: Any) -> int:
-    has_ipv6 = _host_has_ipv6() and not 0 < item.mtu < IPV6_MTU_MIN
-    return int(lib.dnet_put_quiet(batch, item.index, item.alias.encode() if item.alias else ffi.NULL, has_ipv6))
-
-
-def _put_up(item: Up, batch: Any) -> int:
-    return int(lib.dnet_put_up(batch, item.index))
-
-
-def _put_address(item: Address, batch: Any) -> int:
-    interface = item.interface
-    family, prefix = FAMILIES[interface.version], interface.network.prefixlen
-    return int(lib.dnet_put_address(batch, 1, item.index, family, interface.packed, prefix, item.is_bare))
-
-
-def _put_route(item: Route, batch: Any) -> int:
-    is_new = not isinstance(item, NoRoute)
-    gateway = item.gateway.packed if item.gateway else ffi.NULL
-    destination = item.destination
-    family, packed = FAMILIES[destination.version], destination.network_address.packed
-    return int(
-        lib.dnet_put_route(batch, is_new, item.index, family, packed, destination.prefixlen, gateway, item.metric)
-    )
-
-
-def _put_dumped(item: Dumped, batch: Any) -> int:
-    is_new = not isinstance(item, DisplacedRoute)
-    return int(lib.dnet_put_dumped(batch, is_new, item.index, item.message, len(item.message)))
-
-
-def _put_macvlan(item: Macvlan, batch: Any) -> int:
-    mac = mac_bytes(item.peer_mac) if item.peer_mac else ffi.NULL
-    mode, peer = MACVLAN_MODES[item.mode], item.peer.encode()
-    return int(lib.dnet_put_macvlan(batch, item.peer_index, peer, item.index, mode, mac, item.mtu))
-
-
-def _put_moved_device(item: MovedDevice, batch: Any) -> int:
-    return int(lib.dnet_put_move(batch, item.index, -1, item.peer.encode(), item.peer_index))
-
-
-def _put_dummy(item: Dummy, batch: Any) -> int:
-    mac = mac_bytes(item.mac) if item.mac else ffi.NULL
-    return int(lib.dnet_put_dummy(batch, item.index, item.device.encode(), mac, item.mtu))
-
-
-def _put_no_device(item: NoDevice, batch: Any) -> int:
-    return int(lib.dnet_put_delete(batch, item.index))
-
-
-def _put_identity(item: Identity, batch: Any) -> int:
-    mac = mac_bytes(item.mac) if item.mac else ffi.NULL
-    return int(lib.dnet_put_identity(batch, item.index, ffi.NULL, mac, item.mtu))
-
-
-def _put_alias(item: Alias, batch: Any) -> int:
-    return int(lib.dnet_put_quiet(batch, item.index, item.alias.encode(), 0))
-
-
-def _put_arp_notify(item: ArpNotify, batch: Any) -> int:
-    return int(lib.dnet_put_arp_notify(batch, item.index))
-
-
-def _put_settled(item: Settled, batch: Any) -> int:
-    return int(lib.dnet_put_ask(batch, item.index, ffi.NULL))
-
-
-def _put_announced(item: Announced, batch: Any) -> int:
-    return int(lib.dnet_put_identity(batch, item.index, ffi.NULL, mac_bytes(item.mac), 0))
-
-
-def _put_membership(item: Membership, batch: Any) -> int:
-    return int(lib.dnet_put_master(batch, item.index, item.master_index))
-
-
-def _put_bridge_port(item: BridgePort, batch: Any) -> int:
-    return int(lib.dnet_put_bridge_port(batch, item.index, item.hairpin, item.isolated))
-
-
-def _put_loopback_route(item: LoopbackRoute, batch: Any) -> int:
-    return int(lib.dnet_put_loopback_route(batch, item.index))
-
-
-def _put_local_routing(item: LocalRouting, batch: Any) -> int:
-    return int(lib.dnet_put_route_localnet(batch, item.index))
-
-
-def _put_offloads(item: Offloads, batch: Any) -> int:
-    return int(lib.dnet_put_name(batch, item.device.encode()))
-
-
-def _put_mac_entry(item: MacEntry, batch: Any) -> int:
-    return int(lib.dnet_put_mac_entry(batch, not isinstance(item, NoMacEntry), item.index, mac_bytes(item.mac)))
-
-
-def _put_vlan_filter(item: VlanFilter, batch: Any) -> int:
-    is_new = not isinstance(item, NoVlanFilter)
-    return int(lib.dnet_put_clsact(batch, is_new, item.index, *item.blocks))
-
-
-def _put_bridge_filtering(item: BridgeFiltering, batch: Any) -> int:
-    return int(lib.dnet_put_bridge_filtering(batch, not isinstance(item, NoBridgeFiltering), item.index))
-
-
-def _put_bridge_vlans(item: BridgeVlans, batch: Any) -> int:
-    is_new = not isinstance(item, NoBridgeVlans)
-    ranges = ffi.new("uint16_t[]", [vid for pair in item.ranges for vid in pair])
-    count = len(item.ranges)
-    return int(lib.dnet_put_bridge_vlans(batch, is_new, item.index, item.is_bridge, ranges, count, item.untagged))
-
-
-def _put_message(item: Message, batch: Any) -> int:
-    return int(lib.dnet_put_message(batch, item.kind, item.flags, item.body, len(item.body)))
-
-
-def _put_addition(item: Addition, batch: Any) -> int:
-    return ENCODERS[type(item.item)](item.item, batch)
-
-
-ENCODERS: dict[type[Object], Callable[[Any, Any], int]] = {
-    Bridge: _put_bridge,
-    Veth: _put_veth,
-    Quiet: _put_quiet,
-    Up: _put_up,
-    Address: _put_address,
-    Route: _put_route,
-    NoRoute: _put_route,
-    Membership: _put_membership,
-    MacEntry: _put_mac_entry,
-    NoMacEntry: _put_mac_entry,
-    VlanFilter: _put_vlan_filter,
-    NoVlanFilter: _put_vlan_filter,
-    BridgeFiltering: _put_bridge_filtering,
-    NoBridgeFiltering: _put_bridge_filtering,
-    BridgeVlans: _put_bridge_vlans,
-    NoBridgeVlans: _put_bridge_vlans,
-    BridgePort: _put_bridge_port,
-    LocalRouting: _put_local_routing,
-    LoopbackRoute: _put_loopback_route,
-    Offloads: _put_offloads,
-    Macvlan: _put_macvlan,
-    MovedDevice: _put_moved_device,
-    Dummy: _put_dummy,
-    NoDevice: _put_no_device,
-    Identity: _put_identity,
-    Alias: _put_alias,
-    ArpNotify: _put_arp_notify,
-    Settled: _put_settled,
-    Announced: _put_announced,
-    Dumped: _put_dumped,
-    DisplacedRoute: _put_dumped,
-    LinkMessage: _put_message,
-    AddressMessage: _put_message,
-    RouteMessage: _put_message,
-    Addition: _put_addition,
-}
+def advertised_route(item: routes.AdvertisedRoute) -> bytes:
+    """Return a struct in6_rtmsg of linux/ipv6_route.h."""
+    flags = RTF_GATEWAY | (RTF_DEFAULT if item.destination.prefixlen == 0 else RTF_ROUTEINFO)
+    flags |= item.preference << RTF_PREFERENCE_SHIFT
+    flags |= 0 if item.expires_s is None else RTF_EXPIRES
+    ticks = (item.expires_s or 0) * TICKS_PER_S
+    numbers = struct.pack("@IHHILIi", 0, item.destination.prefixlen, 0, item.metric, ticks, flags, item.index)
+    return item.destination.network_address.packed + bytes(16) + item.gateway.packed + numbers
 
 
 @cache
@@ -249,16 +51,85 @@ def _host_has_ipv6() -> bool:
     return os.path.exists(FORWARDING_PATHS[6])
 
 
-def mac_bytes(text: str) -> bytes:
-    """Return the six bytes of a MAC address."""
-    return bytes.fromhex(text.replace(":", ""))
+# Each type's message
 
 
-def advertised_route(item: AdvertisedRoute) -> bytes:
-    """Return a struct in6_rtmsg of linux/ipv6_route.h."""
-    flags = RTF_GATEWAY | (RTF_DEFAULT if item.destination.prefixlen == 0 else RTF_ROUTEINFO)
-    flags |= item.preference << RTF_PREFERENCE_SHIFT
-    flags |= 0 if item.expires_s is None else RTF_EXPIRES
-    ticks = (item.expires_s or 0) * observed.TICKS_PER_S
-    numbers = struct.pack("@IHHILIi", 0, item.destination.prefixlen, 0, item.metric, ticks, flags, item.index)
-    return item.destination.network_address.packed + bytes(16) + item.gateway.packed + numbers
+def _mac(text: str) -> Any:
+    return mac_bytes(text) or ffi.NULL
+
+
+def _put_veth(item: links.Veth, batch: Any, _: object) -> int:
+    host_name, peer, mac = item.device.encode(), item.peer.encode(), mac_bytes(item.peer_mac)
+    code = lib.dnet_put_veth(batch, item.index, host_name, item.master_index, item.peer_index, peer, mac, item.mtu)
+    return int(code)
+
+
+def _put_macvlan(item: links.Macvlan, batch: Any, _: object) -> int:
+    mode, mac = MACVLAN_MODES[item.mode], _mac(item.peer_mac)
+    return int(lib.dnet_put_macvlan(batch, item.peer_index, item.peer.encode(), item.index, mode, mac, item.mtu))
+
+
+def _put_quiet(item: links.Quiet, batch: Any, _: object) -> int:
+    has_ipv6 = _host_has_ipv6() and not 0 < item.mtu < IPV6_MTU_MIN
+    return int(lib.dnet_put_quiet(batch, item.index, item.alias.encode() or ffi.NULL, has_ipv6))
+
+
+def _put_address(item: routes.Address, batch: Any, is_new: int) -> int:
+    address, length = item.interface.packed, item.interface.network.prefixlen
+    family = FAMILIES[item.interface.version]
+    return int(lib.dnet_put_address(batch, is_new, item.index, family, address, length, item.is_bare))
+
+
+def _put_route(item: routes.Route, batch: Any, is_new: int) -> int:
+    address, length = item.destination.network_address.packed, item.destination.prefixlen
+    family, gateway = FAMILIES[item.destination.version], item.gateway.packed if item.gateway else ffi.NULL
+    return int(lib.dnet_put_route(batch, is_new, item.index, family, address, length, gateway, item.metric))
+
+
+def _put_bridge_vlans(item: vlans.BridgeVlans, batch: Any, is_new: int) -> int:
+    count, ranges = len(item.ranges), ffi.new("uint16_t[]", [vid for pair in item.ranges for vid in pair])
+    return int(lib.dnet_put_bridge_vlans(batch, is_new, item.index, item.is_bridge, ranges, count, item.untagged))
+
+
+def _put_message(item: host.Message, batch: Any, _: object) -> int:
+    return int(lib.dnet_put_message(batch, item.type, item.flags, item.body, len(item.body)))
+
+
+def _put_dumped(item: host.Dumped, batch: Any, _: object) -> int:
+    is_new = not isinstance(item, routes.DisplacedRoute)
+    return int(lib.dnet_put_dumped(batch, is_new, item.index, item.message, len(item.message)))
+
+
+# What appends the message that creates an object of a type, or, if it is not new (the third argument), removes it:
+# 0 or a negative errno. Only what builders in C tell apart can be removed.
+ENCODERS: dict[type[Object], Callable[[Any, Any, int], int]] = {
+    links.Bridge: lambda it, to, _: lib.dnet_put_bridge(to, it.index, it.device.encode(), _mac(it.mac), it.mtu),
+    links.Veth: _put_veth,
+    links.Macvlan: _put_macvlan,
+    links.MovedDevice: lambda it, to, _: lib.dnet_put_move(to, it.index, -1, it.peer.encode(), it.peer_index),
+    links.Dummy: lambda it, to, _: lib.dnet_put_dummy(to, it.index, it.device.encode(), _mac(it.mac), it.mtu),
+    Device: lambda it, to, _: lib.dnet_put_delete(to, it.index),  # its absence
+    links.Identity: lambda it, to, _: lib.dnet_put_identity(to, it.index, ffi.NULL, _mac(it.mac), it.mtu),
+    links.Announced: lambda it, to, _: lib.dnet_put_identity(to, it.index, ffi.NULL, _mac(it.mac), 0),
+    links.Quiet: _put_quiet,
+    links.Alias: lambda it, to, _: lib.dnet_put_quiet(to, it.index, it.alias.encode(), 0),
+    links.ArpNotify: lambda it, to, _: lib.dnet_put_arp_notify(to, it.index),
+    links.Settled: lambda it, to, _: lib.dnet_put_ask(to, it.index, ffi.NULL),
+    links.Up: lambda it, to, _: lib.dnet_put_up(to, it.index),
+    links.Membership: lambda it, to, _: lib.dnet_put_master(to, it.index, it.master_index),
+    links.BridgePort: lambda it, to, _: lib.dnet_put_bridge_port(to, it.index, it.hairpin, it.isolated),
+    links.Offloads: lambda it, to, _: lib.dnet_put_name(to, it.device.encode()),
+    routes.Address: _put_address,
+    routes.Route: _put_route,
+    routes.LocalRouting: lambda it, to, is_new: lib.dnet_put_route_localnet(to, is_new, it.index),
+    routes.LoopbackRoute: lambda it, to, is_new: lib.dnet_put_loopback_route(to, is_new, it.index),
+    routes.DisplacedRoute: _put_dumped,
+    host.Dumped: _put_dumped,
+    host.LinkMessage: _put_message,
+    host.AddressMessage: _put_message,
+    host.RouteMessage: _put_message,
+    vlans.MacEntry: lambda it, to, is_new: lib.dnet_put_mac_entry(to, is_new, it.index, _mac(it.mac)),
+    vlans.VlanFilter: lambda it, to, is_new: lib.dnet_put_clsact(to, is_new, it.index, *it.blocks),
+    vlans.BridgeFiltering: lambda it, to, is_new: lib.dnet_put_bridge_filtering(to, is_new, it.index),
+    vlans.BridgeVlans: _put_bridge_vlans,
+}

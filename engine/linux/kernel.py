@@ -20,7 +20,7 @@ from dnet.linux.sysctl import Sysctls
 from dnet.objects import inverse, observed
 from dnet.objects.host import Addition, Flows, Forwarding
 from dnet.objects.links import Bridge, MovedDevice, Veth
-from dnet.objects.object import Object
+from dnet.objects.object import Absent, Object
 from dnet.objects.observed import IFLA_INFO_DATA, IFLA_LINKINFO, pairs
 from dnet.objects.sandbox import Sandbox
 
@@ -205,7 +205,7 @@ class Kernel:
         builder.delete_devices(self._sockets, [item for item in items if isinstance(item, (Veth, Bridge))])
         self.remove_inside([inverse.of_group(group) for group in groups])
         additions = [item for item in items if isinstance(item, Addition)]
-        self.sender.put_back([one.removal for one in additions if self.is_device(one.item.index, one.item.device)])
+        self.sender.put_back([Absent(one.item) for one in additions if self.is_device(one.item.index, one.item.device)])
         self.sender.restore([item for item in items if isinstance(item, MovedDevice)])
         builder.unpin([item for item in items if isinstance(item, Sandbox) and not item.owned], on_progress)
         if is_rollback and any(isinstance(item, Forwarding) for item in items):

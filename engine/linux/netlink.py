@@ -15,7 +15,7 @@ from dnet.linux import files
 from dnet.objects import observed
 from dnet.objects.host import Message
 from dnet.objects.links import Bridge, Veth
-from dnet.objects.object import Object
+from dnet.objects.object import Absent, Object
 from dnet.objects.sandbox import JoinedSandbox, Sandbox
 from dnet.objects.vlans import VlanFilter, VlanProgram
 
@@ -28,9 +28,6 @@ def c_text(buffer: Any) -> str:
 NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
 AF_UNSPEC = 0
 FAMILIES = {4: 2, 6: 10}  # AF_INET, AF_INET6
-# Flags of linux/route.h and linux/ipv6_route.h: up, by a gateway; as a default router, or a route, that is advertised.
-RTF_GATEWAY, RTF_DEFAULT, RTF_ROUTEINFO, RTF_EXPIRES = 0x3, 0x50000, 0x840000, 0x400000
-RTF_PREFERENCE_SHIFT = 27
 # linux/netfilter/nfnetlink.h and nf_tables.h. A message begins with its header, and family, version and resource.
 NFNL_HEADER = struct.Struct("=IHHIIBBH")
 NLM_F_REQUEST = 1
@@ -199,7 +196,9 @@ class Sockets:
 def refused(item: Object, code: int, text: str) -> DnetError:
     """Build the error of an object that the kernel refused."""
     what = f"create {item}"
-    if isinstance(item, Message):
+    if isinstance(item, Absent):
+        what = f"remove {item.item}"
+    elif isinstance(item, Message):
         what = f"remove {item.text.removeprefix('no ')}" if item.text.startswith("no ") else f"set {item}"
     if isinstance(item, JoinedSandbox) and code in {errno.ENOENT, errno.ESTALE}:
         now = "has another network namespace by now" if code == errno.ESTALE else "has no network namespace any more"

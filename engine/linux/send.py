@@ -15,9 +15,9 @@ from dnet.linux.encode import ENCODERS, advertised_route, ends_segment
 from dnet.linux.netlink import Sockets, device_index, device_name, new_batch, refusal, refused
 from dnet.linux.sysctl import Sysctls
 from dnet.model.values import replace
-from dnet.objects.host import Forwarding, Message, Sysctl
+from dnet.objects.host import Addition, Forwarding, Message, Sysctl
 from dnet.objects.links import Merging, MovedDevice, ReturnedDevice
-from dnet.objects.object import Device, Object
+from dnet.objects.object import Absent, Device, Object
 from dnet.objects.routes import AdvertisedRoute
 from dnet.objects.vlans import VlanProgram
 
@@ -61,7 +61,7 @@ class Sender:
                     break
             codes, text = self.sockets.transact(batch)
             for item, code in zip(group[start:end], codes, strict=True):
-                is_so = not code or (isinstance(item, Message) and code == ABSENT.get(item.kind))
+                is_so = not code or (isinstance(item, Message) and code == ABSENT.get(item.type))
                 yield None if is_so else refused(item, -code, text)
             start = end
 
@@ -122,17 +122,18 @@ class Sender:
 
     def encode(self, item: Object, batch: Any) -> None:
         """Append the one message that creates `item`."""
-        if isinstance(item, Device) and item.device and not (item.index or item.sandbox):
-            item = replace(item, index=self._index_by_name(item))
-        match item:
+        made = item.item if isinstance(item, (Absent, Addition)) else item
+        if isinstance(made, Device) and made.device and not (made.index or made.sandbox):
+            made = replace(made, index=self._index_by_name(made))
+        match made:
             case ReturnedDevice():
-                name = item.name.encode()
-                code = int(lib.dnet_put_move(batch, item.index, self.sockets.namespace(), name, item.host_index))
+                name = made.name.encode()
+                code = int(lib.dnet_put_move(batch, made.index, self.sockets.namespace(), name, made.host_index))
             case VlanProgram():
-                name = f"dnet_vlan_{item.direction}".encode()
-                code = int(lib.dnet_put_program(batch, item.block, self._programs[item.direction], name))
+                name = f"dnet_vlan_{made.direction}".encode()
+                code = int(lib.dnet_put_program(batch, made.block, self._programs[made.direction], name))
             case _:
-                code = ENCODERS[type(item)](item, batch)
+                code = ENCODERS[type(made)](made, batch, not isinstance(item, Absent))
         if code:
             raise refused(item, -code, "")
 

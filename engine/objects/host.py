@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from dnet.model.address import IPAddress
 from dnet.model.values import frozen
-from dnet.objects.object import Device, Object
+from dnet.objects.object import Device, Object, Setting
 
 
 @frozen
-class Directory(Object):
+class Directory(Object, backend="files"):
     """A directory, deleted with all that is in it."""
 
-    backend: ClassVar[str] = "files"
     path: str
 
     def __str__(self) -> str:
@@ -21,11 +18,9 @@ class Directory(Object):
 
 
 @frozen
-class File(Object):
+class File(Object, backend="files", owned=True):
     """A text file in a Directory."""
 
-    backend: ClassVar[str] = "files"
-    owned: ClassVar[bool] = True
     path: str
     text: str
 
@@ -34,10 +29,9 @@ class File(Object):
 
 
 @frozen
-class Symlink(Object):
+class Symlink(Object, backend="files"):
     """A symbolic link."""
 
-    backend: ClassVar[str] = "files"
     path: str
     target: str
 
@@ -46,20 +40,17 @@ class Symlink(Object):
 
 
 @frozen
-class NftTable(Object):
+class NftTable(Object, backend="nft"):
     """The table `inet dnet` with its fixed chains, sets and maps; made again, in place, when it exists."""
-
-    backend: ClassVar[str] = "nft"
 
     def __str__(self) -> str:
         return "table inet dnet"
 
 
 @frozen
-class NatElement(Object):
+class NatElement(Object, backend="nft"):
     """An element of one of the table's sets or maps. `key` and `value` are in nft's own syntax."""
 
-    backend: ClassVar[str] = "nft"
     set_name: str
     key: str
     value: str = ""
@@ -69,11 +60,9 @@ class NatElement(Object):
 
 
 @frozen
-class Forwarding(Object):
+class Forwarding(Object, owned=True):
     """Forwarding of IP `version` between the host's interfaces; only the undoing of a failed create switches it off."""
 
-    backend: ClassVar[str] = "kernel"
-    owned: ClassVar[bool] = True
     version: int
 
     def __str__(self) -> str:
@@ -81,14 +70,13 @@ class Forwarding(Object):
 
 
 @frozen
-class Flows(Object):
+class Flows(Object, backend="flows"):
     """The host's connection tracking entries of a container.
 
     Created, entries from before that would keep a UDP peer away from the ports now published are dropped; deleted,
     all entries of the addresses are. `udp_ports` are the host's addresses and ports.
     """
 
-    backend: ClassVar[str] = "flows"
     addresses: tuple[IPAddress, ...]
     udp_ports: tuple[tuple[IPAddress, int], ...]
 
@@ -97,10 +85,9 @@ class Flows(Object):
 
 
 @frozen
-class Dumped(Device):
+class Dumped(Setting):
     """A route or address that is not dnet's, as the kernel told it: `message`, and in words `text`."""
 
-    owned: ClassVar[bool] = True
     text: str
     message: bytes
 
@@ -109,14 +96,13 @@ class Dumped(Device):
 
 
 @frozen
-class Message(Device):
+class Message(Setting):
     """A message of rtnetlink about a device, as it is sent: for what has been read from the kernel (see `messages`).
 
-    `kind` and `flags` are the header's, `body` is all behind it, `text` what it makes so.
+    `type` and `flags` are the header's, `body` is all behind it, `text` what it makes so.
     """
 
-    owned: ClassVar[bool] = True
-    kind: int
+    type: int
     flags: int
     body: bytes
     text: str
@@ -141,10 +127,9 @@ class RouteMessage(Message):
 
 
 @frozen
-class Sysctl(Device):
+class Sysctl(Setting):
     """net.ipv6.conf.DEVICE.`key`, of which netlink has none."""
 
-    owned: ClassVar[bool] = True
     key: str
     value: str
 
@@ -156,12 +141,10 @@ class Sysctl(Device):
 class Addition(Object):
     """Something of dnet's on a device of somebody else's, which therefore does not vanish with the device.
 
-    Creating it is creating `item`, deleting it is sending `removal`.
+    Creating it is creating `item`, deleting it is creating its absence.
     """
 
-    backend: ClassVar[str] = "kernel"
     item: Device
-    removal: Message
 
     def __str__(self) -> str:
         return str(self.item)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dnet.objects.host import Dumped
-from dnet.objects.links import Dummy, Macvlan, MovedDevice, NoDevice, ReturnedDevice, Veth
-from dnet.objects.object import Object
-from dnet.objects.routes import DisplacedRoute, NoRoute, Route
+from dnet.objects.links import Dummy, Macvlan, MovedDevice, ReturnedDevice, Veth
+from dnet.objects.object import Absent, Device, Object
+from dnet.objects.routes import DisplacedRoute, Route
 from dnet.objects.sandbox import JoinedSandbox, Sandbox
 
 
@@ -27,11 +27,11 @@ def absence(item: Object) -> Object | None:
     found: Object | None = None
     match item:
         case Route():
-            found = None if isinstance(item, NoRoute) else NoRoute.of(item)
+            found = Absent(item)
         case Macvlan():
-            found = NoDevice(item.peer, item.peer_index, item.peer_sandbox)
+            found = Absent(Device(item.peer, item.peer_index, item.peer_sandbox))
         case Dummy():
-            found = NoDevice(item.device, item.index, item.sandbox)
+            found = Absent(Device(item.device, item.index, item.sandbox))
         case MovedDevice():
             found = ReturnedDevice(item.peer, item.peer_index, item.peer_sandbox, item.device, item.index)
         case DisplacedRoute():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from dnet.model.address import IPAddress
 from dnet.model.values import frozen
-from dnet.objects.object import Device, Object
+from dnet.objects.object import Device, Object, Setting
 
 
 @frozen
@@ -68,10 +66,9 @@ class MovedDevice(Device):
 
 
 @frozen
-class ReturnedDevice(Device):
+class ReturnedDevice(Setting):
     """The absence of a MovedDevice: it is back among the host's devices, by its old name and index."""
 
-    owned: ClassVar[bool] = True
     name: str
     host_index: int
 
@@ -91,20 +88,9 @@ class Dummy(Device):
 
 
 @frozen
-class NoDevice(Device):
-    """The absence of a device that was born inside a sandbox."""
-
-    owned: ClassVar[bool] = True
-
-    def __str__(self) -> str:
-        return f"no {self.place}"
-
-
-@frozen
-class Identity(Device):
+class Identity(Setting):
     """A device's MAC address and MTU; empty and 0 leave what it has."""
 
-    owned: ClassVar[bool] = True
     mac: str
     mtu: int
 
@@ -113,10 +99,9 @@ class Identity(Device):
 
 
 @frozen
-class Alias(Device):
+class Alias(Setting):
     """A device's ifalias, which tells people what it is for."""
 
-    owned: ClassVar[bool] = True
     alias: str
 
     def __str__(self) -> str:
@@ -124,30 +109,25 @@ class Alias(Device):
 
 
 @frozen
-class ArpNotify(Device):
+class ArpNotify(Setting):
     """net.ipv4.conf.DEVICE.arp_notify: the neighbours are told when the device comes up, or Announced is made."""
-
-    owned: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"arp_notify on {self.place}"
 
 
 @frozen
-class Settled(Device):
+class Settled(Setting):
     """A device that has noticed its carrier: until then a bridge port does not forward, nor does a device send."""
-
-    owned: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"carrier of {self.place}"
 
 
 @frozen
-class Announced(Device):
+class Announced(Setting):
     """What neighbours know of a device's addresses: a gratuitous ARP, and advertisements of `addresses6`."""
 
-    owned: ClassVar[bool] = True
     mac: str
     addresses6: tuple[IPAddress, ...] = ()
 
@@ -156,13 +136,12 @@ class Announced(Device):
 
 
 @frozen
-class Quiet(Device):
+class Quiet(Setting):
     """No IPv6 autoconfiguration, so that the device sends nothing of its own accord; and its ifalias, if any.
 
     With an `mtu` below IPv6's least the kernel gives a device no IPv6 at all, and nothing has to be switched off.
     """
 
-    owned: ClassVar[bool] = True
     alias: str = ""
     mtu: int = 0
 
@@ -171,10 +150,9 @@ class Quiet(Device):
 
 
 @frozen
-class Membership(Device):
+class Membership(Setting):
     """A device's being a port of the bridge `master`, for devices that exist already."""
 
-    owned: ClassVar[bool] = True
     master: str
     master_index: int
 
@@ -183,7 +161,7 @@ class Membership(Device):
 
 
 @frozen
-class BridgePort(Device):
+class BridgePort(Setting):
     """Settings of a bridge port.
 
     `hairpin`: frames may leave by the port they came in by, which br_netfilter needs where a container reaches a
@@ -191,7 +169,6 @@ class BridgePort(Device):
     isolated ones, only with the bridge itself.
     """
 
-    owned: ClassVar[bool] = True
     hairpin: bool
     isolated: bool
 
@@ -201,24 +178,21 @@ class BridgePort(Device):
 
 
 @frozen
-class Up(Device):
+class Up(Setting):
     """The administrative state up."""
-
-    owned: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"up {self.place}"
 
 
 @frozen
-class Offloads(Device):
+class Offloads(Setting):
     """Frames leave the device as they go on a wire: with checksums, and no longer than its MTU.
 
     A veth leaves both to the receiver, which a switch that is a process does not know (in software then, 1 Gbit/s).
     Where the device of the bridge `switch` takes frames as they are, so does the switch, and nothing is made of it.
     """
 
-    owned: ClassVar[bool] = True
     switch: str
 
     def __str__(self) -> str:
@@ -226,13 +200,12 @@ class Offloads(Device):
 
 
 @frozen
-class Merging(Device):
+class Merging(Setting):
     """By what a device makes one long frame of several that it receives, in bits of the core's; 0 for nothing.
 
     A switch that is a process drops what is longer than the MTU.
     """
 
-    owned: ClassVar[bool] = True
     bits: int
 
     def __str__(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from dnet.model.values import frozen
 from dnet.model.vlan import EVERY_VLAN, PortVlans
 from dnet.objects.object import Object
@@ -13,14 +11,13 @@ NETDEV, SYSTEM = "netdev", "system"  # types of datapath: in user space, and the
 
 
 @frozen
-class OvsBridge(Object):
+class OvsBridge(Object, backend="ovs"):
     """A bridge of Open vSwitch with its internal port, a device of the same name, in VLAN `tag` (0: untagged).
 
     `owner` marks it as dnet's. Without one the bridge is somebody's: it has to exist, with this `datapath_type` unless
     that is empty, and is left as it is. An `mtu` of 0 leaves Open vSwitch's choice, the least of the ports'.
     """
 
-    backend: ClassVar[str] = "ovs"
     bridge: str
     owner: str
     datapath_type: str
@@ -35,7 +32,7 @@ class OvsBridge(Object):
 
 
 @frozen
-class OvsPort(Object):
+class OvsPort(Object, backend="ovs"):
     """A device that exists as a port of an Open vSwitch bridge.
 
     With `tag` it is an access port of that VLAN, with `trunks` a trunk of those, where untagged frames belong to VLAN
@@ -43,7 +40,6 @@ class OvsPort(Object):
     `is_protected`: it exchanges no frames with other protected ports. `owner` marks it as dnet's.
     """
 
-    backend: ClassVar[str] = "ovs"
     port: str
     bridge: str
     owner: str
@@ -81,25 +77,16 @@ class OvsPort(Object):
         ]
         return ", ".join(filter(None, parts))
 
-
-@frozen
-class NoOvsPort(OvsPort):
-    """The absence of a port."""
-
-    @classmethod
-    def instead(cls, item: OvsPort) -> NoOvsPort:
-        """Return the absence of this port."""
-        return cls(item.port, item.bridge, item.owner, item.tag, item.trunks, item.native, item.is_protected)
-
-    def __str__(self) -> str:
+    @property
+    def absence(self) -> str:
+        """The phrase for its absence."""
         return f"no port {self.port} on Open vSwitch bridge {self.bridge}"
 
 
 @frozen
-class OvsMac(Object):
+class OvsMac(Object, backend="ovs"):
     """The MAC address that Open vSwitch is told to give a bridge's own device; empty for one of its ports' choice."""
 
-    backend: ClassVar[str] = "ovs"
     bridge: str
     mac: str
 

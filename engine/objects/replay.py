@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv6Address
 
 from dnet.model.address import IPAddress, IPNetwork
 from dnet.objects.host import AddressMessage, LinkMessage, Message, RouteMessage
 from dnet.objects.observed import (
     DADFAILED,
     GENERATION_NONE,
-    IFA_ADDRESS,
-    IFA_LOCAL,
     IFF_UP,
     IFLA_ADDRESS,
     IFLA_AF_SPEC,
@@ -33,7 +30,6 @@ from dnet.objects.observed import (
     RTA_PREFSRC,
     RTA_PRIORITY,
     SCOPE_LINK,
-    TABLE_LOCAL,
     TABLE_MAIN,
     TENTATIVE,
     UNICAST,
@@ -44,7 +40,7 @@ from dnet.objects.observed import (
     packed,
 )
 from dnet.objects.observed import Address as ObservedAddress
-from dnet.objects.routes import Address, AdvertisedRoute, LocalRouting, LoopbackRoute
+from dnet.objects.routes import AdvertisedRoute
 
 RTM_SETLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE = 19, 20, 21, 24, 25
 REPLACE, EXCLUSIVE, CREATE, APPEND = 0x100, 0x200, 0x400, 0x800  # NLM_F_...
@@ -58,7 +54,6 @@ SETTINGS = """
     proxy_arp_pvlan route_localnet igmpv2_unsolicited_report_interval igmpv3_unsolicited_report_interval
     ignore_routes_with_linkdown drop_unicast_in_l2_multicast drop_gratuitous_arp bc_forwarding arp_evict_nocarrier
 """.split()  # noqa: SIM905
-LOOPBACK = IPv6Address("::1")
 
 
 def u32(value: int) -> bytes:
@@ -113,12 +108,6 @@ def _inet_settings(values: Mapping[str, int]) -> Pair:
     return IFLA_AF_SPEC | NESTED, packed([(INET | NESTED, packed([(IFLA_INET_CONF | NESTED, found)]))])
 
 
-def without_local_routing(item: LocalRouting) -> LinkMessage:
-    """Return the absence of what LocalRouting sets."""
-    body = struct.pack("=BBHiII", 0, 0, 0, item.index, 0, 0) + packed([_inet_settings({"route_localnet": 0})])
-    return LinkMessage(item.device, item.index, "", RTM_SETLINK, 0, body, f"no route_localnet on {item.device}")
-
-
 # Addresses
 
 
@@ -158,15 +147,6 @@ def no_address(item: ObservedAddress, origin: str, link: Link) -> AddressMessage
     """Return the absence of an address from a device."""
     body = item.on(link.index, (origin, link.name), item.flags)
     return AddressMessage(link.name, link.index, "", RTM_DELADDR, 0, body, f"no address {item} on {link.name}")
-
-
-def without_address(item: Address) -> AddressMessage:
-    """Return the absence of an address that is an object already."""
-    interface = item.interface
-    family = INET if interface.version == 4 else INET6
-    body = struct.pack("=BBBBI", family, interface.network.prefixlen, 0, 0, item.index)
-    body += packed([(IFA_LOCAL, interface.packed), (IFA_ADDRESS, interface.packed)])
-    return AddressMessage(item.device, item.index, "", RTM_DELADDR, 0, body, f"no address {interface} on {item.device}")
 
 
 # Routes
@@ -209,10 +189,3 @@ def no_subnet_route(link: Link, destination: IPNetwork, metric: int, source: IPA
     body += packed([(RTA_PRIORITY, u32(metric))] if metric else [])
     body += packed([(RTA_PREFSRC, source.packed)] if source else [])
     return RouteMessage(link.name, link.index, "", RTM_DELROUTE, 0, body, f"no route {destination} dev {link.name}")
-
-
-def without_loopback_route(item: LoopbackRoute) -> Message:
-    """Return the absence of the route `local ::1` through a device."""
-    body = struct.pack("=BBBBBBBBI", INET6, 128, 0, 0, TABLE_LOCAL, 0, 0, 0, 0)
-    body += packed([(RTA_DST, LOOPBACK.packed), (RTA_OIF, u32(item.index)), (RTA_PRIORITY, u32(item.index))])
-    return RouteMessage(item.device, item.index, "", RTM_DELROUTE, 0, body, f"no route local ::1 dev {item.device}")

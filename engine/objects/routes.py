@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from dnet.model.address import IPAddress, IPInterface, IPNetwork
 from dnet.model.values import frozen
 from dnet.objects.host import Dumped
-from dnet.objects.object import Device
+from dnet.objects.object import Setting
 
 
 @frozen
-class LocalRouting(Device):
+class LocalRouting(Setting):
     """net.ipv4.conf.DEVICE.route_localnet: replies to what came from 127.0.0.1 may arrive through the device."""
-
-    owned: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"route_localnet on {self.place}"
 
 
 @frozen
-class LoopbackRoute(Device):
+class LoopbackRoute(Setting):
     """The route `local ::1 dev DEVICE`: what LocalRouting does for 127.0.0.1, for ::1."""
-
-    owned: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"route local ::1 dev {self.place}"
 
 
 @frozen
-class Address(Device):
+class Address(Setting):
     """An address with its prefix length; a bare one brings no route to its subnet."""
 
-    owned: ClassVar[bool] = True
     interface: IPInterface
     is_bare: bool = False
 
@@ -43,13 +36,12 @@ class Address(Device):
 
 
 @frozen
-class Route(Device):
+class Route(Setting):
     """A route through a device, or with index 0 the one that leads to `gateway`; None means directly connected.
 
     Metric 0 is the kernel's own choice: 0 for IPv4, 1024 for IPv6.
     """
 
-    owned: ClassVar[bool] = True
     destination: IPNetwork
     gateway: IPAddress | None
     metric: int = 0
@@ -57,41 +49,38 @@ class Route(Device):
     def __str__(self) -> str:
         via = f" via {self.gateway}" if self.gateway else ""
         metric = f" metric {self.metric}" if self.metric else ""
-        return f"route {_destination(self)}{via} {_through(self)}{metric}"
+        return f"route {self._destination}{via} {self._through}{metric}"
+
+    @property
+    def absence(self) -> str:
+        """The phrase for its absence."""
+        return f"no route {self._destination} {self._through}"
+
+    @property
+    def _destination(self) -> str:
+        return "default" if self.destination.prefixlen == 0 else str(self.destination)
+
+    @property
+    def _through(self) -> str:
+        return f"dev {self.place}" if self.device else f"in sandbox {self.sandbox}"
 
 
 @frozen
-class NoRoute(Route):
-    """The absence of a route."""
-
-    @classmethod
-    def of(cls, route: Route) -> NoRoute:
-        """Return the absence of this route."""
-        return cls(route.device, route.index, route.sandbox, route.destination, route.gateway, route.metric)
-
-    def __str__(self) -> str:
-        return f"no route {_destination(self)} {_through(self)}"
-
-
-@frozen
-class DisplacedRoute(Dumped):
+class DisplacedRoute(Dumped, owned=False):
     """The absence of a route that another one has the place of. Deleted, the route is there again."""
-
-    owned: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"no {self.text} on {self.place}"
 
 
 @frozen
-class AdvertisedRoute(Device):
+class AdvertisedRoute(Setting):
     """An IPv6 route as the kernel makes it of a router's advertisement, which only an ioctl can make otherwise.
 
     One that netlink makes is not the router's: the kernel then ignores all that further advertisements say
     (ndisc_router_discovery). `preference` is RFC 4191's, `expires_s` None for never.
     """
 
-    owned: ClassVar[bool] = True
     destination: IPNetwork
     gateway: IPAddress
     metric: int
@@ -101,11 +90,3 @@ class AdvertisedRoute(Device):
     def __str__(self) -> str:
         destination = "default" if self.destination.prefixlen == 0 else str(self.destination)
         return f"route {destination} via {self.gateway} dev {self.place} metric {self.metric}, advertised"
-
-
-def _destination(route: Route) -> str:
-    return "default" if route.destination.prefixlen == 0 else str(route.destination)
-
-
-def _through(route: Route) -> str:
-    return f"dev {route.place}" if route.device else f"in sandbox {route.sandbox}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from dnet.model.values import frozen
 from dnet.objects.object import Object
 
@@ -12,7 +10,6 @@ from dnet.objects.object import Object
 class Sandbox(Object):
     """A network namespace, pinned at `path`, with a name in `ip netns` at `name_path`."""
 
-    backend: ClassVar[str] = "kernel"
     sandbox: str
     path: str
     name_path: str
@@ -30,13 +27,12 @@ class HostSandbox(Sandbox):
 
 
 @frozen
-class JoinedSandbox(Sandbox):
+class JoinedSandbox(Sandbox, owned=True):
     """A network namespace that exists already: what is in it can be made, itself is left alone.
 
     Where `inode` and `cookie` are given, it has to be the namespace that has these.
     """
 
-    owned: ClassVar[bool] = True
     inode: int = 0
     cookie: int = 0
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from dnet.model.values import frozen
 from dnet.model.vlan import PortVlans
-from dnet.objects.object import Device, Object
+from dnet.objects.object import Object, Setting
 
 # VLANs, each pair the first and the last of some that follow each other.
 VlanRanges = tuple[tuple[int, int], ...]
@@ -15,33 +15,17 @@ SILENT: VlanRanges = ((4095, 4095),)  # the trunk that passes nothing: no frame 
 
 
 @frozen
-class BridgeFiltering(Device):
+class BridgeFiltering(Setting):
     """A bridge's own filtering of VLANs, no port being in any by itself."""
-
-    owned: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"VLAN filtering of {self.place}"
 
 
 @frozen
-class NoBridgeFiltering(BridgeFiltering):
-    """The absence of that filtering."""
-
-    @classmethod
-    def instead(cls, item: BridgeFiltering) -> NoBridgeFiltering:
-        """Return the absence of this filtering."""
-        return cls(item.device, item.index, item.sandbox)
-
-    def __str__(self) -> str:
-        return f"no {BridgeFiltering.__str__(self)}"
-
-
-@frozen
-class BridgeVlans(Device):
+class BridgeVlans(Setting):
     """VLANs that a filtering bridge lets through a port, or lets its own device have; both kinds of `ranges` ascend."""
 
-    owned: ClassVar[bool] = True
     is_bridge: bool
     ranges: tuple[tuple[int, int], ...]
     untagged: int
@@ -62,19 +46,6 @@ class BridgeVlans(Device):
         return f"VLANs {', '.join(words) or 'none'} on {self.place}"
 
 
-@frozen
-class NoBridgeVlans(BridgeVlans):
-    """The absence of VLANs of a port."""
-
-    @classmethod
-    def instead(cls, item: BridgeVlans) -> NoBridgeVlans:
-        """Return the absence of these VLANs."""
-        return cls(item.device, item.index, item.sandbox, item.is_bridge, item.ranges, item.untagged)
-
-    def __str__(self) -> str:
-        return f"no {BridgeVlans.__str__(self)}"
-
-
 # As many ranges as surely fit into one message.
 RANGES_TOGETHER = 16
 
@@ -87,14 +58,13 @@ def _without(first: int, last: int, vid: int) -> list[tuple[int, int]]:
 
 
 @frozen
-class MacEntry(Device):
+class MacEntry(Setting):
     """The entry of a MAC in the forwarding table of a port's bridge; it stays, whoever else sends from that MAC.
 
     The table of a bridge whose VLANs are tc programs is one for all VLANs: without it, a container in another VLAN that
     claims to have the MAC gets its traffic sent there, where it is dropped.
     """
 
-    owned: ClassVar[bool] = True
     mac: str
 
     def __str__(self) -> str:
@@ -102,23 +72,9 @@ class MacEntry(Device):
 
 
 @frozen
-class NoMacEntry(MacEntry):
-    """The absence of a MAC's entry, at a port whose bridge no longer keeps VLANs apart."""
-
-    @classmethod
-    def instead(cls, item: MacEntry) -> NoMacEntry:
-        """Return the absence of this entry."""
-        return cls(item.device, item.index, item.sandbox, item.mac)
-
-    def __str__(self) -> str:
-        return f"no {MacEntry.__str__(self)}"
-
-
-@frozen
-class VlanEntry(Object):
+class VlanEntry(Object, backend="bpf"):
     """What a port of a bridge passes, or the bridge itself: the entry of its index in the map of the VLAN programs."""
 
-    backend: ClassVar[str] = "bpf"
     device: str
     index: int
     vlans: PortVlans
@@ -128,27 +84,13 @@ class VlanEntry(Object):
 
 
 @frozen
-class NoVlanEntry(VlanEntry):
-    """The absence of the entry of a device's index."""
-
-    @classmethod
-    def instead(cls, item: VlanEntry) -> NoVlanEntry:
-        """Return the absence of this entry."""
-        return cls(item.device, item.index, item.vlans)
-
-    def __str__(self) -> str:
-        return f"no {VlanEntry.__str__(self)}"
-
-
-@frozen
-class VlanFilter(Device):
+class VlanFilter(Setting):
     """The tc hooks of a bridge's port, or of the bridge itself, at which the bridge's VlanPrograms work.
 
     A device with it and without a VlanEntry passes nothing. The bridge's own comes first, then the programs, then the
     ports': a bridge's devices share its two blocks of filters, which exist as long as one of them does.
     """
 
-    owned: ClassVar[bool] = True
     bridge_index: int
 
     @property
@@ -162,23 +104,9 @@ class VlanFilter(Device):
 
 
 @frozen
-class NoVlanFilter(VlanFilter):
-    """The absence of tc hooks, on a device whose bridge no longer keeps VLANs apart."""
-
-    @classmethod
-    def instead(cls, item: VlanFilter) -> NoVlanFilter:
-        """Return the absence of these hooks."""
-        return cls(item.device, item.index, item.sandbox, item.bridge_index)
-
-    def __str__(self) -> str:
-        return f"no {VlanFilter.__str__(self)}"
-
-
-@frozen
-class VlanProgram(Device):
+class VlanProgram(Setting):
     """The program that tags and filters what goes `into` the bridge `device`, or `out` of it, at all of its ports."""
 
-    owned: ClassVar[bool] = True
     direction: Literal["into", "out"]
 
     @property

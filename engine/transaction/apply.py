@@ -26,7 +26,7 @@ from dnet.objects import inverse
 from dnet.objects.grouping import by_kind, of_backend, of_kind, runs
 from dnet.objects.host import Flows
 from dnet.objects.links import Announced, MovedDevice, Veth
-from dnet.objects.object import Object
+from dnet.objects.object import Absent, Object
 from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
 from dnet.objects.sandbox import JoinedSandbox, Sandbox
 from dnet.objects.vlans import VlanEntry
@@ -261,10 +261,11 @@ def put_back(context: Context, items: Iterable[Object]) -> None:
     problems: list[DnetError] = []
     for backend, group in runs(items):
         try:
+            gone = [item.item if isinstance(item, Absent) else item for item in group]
             if backend == "bpf":
-                forget_vlan_entries(context, group)
+                forget_vlan_entries(context, gone)
             elif backend == "ovs":
-                kinds = by_kind([group])
+                kinds = by_kind([gone])
                 with keeping_addresses(context, of_kind(OvsMac, kinds)) as macs:
                     context.switches.open().release_ports(of_kind(OvsPort, kinds), macs)
             else:

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 
 from dnet.model.vlan import PortVlans
 from dnet.objects.links import Bridge, Membership, Veth
-from dnet.objects.object import Object
+from dnet.objects.object import Absent, Object
 from dnet.objects.vlans import (
     BridgeFiltering,
     BridgeVlans,
     MacEntry,
-    NoBridgeFiltering,
-    NoBridgeVlans,
-    NoMacEntry,
-    NoVlanFilter,
     VlanEntry,
     VlanFilter,
     VlanProgram,
@@ -33,15 +29,15 @@ def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group],
     old = [item for item in old if item not in new]
     devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge, Membership))}
     left = [item for item in old if getattr(item, "index", 0) in devices]
-    absent: list[Object] = [NoBridgeVlans.instead(item) for item in left if isinstance(item, BridgeVlans)]
-    absent += [NoBridgeFiltering.instead(item) for item in left if isinstance(item, BridgeFiltering)]
+    absent: list[Object] = [Absent(item) for item in left if isinstance(item, BridgeVlans)]
+    absent += [Absent(item) for item in left if isinstance(item, BridgeFiltering)]
     hooks = [item for item in left if isinstance(item, VlanFilter)]
     # Hooks with other blocks are somebody else's.
     filtered = context.kernel.look().clsact_hooks() if hooks else set()
-    absent += [NoVlanFilter.instead(item) for item in hooks if (item.index, *item.blocks) in filtered]
+    absent += [Absent(item) for item in hooks if (item.index, *item.blocks) in filtered]
     entries = [item for item in left if isinstance(item, MacEntry)]
     known = context.kernel.look().mac_entries() if entries else set()
-    absent += [NoMacEntry.instead(item) for item in entries if (item.index, item.mac) in known]
+    absent += [Absent(item) for item in entries if (item.index, item.mac) in known]
     for error in context.kernel.create([absent]) if absent else ():
         if error:
             raise error

@@ -140,13 +140,13 @@ bridge_port(struct dnet_batch *batch)
 static int
 loopback_route(struct dnet_batch *batch)
 {
-    return dnet_put_loopback_route(batch, 7);
+    return dnet_put_loopback_route(batch, true, 7);
 }
 
 static int
 route_localnet(struct dnet_batch *batch)
 {
-    return dnet_put_route_localnet(batch, 7);
+    return dnet_put_route_localnet(batch, true, 7);
 }
 
 static int

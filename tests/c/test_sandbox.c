@@ -280,7 +280,7 @@ test_bridge(int fd)
 
     dnet_put_bridge(&batch, BRIDGE_INDEX, "dnet0", mac, 1400);
     dnet_put_quiet(&batch, BRIDGE_INDEX, expected, true);
-    dnet_put_route_localnet(&batch, BRIDGE_INDEX);
+    dnet_put_route_localnet(&batch, true, BRIDGE_INDEX);
     dnet_put_address(&batch, true, BRIDGE_INDEX, AF_INET, address4, 16, false);
     dnet_put_up(&batch, BRIDGE_INDEX);
     dnet_put_up(&batch, 1);

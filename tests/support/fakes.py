@@ -19,17 +19,13 @@ from dnet.errors import DnetError, KernelRefused, NotFound, OvsError
 from dnet.model.vlan import PortVlans
 from dnet.objects.host import Flows, Forwarding
 from dnet.objects.links import Bridge, Membership, Quiet, Veth
-from dnet.objects.object import Device, Object
+from dnet.objects.object import Absent, Device, Object
 from dnet.objects.observed import Report
 from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
-from dnet.objects.routes import NoRoute, Route
+from dnet.objects.routes import Route
 from dnet.objects.sandbox import JoinedSandbox, Sandbox
 from dnet.objects.vlans import (
     MacEntry,
-    NoBridgeFiltering,
-    NoBridgeVlans,
-    NoMacEntry,
-    NoVlanFilter,
     VlanFilter,
     VlanProgram,
 )
@@ -237,14 +233,13 @@ class FakeKernel:
             case JoinedSandbox():
                 pins = {other.path for other in self.objects if isinstance(other, Sandbox)}
                 return 0 if item.path in pins else errno.ENOENT
-            case NoRoute():
-                left = [other for other in self.objects if not _is_same_route(other, item)]
+            case Absent(item=Route() as gone):
+                left = [other for other in self.objects if not _is_same_route(other, gone)]
                 is_missing = len(left) == len(self.objects)
                 self.objects = left
                 return errno.ESRCH if is_missing else 0
-            case NoVlanFilter() | NoMacEntry() | NoBridgeFiltering() | NoBridgeVlans():
-                kind = type(item).__base__
-                self.objects.remove(next(it for it in self.objects if type(it) is kind and item.instead(it) == item))
+            case Absent(item=gone):
+                self.objects.remove(gone)
                 return 0
             case Route() if any(_is_same_route(other, item) for other in self._since(item.sandbox)):
                 return errno.EEXIST

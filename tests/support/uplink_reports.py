@@ -64,7 +64,7 @@ def encoded(kind: type, number: int, fields: dict[str, Any], attributes: list[tu
 def decoded(item: Message) -> Any:
     """Return what pyroute2 reads in a message that is to be sent."""
     kind = {AddressMessage: ifaddrmsg, RouteMessage: rtmsg, LinkMessage: ifinfmsg}[type(item)]
-    header = (16 + len(item.body)).to_bytes(4, "little") + item.kind.to_bytes(2, "little") + bytes(10)
+    header = (16 + len(item.body)).to_bytes(4, "little") + item.type.to_bytes(2, "little") + bytes(10)
     message = kind(header + item.body)
     message.decode()
     return message

@@ -9,8 +9,8 @@ import pytest
 
 from dnet.linux.kernel import Kernel
 from dnet.model.vlan import PortVlans
-from dnet.objects.object import Object
-from dnet.objects.vlans import BridgeFiltering, BridgeVlans, NoBridgeVlans
+from dnet.objects.object import Absent, Object
+from dnet.objects.vlans import BridgeFiltering, BridgeVlans
 from tests.support.hosts import FakeHost
 from tests.support.vlan_semantics import VlanSemantics, access, trunk
 from tests.support.vlan_switch import LinuxBridge, Switch
@@ -32,7 +32,7 @@ class VlanBridge(LinuxBridge):
 
     def apply(self, name: str, vlans: PortVlans) -> None:
         gone = BridgeVlans.of(name, self.indexes[name], self.vlans[name], is_bridge=name == self.device)
-        self.create(*map(NoBridgeVlans.instead, gone), *self.membership(name, vlans))
+        self.create(*map(Absent, gone), *self.membership(name, vlans))
 
     def create(self, *objects: Object) -> None:
         self.host.call(_create, objects)

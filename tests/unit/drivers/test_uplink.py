@@ -12,8 +12,9 @@ from dnet.drivers import uplink_snapshot
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model.vlan import EVERY_VLAN, PortVlans
 from dnet.objects import observed, replay
+from dnet.objects.object import Absent
 from dnet.objects.observed import Link, Report, Route
-from dnet.objects.openvswitch import NoOvsPort, OvsMac, OvsPort
+from dnet.objects.openvswitch import OvsMac, OvsPort
 from dnet.objects.routes import AdvertisedRoute
 from dnet.objects.vlans import VlanEntry, VlanFilter
 from tests.support.uplink_reports import (
@@ -225,7 +226,7 @@ def test_port_of_open_vswitch():
     assert position < words.index("no address 192.0.2.10/24 on eth1") < words.index("arp_ignore=8 on eth1")
     assert not [item for item in words if item.startswith(("port eth1 of", "MTU"))]
     back = releasing(snapshot, [port])
-    position = back.index(NoOvsPort.instead(port))
+    position = back.index(Absent(port))
     assert back[position + 1] == OvsMac("br0", "")
     words = phrases(back)
     assert words.index("arp_ignore=0 on eth1") < words.index("address 192.0.2.10/24 on eth1") < position

@@ -112,7 +112,7 @@ def test_order_among_routes_of_one_kind():
 def test_proved_addresses_are_used_at_once():
     """An IPv6 address that has proved unique is not asked for again; its own flags come right behind."""
     items = [item for item in adopting(taken(report([address("2001:db8::1/64")]))) if "2001:db8::1/64 " in str(item)]
-    made = [item for item in items if item.kind == 20]
+    made = [item for item in items if item.type == 20]
     assert [decoded(item).get_attr("IFA_FLAGS") & NODAD for item in made] == [NODAD, 0]
 
 

@@ -6,19 +6,20 @@ from dnet.model.vlan import PortVlans
 from dnet.objects import grouping
 from dnet.objects.host import Directory, File, NatElement
 from dnet.objects.links import Up
-from dnet.objects.vlans import NoVlanEntry, VlanEntry
+from dnet.objects.sandbox import HostSandbox, Sandbox
+from dnet.objects.vlans import VlanEntry
 
 ENTRY = VlanEntry("veth1", 1, PortVlans(access=5))
-NO_ENTRY = NoVlanEntry("veth2", 2, PortVlans(access=6))
+SANDBOX, HOST = Sandbox("web", "/run/web", ""), HostSandbox("db", "/run/db", "")
 BOX, HOSTS = Directory("/box"), File("/box/hosts", "")
-GROUPS = [(BOX, HOSTS, ENTRY), (), (NO_ENTRY, Up("veth1", 1, ""), ENTRY)]
+GROUPS = [(BOX, HOSTS, SANDBOX), (), (HOST, Up("veth1", 1, ""), SANDBOX)]
 
 
 def test_of_kind():
     """Those of a kind come in the order of the groups, more special ones included."""
     found = grouping.by_kind(GROUPS)
-    assert grouping.of_kind(VlanEntry, found) == [ENTRY, ENTRY, NO_ENTRY]
-    assert grouping.of_kind(NoVlanEntry, found) == [NO_ENTRY]
+    assert grouping.of_kind(Sandbox, found) == [SANDBOX, SANDBOX, HOST]
+    assert grouping.of_kind(HostSandbox, found) == [HOST]
     assert grouping.of_kind(NatElement, found) == []
 
 

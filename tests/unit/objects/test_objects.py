@@ -14,11 +14,11 @@ from dnet.model.vlan import PortVlans
 from dnet.objects import links
 from dnet.objects.host import NatElement
 from dnet.objects.links import Bridge, Offloads, Quiet, Up, Veth
-from dnet.objects.object import Device, Object
+from dnet.objects.object import Absent, Device, Object, Setting
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, Route
 from dnet.objects.sandbox import Sandbox
-from dnet.objects.vlans import MacEntry, NoMacEntry, VlanEntry, VlanFilter, VlanProgram
+from dnet.objects.vlans import MacEntry, VlanEntry, VlanFilter, VlanProgram
 
 VETH = Veth(
     "veth1",
@@ -58,7 +58,7 @@ PHRASES = {
         "port veth1 on Open vSwitch bridge ovs0, trunks 100,200-210, native 5, protected",
     ),
     MacEntry("veth1", 70, "", mac="02:42:0a:01:00:02"): ("MAC 02:42:0a:01:00:02 at veth1",),
-    NoMacEntry("veth1", 70, "", mac="02:42:0a:01:00:02"): ("no MAC 02:42:0a:01:00:02 at veth1",),
+    Absent(MacEntry("veth1", 70, "", mac="02:42:0a:01:00:02")): ("no MAC 02:42:0a:01:00:02 at veth1",),
     VlanEntry("veth1", 70, PortVlans(access=100)): ("VLAN 100 on veth1",),
     VlanEntry("veth2", 71, PortVlans(trunk=((1, 1), (7, 9)), native=1)): ("trunk 1,7-9 native 1 on veth2",),
     VlanEntry("dnet0", 60, PortVlans()): ("no VLAN on dnet0",),
@@ -69,7 +69,7 @@ PHRASES = {
 KINDS = [
     kind
     for kind in vars(links).values()
-    if inspect.isclass(kind) and issubclass(kind, Object) and kind not in {Object, Device}
+    if inspect.isclass(kind) and issubclass(kind, Object) and kind not in {Object, Device, Setting}
 ]
 
 

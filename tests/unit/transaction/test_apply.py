@@ -12,15 +12,11 @@ from dnet.errors import Conflict, KernelRefused, Unsupported
 from dnet.model.vlan import PortVlans
 from dnet.objects.host import Directory, File, Flows, Forwarding, NatElement, NftTable, Symlink
 from dnet.objects.links import Bridge, Veth
-from dnet.objects.object import Object
+from dnet.objects.object import Absent, Object
 from dnet.objects.vlans import (
     BridgeFiltering,
     BridgeVlans,
     MacEntry,
-    NoBridgeFiltering,
-    NoBridgeVlans,
-    NoMacEntry,
-    NoVlanFilter,
     VlanEntry,
     VlanFilter,
     VlanProgram,
@@ -502,8 +498,8 @@ def test_bridge_that_filters_no_longer(filtering, is_undoing):
     before = [(*plain, *filtering.all_vlans), (*port, *hooks)]
     apply.change_groups(filtering.context, before, [plain, port], is_undoing=is_undoing)
     gone = [item for kind, item in filtering.log if kind == "create"]
-    assert gone[:2] == [NoVlanFilter.instead(filtering.all_vlans[1]), NoVlanFilter.instead(hooks[1])]
-    assert gone[2:] == [NoMacEntry.instead(hooks[2])]
+    assert gone[:2] == [Absent(filtering.all_vlans[1]), Absent(hooks[1])]
+    assert gone[2:] == [Absent(hooks[2])]
     assert filtering.events()[-1] == "remove programs"
     assert filtering.kernel.look().clsact_hooks() == set()
     assert {*plain, *port} <= set(filtering.kernel.objects)
@@ -527,8 +523,8 @@ def test_bridge_filtering_ends(filtering):
     filtering.log.clear()
     apply.change_groups(filtering.context, [aware], [plain])
     assert [item for kind, item in filtering.log if kind == "create"] == [
-        *map(NoBridgeVlans.instead, own),
-        NoBridgeFiltering("br9", 9, ""),
+        *map(Absent, own),
+        Absent(BridgeFiltering("br9", 9, "")),
     ]
 
 
