@@ -101,11 +101,11 @@ class Engine:
 
     def containers(self) -> list[Container]:
         """Return all containers, oldest first."""
-        return self._with_statuses([item for item in self._store.containers() if item.mode != MODE_FOREIGN])
+        return self._with_statuses([item for item in self._store.containers.all() if item.mode != MODE_FOREIGN])
 
     def container(self, reference: str) -> Container:
         """Return the container of that name, id or unique id prefix."""
-        return self._with_statuses([self._store.container(reference)])[0]
+        return self._with_statuses([self._store.containers.get(reference)])[0]
 
     def names(self, *, prefix: str | None = None) -> list[str]:
         """Return the names of all containers, or of those called PREFIX-1, PREFIX-2, ..."""
@@ -114,15 +114,15 @@ class Engine:
 
     def networks(self) -> list[Network]:
         """Return all networks, by name."""
-        return self._store.networks()
+        return self._store.networks.all()
 
     def network(self, reference: str) -> Network:
         """Return the network of that name, id or unique id prefix."""
-        return self._store.network(reference)
+        return self._store.networks.get(reference)
 
     def members(self, network: Network) -> list[Container]:
         """Return the containers on a network."""
-        return self._store.containers_on(network.id)
+        return self._store.containers.on_network(network.id)
 
     def nat(self, network: str = "") -> list[NatRow]:
         """Return published ports and source address translation, with live counters; of one network, or of all."""
@@ -402,7 +402,7 @@ class Engine:
 
     def attached(self) -> list[Container]:
         """Return containers with interfaces attached to devices, and all of others that dnet is attached to."""
-        return [item for item in self._store.containers() if item.target or item.attachments]
+        return [item for item in self._store.containers.all() if item.target or item.attachments]
 
     def refresh_attachments(self) -> list[Refreshed]:
         """Look at all that is attached: attach again what has been restarted, and forget what is gone for good."""

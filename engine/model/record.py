@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dnet.model.container import shared_id
 from dnet.model.values import Value, frozen
+from dnet.model.vlan import PortVlans
 
 
 class ContainerHead(NamedTuple):
@@ -42,11 +43,10 @@ class LeftBehind(Value):
 
 @frozen
 class Adoption(Value):
-    """An interface that is, or is being made, a port of a network's bridge; `snapshot` is uplink's.
+    """An interface that is, or is being made, a port of a network's bridge; `snapshot` is uplink_snapshot's text.
 
-    `vlans` are those asked for, as `vlans_text` writes them. The phase `trial` is that of one which goes
-    back unless somebody confirms it, `restoring` that of one which is being made again, and remembered whether it
-    succeeds or not.
+    `vlans` are those asked for. In phase `trial` the interface is given back unless somebody confirms it. In phase
+    `restoring` it is made a port again; it is remembered whether that succeeds or not.
     """
 
     interface: str
@@ -54,4 +54,4 @@ class Adoption(Value):
     snapshot: str
     phase: str
     owner: str
-    vlans: str = ""
+    vlans: PortVlans | None = None

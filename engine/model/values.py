@@ -60,6 +60,13 @@ def replace(value: V, **changes: Any) -> V:
     return made
 
 
+def make(kind: type[V], fields: Mapping[str, Any]) -> V:
+    """Make the value of which these are all the fields, defaults included; without its class's `__init__`."""
+    made = object.__new__(kind)
+    made.__dict__.update(fields)
+    return made
+
+
 # Fields that are read from keywords, for classes whose `__init__` calls `fill`.
 
 

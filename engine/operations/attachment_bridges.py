@@ -24,7 +24,9 @@ def held_bridge(context: Context, device: str, kind: str) -> Iterator[Link | Non
     `kind` is that of the attachment. One of dnet's making does not go away while the block inserts who attaches to it.
     """
     link = context.kernel.link(device)
-    if (link and device not in context.store.made_bridges()) or not device.startswith(KINDS[kind].bridge_prefix):
+    if (link and device not in context.store.attachments.made_bridges()) or not device.startswith(
+        KINDS[kind].bridge_prefix
+    ):
         yield link
         return
     with context.store.network_lock():
@@ -35,11 +37,11 @@ def make_bridge(context: Context, device: str, kind: str) -> Link | None:
     """Make a bridge, with the index that it had if dnet has made it before; under the network lock."""
     datapath_type = _datapath_type(context, device) if KINDS[kind].needs_switch else ""
     with context.store.write():
-        made = context.store.made_bridges().get(device)
+        made = context.store.attachments.made_bridges().get(device)
         if made is None:
             mark = new_id() if KINDS[kind].needs_switch else ""
             made = MadeBridge(device, context.store.take_indexes(1)[0], mark)
-            context.store.insert_made_bridge(made)
+            context.store.attachments.insert_made_bridge(made)
     group = attachment.made_bridge(made, datapath_type)
     try:
         create_groups(context, [group])
@@ -53,30 +55,30 @@ def _datapath_type(context: Context, device: str) -> str:
     """Return the type for a new bridge of Open vSwitch, which runs here and has none of that name elsewhere."""
     switch = context.switches.open()
     switch.prepare()
-    if switch.bridge(device) and device not in context.store.made_bridges():
+    if switch.bridge(device) and device not in context.store.attachments.made_bridges():
         sentence = f"Open vSwitch has a bridge {device}, but its device is not in this network namespace"
         raise OvsError(sentence, object=device, hint="run dnet where ovs-vswitchd runs")
     return switch.datapath_type()
 
 
 def _forget_bridge(context: Context, device: str) -> None:
-    if not context.store.users_of(device):
-        context.store.forget_made_bridge(device)
+    if not context.store.attachments.users_of(device):
+        context.store.attachments.forget_made_bridge(device)
 
 
 def remove_unused_bridges(context: Context) -> None:
     """Remove bridges of dnet's making that nobody is attached to; what others use by now is left to them."""
-    if not any(not context.store.users_of(device) for device in context.store.made_bridges()):
+    if not any(not context.store.attachments.users_of(device) for device in context.store.attachments.made_bridges()):
         return
     with context.store.network_lock():
-        for device in context.store.made_bridges():
-            if not context.store.users_of(device):
+        for device in context.store.attachments.made_bridges():
+            if not context.store.attachments.users_of(device):
                 remove_bridge(context, device)
 
 
 def remove_bridge(context: Context, device: str) -> None:
     """Remove a bridge of dnet's making, or leave it to others who use it by now; under the network lock."""
-    made = context.store.made_bridges()[device]
+    made = context.store.attachments.made_bridges()[device]
     group = attachment.made_bridge(made, "")
     is_there = context.switches.is_within_reach([group])
     index = (context.kernel.device_index(device) or 0) if made.mark else made.device_index
@@ -87,7 +89,7 @@ def remove_bridge(context: Context, device: str) -> None:
         for item in group:
             if isinstance(item, OvsBridge):
                 context.switches.open().disown_bridge(item)
-    context.store.forget_made_bridge(device)
+    context.store.attachments.forget_made_bridge(device)
 
 
 def _is_in_use(context: Context, made: MadeBridge, index: int) -> bool:
@@ -98,5 +100,5 @@ def _is_in_use(context: Context, made: MadeBridge, index: int) -> bool:
     sight = context.kernel.look()
     held = [item for item in sight.addresses() if item.index == index]
     has_ports = any(link.master == index for link in sight.links())
-    is_network = any(network.device == device for network in context.store.networks())
+    is_network = any(network.device == device for network in context.store.networks.all())
     return has_ports or is_network or any(not item.interface.ip.is_link_local for item in held)

@@ -57,10 +57,10 @@ def _join(
     context: Context, members: Members, to: NetworkAttachmentSpec, on_progress: BulkProgress | None
 ) -> list[Attached]:
     wanted = to.spec
-    network = context.store.network(wanted.network)
+    network = context.store.networks.get(wanted.network)
     to.check(network)
     network = endpoints.prepare_network(context, network, wanted)
-    joined = set(context.store.member_names(network.id))
+    joined = set(context.store.networks.member_names(network.id))
     known = Members(context.store, [item for item in members.heads if item.name in joined])
     there: dict[str, Attached] = {}
     for item in known:
@@ -127,7 +127,7 @@ def _resolved(context: Context, spec: AttachmentSpec) -> AttachmentSpec:
     """
     if spec.kind == "bridge":
         link = context.kernel.link(spec.device)
-        made = context.store.made_bridges().get(spec.device)
+        made = context.store.attachments.made_bridges().get(spec.device)
         if context.switches.has_bridge(link) if link else made and made.mark:
             spec = spec.on_switch()
     spec.check_vlans()
@@ -175,18 +175,20 @@ def _device(context: Context, spec: AttachmentSpec) -> Iterator[Link | None]:
             attachment_checks.check_device(spec, link, is_wireless=kernel.is_wireless(link.name), master=master)
             _check_use(context, spec, link)
         elif spec.device:
-            raise attachment_checks.missing_device(spec, next(iter(context.store.users_of(spec.device).values()), ""))
+            raise attachment_checks.missing_device(
+                spec, next(iter(context.store.attachments.users_of(spec.device).values()), "")
+            )
         yield link
 
 
 def _check_use(context: Context, spec: AttachmentSpec, link: Link) -> None:
     """Raise where something else uses a device in a way that an attachment to it would break."""
-    for network in context.store.networks():
+    for network in context.store.networks.all():
         if network.device == link.name and link.name in {DEFAULT_DEVICE, f"br-{network.id[:12]}"}:
             hint = f"attach to the network: --network {network.name}"
             raise InvalidRequest(f"{link.name} is the bridge of network {network.name}", object=link.name, hint=hint)
     if spec.kind == "direct":
-        users = context.store.users_of(link.name)
+        users = context.store.attachments.users_of(link.name)
         if users:
             names = ", ".join(sorted(set(users.values())))
             raise Conflict(f"{link.name} is in use: {names} has an interface on it", object=link.name)
@@ -202,14 +204,14 @@ def _tidying(context: Context, spec: AttachmentSpec) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if KINDS[spec.kind].is_port and spec.device in context.store.made_bridges():
+        if KINDS[spec.kind].is_port and spec.device in context.store.attachments.made_bridges():
             _tidy(context, spec.device)
         raise
 
 
 def _tidy(context: Context, device: str) -> None:
     # Under the network lock already, which `bridge` holds as long as it is about a bridge of dnet's making.
-    if not context.store.users_of(device):
+    if not context.store.attachments.users_of(device):
         attachment_bridges.remove_bridge(context, device)
 
 
@@ -232,7 +234,7 @@ def _wire_new(
             priority = gateway_priority(item, is_default=True)
             made = new[item.id] = _attachment(item, spec, link, insides[item.id], index, before_move, priority)
             changes.append((item, replace(item, attachments=(*item.attachments, made))))
-        context.store.insert_attachments(new.items())
+        context.store.attachments.insert(new.items())
         after = choose_default_routes(context, changes, insides)
     change_or_revert(context, members, after, on_progress)
     return {
@@ -304,7 +306,7 @@ def _take_off(
     with changing(context, [container]):
         context.store.check_current([container])
         table = "endpoint" if isinstance(item, Endpoint) else "attachment"
-        context.store.set_endpoint_phase([item.id], "deleting", table)
+        context.store.set_phase(table, [item.id], "deleting")
         [after] = choose_default_routes(context, [(container, after)], {})
     after = with_displaced(container, after, Report())
     change_or_revert(context, [container], [after], is_forced=is_forced)

@@ -70,9 +70,9 @@ def create_many(
     for mode in sorted({spec.mode for spec in specs if not spec.endpoints and (spec.publish or spec.publish_all)}):
         context.notice(f"published ports are discarded in mode {mode}")
     references = {end.network for spec in specs for end in spec.endpoints}
-    if DEFAULT_NETWORK in references and not context.store.find_networks(DEFAULT_NETWORK):
+    if DEFAULT_NETWORK in references and not context.store.networks.find(DEFAULT_NETWORK):
         with context.store.network_lock():
-            if not context.store.find_networks(DEFAULT_NETWORK):
+            if not context.store.networks.find(DEFAULT_NETWORK):
                 repair_networks(context, references - {DEFAULT_NETWORK})
                 first = _default_network(specs)
                 return _create_many(
@@ -80,7 +80,7 @@ def create_many(
                 )
     repair_networks(context, references)
     for reference in {end.network for spec in specs for end in spec.endpoints if end.vlans}:
-        if not context.store.network(reference).vlan:
+        if not context.store.networks.get(reference).vlan:
             enable_vlans(context, reference)
     return _create_many(context, specs, None, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting)
 
@@ -107,7 +107,7 @@ def _create_many(
                 reservation.check(specs)
             containers = _reserve(reservation, first, owner)
             coming = objects_of(context, containers)
-            store.set_creating("network", networks, owner)
+            store.set_phase("network", networks, "creating", owner)
         groups.extend(network_groups)
         planned = time.perf_counter()
         create_groups(context, network_groups)
@@ -123,10 +123,10 @@ def _create_many(
         errors = _fail_sharers(context, containers, container_groups, errors)
         applied = time.perf_counter()
         with store.write():
-            store.set_ready("network", networks)
-            store.set_ready("container", [item.id for item in containers])
+            store.set_phase("network", networks, "ready")
+            store.set_phase("container", [item.id for item in containers], "ready")
             if is_starting:
-                store.set_starting([item.id for item in containers])
+                store.set_phase("container", [item.id for item in containers], "ready", store.starter())
             failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
             if failed:
                 store.delete("container", failed)
@@ -166,7 +166,7 @@ def plan(context: Context, specs: Sequence[ContainerSpec]) -> list[Object]:
     busy = reserve_network.busy_subnets(context.kernel)
     objects: list[Object] = []
     with context.store.write(is_dry_run=True):
-        is_missing = not context.store.find_networks(DEFAULT_NETWORK)
+        is_missing = not context.store.networks.find(DEFAULT_NETWORK)
         is_wanted = is_missing and any(end.network == DEFAULT_NETWORK for spec in specs for end in spec.endpoints)
         first = _default_network(specs) if is_wanted else None
         for group in _reserve_with_network(context, first, busy, "")[1]:
@@ -181,14 +181,14 @@ def _planned_vlans(context: Context, specs: Sequence[ContainerSpec]) -> list[Obj
     """Return what makes networks keep VLANs apart where specifications are the first to ask, by programs or not."""
     objects: list[Object] = []
     for reference in sorted({end.network for spec in specs for end in spec.endpoints if end.vlans}):
-        network = context.store.network(reference)
+        network = context.store.networks.get(reference)
         if not network.vlan:
             backend = DRIVERS[network.driver].vlan_backends[-1]
             aware = replace(network, vlan=DEFAULT_VLAN, vlan_backend=backend)
-            context.store.set_network_vlan(aware)
+            context.store.networks.update(aware, "vlan", "vlan_backend")
             present = desired.network(network, is_first=False)
             objects += [item for item in desired.network(aware, is_first=False) if item not in present]
-            objects += desired.vlans([aware], context.store.containers_on(network.id))
+            objects += desired.vlans([aware], context.store.containers.on_network(network.id))
     return list(dict.fromkeys(objects))
 
 
@@ -224,9 +224,9 @@ def _reserve_with_network(
     """Insert a network, if one is to be, such that containers can be reserved on it in the same transaction."""
     if spec is None:
         return [], []
-    is_first = not context.store.has_other_networks()
+    is_first = not context.store.networks.has_others()
     network = reserve_network.network(context.store, context.kernel, spec, busy, owner)
-    context.store.set_ready("network", [network.id])
+    context.store.set_phase("network", [network.id], "ready")
     return [network.id], [desired.network(network, is_first=is_first)]
 
 
@@ -246,12 +246,12 @@ def delete_many(
     with context.store.write(is_intent=True):
         found = resolve(context, references, is_missing_ok=is_missing_ok)
         containers = list({item.id: item for item in found}.values())
-        context.store.check_settled(containers)
+        context.store.check_not_changing(containers)
         if not is_forced:
             _check_unshared(context, containers)
             if not is_running_ok:
                 _check_idle(context, containers)
-        context.store.set_deleting("container", [item.id for item in containers], context.store.new_owner())
+        context.store.set_phase("container", [item.id for item in containers], "deleting", context.store.new_owner())
     remove_containers(context, containers, on_progress, is_forced=is_forced)
     return containers
 
@@ -259,7 +259,9 @@ def delete_many(
 def _check_unshared(context: Context, containers: Sequence[Container]) -> None:
     going = {item.name for item in containers}
     for item in containers:
-        others = [name for name in context.store.sharers(item.id) if name not in going] if not item.shares else []
+        others = (
+            [name for name in context.store.containers.sharers(item.id) if name not in going] if not item.shares else []
+        )
         if others:
             raise Conflict(
                 f"container {item.name} shares its network with {', '.join(others)}",
@@ -276,11 +278,11 @@ def _check_idle(context: Context, containers: Sequence[Container]) -> None:
 
 def resolve(context: Context, references: Sequence[str], *, is_missing_ok: bool = False) -> list[Container]:
     """Find containers by name, id or id prefix; many at once without a query for each."""
-    by_name = {item.name: item for item in context.store.named_containers(references)}
+    by_name = {item.name: item for item in context.store.containers.named(references)}
     found = []
     for reference in references:
         try:
-            found.append(by_name.get(reference) or context.store.container(reference))
+            found.append(by_name.get(reference) or context.store.containers.get(reference))
         except NotFound:
             if not is_missing_ok:
                 raise
@@ -292,12 +294,12 @@ def rename(context: Context, reference: str, name: str) -> Container:
     check_name(name, "container")
     prepare(context)
     with context.store.write():
-        container = context.store.container(reference)
-        context.store.check_settled([container])
+        container = context.store.containers.get(reference)
+        context.store.check_not_changing([container])
         reservation = new_reservation(context)
         reservation.check_names_free([name])
         lines = linked_lines(context, [container])
-        context.store.rename(container.id, name)
+        context.store.containers.rename(container.id, name)
         files.remove_links(reservation.stale_names)
     renamed = replace(
         container,
@@ -309,7 +311,7 @@ def rename(context: Context, reference: str, name: str) -> Container:
         _move_name(context, container, renamed)
     except BaseException:
         with context.store.write():
-            context.store.rename(container.id, container.name)
+            context.store.containers.rename(container.id, container.name)
         for before, after in zip(_named(container), _named(renamed), strict=True):
             with suppress(OSError):
                 files.rename(after, before)
@@ -338,7 +340,7 @@ def outdated_resolvers(context: Context) -> Iterator[tuple[str, str]]:
     host = read_host_files()
     if not host.resolv_conf.strip():
         return  # somebody is about to write it
-    for item in context.store.containers():
+    for item in context.store.containers.all():
         if not item.shares and item.mode != MODE_FOREIGN:
             path = f"{item.files}/resolv.conf"
             before, after = files.read(path), host_files.resolv_conf(item, host.resolv_conf, host.systemd)

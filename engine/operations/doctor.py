@@ -76,8 +76,8 @@ def _programs() -> Iterator[Diagnosis]:
 
 def _switch(context: Context) -> Iterator[Diagnosis]:
     """Yield what there is to say of Open vSwitch, where something of dnet's is on it or it runs."""
-    devices = {net.device: net.name for net in context.store.networks() if DRIVERS[net.driver].needs_switch}
-    for item in context.store.containers():
+    devices = {net.device: net.name for net in context.store.networks.all() if DRIVERS[net.driver].needs_switch}
+    for item in context.store.containers.all():
         devices |= {one.device: "" for one in item.attachments if KINDS[one.kind].needs_switch}
     if not devices and not context.switches.has_local_server():
         return
@@ -119,8 +119,8 @@ def _offloads(
 
 
 def _limits(context: Context) -> Iterator[Diagnosis]:
-    networks = context.store.networks()
-    sizes = {net.name: len(context.store.member_names(net.id)) for net in networks}
+    networks = context.store.networks.all()
+    sizes = {net.name: len(context.store.networks.member_names(net.id)) for net in networks}
     for net in networks:
         ports_max = DRIVERS[net.driver].ports_max
         if ports_max and sizes[net.name] > NEARLY * ports_max:
@@ -148,7 +148,7 @@ def _limits(context: Context) -> Iterator[Diagnosis]:
 
 
 def _forwarding(context: Context) -> Iterator[Diagnosis]:
-    networks = context.store.networks()
+    networks = context.store.networks.all()
     if files.read_number(FORWARDING_PATH) != 1 and networks:
         sentence = "IPv4 forwarding is off, so containers reach neither the outside nor other networks"
         yield Diagnosis("blocks", "forwarding", sentence, "sysctl net.ipv4.ip_forward=1")

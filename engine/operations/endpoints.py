@@ -28,10 +28,10 @@ def connect(
 ) -> list[Container]:
     """Join containers to one more network, all or nothing."""
     prepare(context)
-    network = prepare_network(context, context.store.network(spec.network), spec)
+    network = prepare_network(context, context.store.networks.get(spec.network), spec)
     with context.store.write(is_intent=True):
-        heads = context.store.heads(references)
-        members = Members(context.store, [heads.get(one) or context.store.container(one) for one in references])
+        heads = context.store.containers.heads(references)
+        members = Members(context.store, [heads.get(one) or context.store.containers.get(one) for one in references])
         context.store.check_ready(members.heads)
         for item in members.heads:
             check_own_sandbox(item)
@@ -39,7 +39,7 @@ def connect(
             raise InvalidRequest("several containers cannot have the same address", object=network.name)
         reservation = new_reservation(context)
         reservation.check_joining(members, spec, network)
-        context.store.set_changing([item.id for item in members.heads], context.store.new_owner())
+        context.store.set_phase("container", [item.id for item in members.heads], "changing", context.store.new_owner())
     return change_or_revert(context, members, joining(context, reservation, members, spec, network), on_progress)
 
 
@@ -49,7 +49,7 @@ def prepare_network(context: Context, network: Network, spec: EndpointSpec) -> N
     repair_networks(context, [network.name])
     if spec.vlans and not network.vlan:
         enable_vlans(context, network.name)
-        network = context.store.network(network.name)
+        network = context.store.networks.get(network.name)
     return network
 
 
@@ -78,7 +78,7 @@ def joining(
                     (item, replace(new, gateway_priority=gateway_priority(item, is_default=takes_default)))
                     for item, new in joined
                 ]
-            context.store.insert_endpoints([(item.id, new) for item, new in joined], "creating")
+            context.store.containers.insert_endpoints([(item.id, new) for item, new in joined], "creating")
             changes = [(item, replace(item, endpoints=(*item.endpoints, new))) for item, new in joined]
             changed = choose_default_routes(context, changes, insides)
         yield from changed
@@ -92,12 +92,12 @@ def interface_names(insides: Mapping[str, Report]) -> dict[str, set[str]]:
 def disconnect(context: Context, reference: str, network_reference: str, *, is_forced: bool = False) -> Container:
     """Remove a container's endpoint on a network. By force, also while the network's Open vSwitch is gone."""
     prepare(context)
-    network = context.store.network(network_reference)
+    network = context.store.networks.get(network_reference)
     if DRIVERS[network.driver].needs_switch and not is_forced:
         context.switches.check_within_reach()
     with changing_stored(context, reference) as container:
         leaving = _endpoint_on(context, container, network.id)
-        context.store.set_endpoint_phase([leaving.id], "deleting")
+        context.store.set_phase("endpoint", [leaving.id], "deleting")
         remaining = tuple(endpoint for endpoint in container.endpoints if endpoint.id != leaving.id)
         after = choose_default_routes(context, [(container, replace(container, endpoints=remaining))], {})
     change_or_revert(context, [container], after, is_forced=is_forced)
@@ -110,21 +110,21 @@ def set_vlans(context: Context, reference: str, network_reference: str, vlans: P
     None gives the port the VLANs of the network.
     """
     prepare(context)
-    container = context.store.container(reference)
-    network = context.store.network(_endpoint_on(context, container, network_reference).network_id)
+    container = context.store.containers.get(reference)
+    network = context.store.networks.get(_endpoint_on(context, container, network_reference).network_id)
     prepare_switch(context, network)
     if vlans and not network.vlan:
         enable_vlans(context, network.id)
     with changing_stored(context, container.id) as container:
         old = _endpoint_on(context, container, network.id)
-        context.store.set_vlans(old.id, vlans)
+        context.store.containers.set_vlans(old.id, vlans)
     new = replace(old, vlans=vlans)
     endpoints = tuple(new if endpoint.id == old.id else endpoint for endpoint in container.endpoints)
     after = replace(container, endpoints=endpoints)
 
     def store_old_vlans() -> None:
         with context.store.write():
-            context.store.set_vlans(old.id, old.vlans)
+            context.store.containers.set_vlans(old.id, old.vlans)
 
     with reverting(store_old_vlans):
         change_or_revert(context, [container], [after])
@@ -133,7 +133,7 @@ def set_vlans(context: Context, reference: str, network_reference: str, vlans: P
 
 def _endpoint_on(context: Context, container: Container, reference: str) -> Endpoint:
     """Return a container's endpoint on a network, or its first endpoint if the reference is empty."""
-    network = context.store.network(reference) if reference else None
+    network = context.store.networks.get(reference) if reference else None
     for endpoint in container.endpoints:
         if network is None or endpoint.network_id == network.id:
             return endpoint

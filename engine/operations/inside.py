@@ -36,7 +36,7 @@ def changing(context: Context, members: Sequence[Container | ContainerHead]) -> 
     """
     with context.store.write(is_intent=True):
         yield
-        context.store.set_changing([item.id for item in members], context.store.new_owner())
+        context.store.set_phase("container", [item.id for item in members], "changing", context.store.new_owner())
 
 
 def mark_changing(context: Context, container: Container) -> None:
@@ -52,10 +52,10 @@ def changing_stored(context: Context, reference: str) -> Iterator[Container]:
     Raises Conflict when another process is changing it.
     """
     with context.store.write(is_intent=True):
-        container = context.store.container(reference)
-        context.store.check_settled([container])
+        container = context.store.containers.get(reference)
+        context.store.check_not_changing([container])
         yield container
-        context.store.set_changing([container.id], context.store.new_owner())
+        context.store.set_phase("container", [container.id], "changing", context.store.new_owner())
 
 
 def check_unchanged(context: Context, members: Sequence[Container | ContainerHead]) -> None:
@@ -67,8 +67,8 @@ def check_unchanged(context: Context, members: Sequence[Container | ContainerHea
     foreign = [item for item in read if item.target]
     context.store.check_ready([item for item in members if item not in foreign])
     context.store.check_current(read)
-    known = {item.id for item in context.store.foreign_containers()} if foreign else set()
-    context.store.insert_containers([item for item in foreign if item.id not in known], context.store.new_owner())
+    known = {item.id for item in context.store.containers.foreign()} if foreign else set()
+    context.store.containers.insert([item for item in foreign if item.id not in known], context.store.new_owner())
 
 
 def check_own_sandbox(container: AnyContainer) -> AnyContainer:
@@ -91,15 +91,15 @@ def choose_default_routes(
     `insides` is what is in containers, by their ids. Routes there that the default routes displace are stored, so
     that they are restored even if this process is killed. Inside a transaction.
     """
-    networks = context.store.networks_by_id()
+    networks = context.store.networks.by_id()
     chosen = []
     for before, after in changes:
         new = with_defaults(after, networks)
         if before.id in insides:
             new = with_displaced(before, new, insides[before.id])
-            context.store.set_displaced(new)
+            context.store.containers.update(new, "displaced")
             if new.target:
-                context.store.set_target(new)
+                context.store.containers.update(new, "name", "target")
         chosen.append(new)
     return chosen
 

@@ -35,7 +35,7 @@ def acquire(context: Context, container: Container, item: Attachment, previous: 
         return _take(context, container, item, lease)
     finally:
         with context.store.write():
-            context.store.set_ready("container", [container.id])
+            context.store.set_phase("container", [container.id], "ready")
 
 
 def renew(context: Context, container: Container, item: Attachment, timeout_s: float) -> Container:
@@ -58,7 +58,7 @@ def release(container: Container, item: Attachment) -> None:
 
 
 def _take(context: Context, container: Container, item: Attachment, lease: Lease) -> Container:
-    container = context.store.reread(container.id)
+    container = context.store.containers.reread(container.id)
     found = [one for one in container.attachments if one.id == item.id]
     if not found:
         return container  # it has been detached meanwhile

@@ -34,12 +34,12 @@ def create(context: Context, spec: NetworkSpec) -> Network:
         owner = context.store.new_owner()
         with undoing(context, owner) as groups:
             with context.store.write(is_intent=True):
-                is_first = not context.store.has_other_networks()
+                is_first = not context.store.networks.has_others()
                 network = reserve_network.network(context.store, context.kernel, spec, busy, owner, taken)
             groups.append(desired.network(network, is_first=is_first))
             create_groups(context, groups)
             with context.store.write():
-                context.store.set_ready("network", [network.id])
+                context.store.set_phase("network", [network.id], "ready")
         context.ruleset.make_way(is_thorough=True)
     context.kernel.sysctls.keep()
     if network.owns_device and network.found:
@@ -60,7 +60,7 @@ def plan(context: Context, spec: NetworkSpec) -> list[Object]:
     reserve_network.check_driver(spec)
     busy, taken = reserve_network.busy_subnets(context.kernel), _taken(context, spec)
     with context.store.write(is_dry_run=True):
-        is_first = not context.store.has_other_networks()
+        is_first = not context.store.networks.has_others()
         network = reserve_network.network(context.store, context.kernel, spec, busy, "", taken)
     return list(desired.network(network, is_first=is_first))
 
@@ -69,20 +69,22 @@ def delete(context: Context, references: Sequence[str], *, is_forced: bool = Fal
     """Remove networks that no container is on; see Engine.delete_networks."""
     prepare(context)
     with context.store.network_lock():
-        if not is_forced and any(DRIVERS[context.store.network(name).driver].needs_switch for name in references):
+        if not is_forced and any(DRIVERS[context.store.networks.get(name).driver].needs_switch for name in references):
             context.switches.check_within_reach()
         with context.store.write(is_intent=True):
-            found = [name for name in references if not is_forced or context.store.find_networks(name)]
-            networks = list({net.id: net for net in map(context.store.network, found)}.values())
+            found = [name for name in references if not is_forced or context.store.networks.find(name)]
+            networks = list({net.id: net for net in map(context.store.networks.get, found)}.values())
             for network in networks:
                 _check_unused(context, network)
-            context.store.set_deleting("network", [network.id for network in networks], context.store.new_owner())
+            context.store.set_phase(
+                "network", [network.id for network in networks], "deleting", context.store.new_owner()
+            )
         remove_networks(context, networks, is_forced=is_forced)
     return networks
 
 
 def _check_unused(context: Context, network: Network) -> None:
-    members = context.store.member_names(network.id)
+    members = context.store.networks.member_names(network.id)
     if members:
         some = ", ".join(members[:MEMBERS_SHOWN]) + (", ..." if len(members) > MEMBERS_SHOWN else "")
         raise Conflict(
@@ -97,8 +99,8 @@ def prune(context: Context, *, is_forced: bool = False) -> list[Network]:
     prepare(context)
     unused = [
         network.name
-        for network in context.store.networks()
-        if not network.uplinks and not context.store.member_names(network.id)
+        for network in context.store.networks.all()
+        if not network.uplinks and not context.store.networks.member_names(network.id)
     ]
     return delete(context, unused, is_forced=is_forced)
 

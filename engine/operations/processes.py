@@ -74,7 +74,7 @@ def _linked(context: Context, container: Container, process: Process) -> Process
 def start(context: Context, references: Sequence[str]) -> list[Container]:
     """Start the processes of containers anew, detached; those that run are left alone."""
     prepare(context)
-    found = [context.store.container(reference) for reference in references]
+    found = [context.store.containers.get(reference) for reference in references]
     processes = [_process_of(item.name, item.process) for item in found]
     for item, process in zip(found, processes, strict=True):
         if context.runtime.status(item).state != "running":
@@ -84,7 +84,7 @@ def start(context: Context, references: Sequence[str]) -> list[Container]:
 
 def stop(context: Context, references: Sequence[str], timeout_s: float) -> list[Container]:
     """End the processes of containers: SIGTERM, then SIGKILL after `timeout_s`; return when they are gone."""
-    found = [context.store.container(reference) for reference in references]
+    found = [context.store.containers.get(reference) for reference in references]
     for item in found:
         _check_running(context, item)
     for item in found:
@@ -94,14 +94,14 @@ def stop(context: Context, references: Sequence[str], timeout_s: float) -> list[
 
 def execute(context: Context, reference: str, process: Process) -> int:
     """Run one more process in a running container, and return its exit status."""
-    container = context.store.container(reference)
+    container = context.store.containers.get(reference)
     _check_running(context, container)
     return context.runtime.execute(container, process)
 
 
 def logs(context: Context, reference: str, *, is_followed: bool) -> Iterator[Entry]:
     """Yield what a detached container's process wrote."""
-    container = context.store.container(reference)
+    container = context.store.containers.get(reference)
     _process_of(container.name, container.process)
     return context.runtime.log(container, is_followed=is_followed)
 

@@ -40,11 +40,11 @@ def publish(context: Context, reference: str, texts: Sequence[str]) -> Container
     prepare(context)
     items = [parse_publish(text) for text in texts]
     with context.store.write(is_intent=True):
-        container = context.store.container(reference)
-        context.store.check_settled([container])
+        container = context.store.containers.get(reference)
+        context.store.check_not_changing([container])
         if not container.endpoints:
             raise InvalidRequest(f"container {container.name} is on no network", object=container.name)
-        networks = context.store.networks_by_id()
+        networks = context.store.networks.by_id()
         ports = reserve_containers.publish(container, networks, items, new_reservation(context).host_ports())
         exposed = {(port, item.protocol) for item in items for port in item.container_ports}
         updated = replace(
@@ -52,16 +52,16 @@ def publish(context: Context, reference: str, texts: Sequence[str]) -> Container
             ports=tuple(sorted((*container.ports, *ports), key=PortMapping.order)),
             exposed=tuple(sorted({*container.exposed, *exposed})),
         )
-        context.store.insert_ports(container.id, ports)
-        context.store.set_exposed(container.id, updated.exposed)
-        context.store.set_changing([container.id], context.store.new_owner())
+        context.store.containers.insert_ports(container.id, ports)
+        context.store.containers.update(updated, "exposed")
+        context.store.set_phase("container", [container.id], "changing", context.store.new_owner())
     made = _rules(context, replace(updated, ports=ports), networks)
     rules = [rule for rule in made if rule.backend == "nft"]
     try:
         create_rules(context, rules)
         context.kernel.drop_flows([rule for rule in made if isinstance(rule, Flows)], is_new=True)
         with context.store.write():
-            context.store.set_ready("container", [container.id])
+            context.store.set_phase("container", [container.id], "ready")
     except BaseException as error:
         before = set(_rules(context, container, networks))
         doomed = [rule for rule in rules if rule not in before]
@@ -76,9 +76,9 @@ def _rules(context: Context, container: Container, networks: Mapping[str, Networ
 
 def _forget_ports(context: Context, container: Container, ports: Sequence[PortMapping]) -> None:
     with context.store.write():
-        context.store.delete_ports(ports)
-        context.store.set_exposed(container.id, container.exposed)
-        context.store.set_ready("container", [container.id])
+        context.store.containers.delete_ports(ports)
+        context.store.containers.update(container, "exposed")
+        context.store.set_phase("container", [container.id], "ready")
 
 
 def unpublish(context: Context, reference: str, ports: Sequence[PortMapping]) -> Container:
@@ -86,14 +86,14 @@ def unpublish(context: Context, reference: str, ports: Sequence[PortMapping]) ->
     prepare(context)
     doomed = set(ports)
     with context.store.write(is_intent=True):
-        container = context.store.container(reference)
-        context.store.check_settled([container])
+        container = context.store.containers.get(reference)
+        context.store.check_not_changing([container])
         for item in doomed - set(container.ports):
             raise NotFound(f"container {container.name} does not publish {item}", object=str(item))
         if not doomed:
             return container
-        context.store.set_changing([container.id], context.store.new_owner())
-        networks = context.store.networks_by_id()
+        context.store.set_phase("container", [container.id], "changing", context.store.new_owner())
+        networks = context.store.networks.by_id()
     updated = replace(container, ports=tuple(item for item in container.ports if item not in doomed))
     is_routed = any(not networks[end.network_id].masquerade for end in container.endpoints)
     kept = set(nat_table.container_objects(updated, networks)) if is_routed else set()
@@ -105,12 +105,12 @@ def unpublish(context: Context, reference: str, ports: Sequence[PortMapping]) ->
     try:
         delete_rules(context, rules)
         with context.store.write():
-            context.store.delete_ports(ports)
-            context.store.set_ready("container", [container.id])
+            context.store.containers.delete_ports(ports)
+            context.store.set_phase("container", [container.id], "ready")
     except BaseException:
         create_rules(context, rules)
         with context.store.write():
-            context.store.set_ready("container", [container.id])
+            context.store.set_phase("container", [container.id], "ready")
         raise
     return updated
 
@@ -118,10 +118,10 @@ def unpublish(context: Context, reference: str, ports: Sequence[PortMapping]) ->
 def rows(context: Context, reference: str) -> list[NatRow]:
     """Return the table's translations with their counters; see Engine.nat."""
     store = context.store
-    networks = [store.network(reference)] if reference else store.networks()
+    networks = [store.networks.get(reference)] if reference else store.networks.all()
     counters = _counters(context)
     found: list[NatRow] = []
-    containers = store.containers()
+    containers = store.containers.all()
     peers = {item.name: item for item in containers}
     for network in networks:
         found += _source_rows(nat_table.network_objects(network), network, "", counters)

@@ -52,8 +52,8 @@ def find(context: Context, text: str) -> Container:
         _free_name(context, container.name)
         return container
     if found.is_stale:
-        with context.store.mending_lock():
-            found = found._replace(container=context.store.reread(container.id))
+        with context.store.repair_lock():
+            found = found._replace(container=context.store.containers.reread(container.id))
             if found.is_stale:
                 return attach_again(context, found.container, target)
         container = found.container
@@ -62,7 +62,7 @@ def find(context: Context, text: str) -> Container:
 
 def find_all(context: Context, texts: Sequence[str]) -> Members:
     """Return the containers that texts mean, each once; many at once without a query for each."""
-    known = context.store.heads(texts) if len(texts) > 1 else {}
+    known = context.store.containers.heads(texts) if len(texts) > 1 else {}
     own = {name: item for name, item in known.items() if item.mode != MODE_FOREIGN}
     found = [check_own_sandbox(own[text]) if text in own else find(context, text) for text in texts]
     return Members(context.store, found)
@@ -72,7 +72,7 @@ def _free_name(context: Context, name: str) -> None:
     """Look again at the containers in the store that have the name of a new one."""
     from dnet.runtime.targets import Target, TargetState, resolve
 
-    for item in context.store.foreign_containers():
+    for item in context.store.containers.foreign():
         if item.name != name:
             continue
         found = resolve(Target(**item.target))
@@ -81,7 +81,7 @@ def _free_name(context: Context, name: str) -> None:
             continue
         other = replace(item, name=f"{item.target['kind']}:{item.target['reference'][:SHORT_ID]}")
         with context.store.write():
-            context.store.set_target(at_target(item, found.target) if found.target else other)
+            context.store.containers.update(at_target(item, found.target) if found.target else other, "name", "target")
 
 
 def refresh(context: Context, *, is_dry_run: bool = False) -> list[Refreshed]:
@@ -93,7 +93,7 @@ def refresh(context: Context, *, is_dry_run: bool = False) -> list[Refreshed]:
         return _refresh_all(context, is_dry_run=True)
     prepare(context)
     find_devices(context)
-    with context.store.mending_lock():
+    with context.store.repair_lock():
         done = _refresh_all(context, is_dry_run=False)
     attachment_bridges.remove_unused_bridges(context)
     return done
@@ -101,7 +101,7 @@ def refresh(context: Context, *, is_dry_run: bool = False) -> list[Refreshed]:
 
 def _refresh_all(context: Context, *, is_dry_run: bool) -> list[Refreshed]:
     done: list[Refreshed] = []
-    containers = context.store.containers()
+    containers = context.store.containers.all()
     lacking = _look_at_ports(context, containers)
     for item in containers:
         if not (item.target or item.attachments or item.routes) or context.store.is_busy(item.id):
@@ -132,7 +132,7 @@ def _refresh(context: Context, container: Container, lacking: MissingPorts, *, i
 
 def repair(context: Context, container: Container) -> list[Refreshed]:
     """Make again the interfaces and routes of a container that are missing in it."""
-    with context.store.mending_lock():
+    with context.store.repair_lock():
         return _repair(context, container, _look_at_ports(context, [container]), is_dry_run=False)
 
 
@@ -165,7 +165,7 @@ def _repair(context: Context, container: Container, lacking: MissingPorts, *, is
             attachments=tuple(item for item in container.attachments if item not in lost),
             routes=tuple(way for way in container.routes if way not in ways),
         )
-        _make_again(context, container, with_defaults(before, context.store.networks_by_id()))
+        _make_again(context, container, with_defaults(before, context.store.networks.by_id()))
     elif is_unleased:
         _acquire_leases(context, container, {})
     return done
@@ -241,7 +241,7 @@ def _lost_ports(context: Context, wires: Iterable[Attachment], lacking: MissingP
 
 def find_devices(context: Context) -> None:
     """Take note of devices, as below, one process at a time."""
-    with context.store.mending_lock():
+    with context.store.repair_lock():
         _find_devices(context)
 
 
@@ -250,8 +250,8 @@ def _find_devices(context: Context) -> None:
 
     What has no device any more has index 0, and nothing of it is made until it has one again.
     """
-    made = context.store.made_bridges()
-    for container in context.store.containers():
+    made = context.store.attachments.made_bridges()
+    for container in context.store.containers.all():
         for item in container.attachments:
             if not item.device:
                 continue
@@ -270,7 +270,7 @@ def _find_devices(context: Context) -> None:
                 continue  # it is in the container, or nowhere
             if (index or 0) != item.device_index:
                 with context.store.write():
-                    context.store.set_attachment(replace(item, device_index=index or 0))
+                    context.store.attachments.update(replace(item, device_index=index or 0))
 
 
 def _find_switch(context: Context, item: Attachment, *, is_made: bool) -> None:
@@ -283,7 +283,7 @@ def _find_switch(context: Context, item: Attachment, *, is_made: bool) -> None:
 def attach_again(context: Context, container: Container, target: Target) -> Container:
     """Attach a container that has another namespace now to all that it was attached to, and return it."""
     _find_devices(context)
-    container = context.store.reread(container.id)
+    container = context.store.containers.reread(container.id)
     gone = replace(container, endpoints=(), attachments=(), routes=(), displaced=())
     # The namespace may be there still, held by a process; what is dnet's on the host goes, wherever it leads.
     change_containers(context, [container], [gone])

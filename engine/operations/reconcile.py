@@ -54,8 +54,8 @@ def run(context: Context, *, is_dry_run: bool) -> list[Finding]:
 
 
 def _run(context: Context, *, is_dry_run: bool) -> list[Finding]:
-    networks = context.store.networks()
-    containers = [item for item in context.store.containers() if item.mode != MODE_FOREIGN]
+    networks = context.store.networks.all()
+    containers = [item for item in context.store.containers.all() if item.mode != MODE_FOREIGN]
     rules = _missing_rules(context, networks, containers)
     findings = _out_of_reach(context, networks, containers)
     if findings:  # what is on the others can be looked at
@@ -95,7 +95,7 @@ def _is_spent(context: Context, container: Container) -> bool:
     if not container.process or not container.process.removes_itself:
         return False
     runtime = context.runtime
-    if context.store.is_forsaken(container.id) and not runtime.is_begun(container):
+    if context.store.is_start_abandoned(container.id) and not runtime.is_begun(container):
         return True
     return runtime.status(container).state == "exited"
 
@@ -116,7 +116,7 @@ def _repair(
             failed.append(Finding(f"device {network.device} of network {network.name}", error))
     failed += [Finding(what, error) for what, error in uplinks.restore_uplinks(context) if error]
     reachable = {net.id for net in networks}
-    repair_ports(context, [net for net in context.store.networks() if net.id in reachable])
+    repair_ports(context, [net for net in context.store.networks.all() if net.id in reachable])
     repair_vlans(context)
     create_rules(context, rules)
     if lost:

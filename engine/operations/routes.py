@@ -39,7 +39,7 @@ def add(context: Context, target: str, way: StaticRoute) -> Container:
     _check_free(container, way, inside)
     with changing(context, [container]):
         check_unchanged(context, [container])
-        context.store.insert_routes(container.id, [way], "creating")
+        context.store.containers.insert_routes(container.id, [way], "creating")
     return change_or_revert(context, [container], [replace(container, routes=(*container.routes, way))])[0]
 
 
@@ -55,7 +55,7 @@ def delete(context: Context, target: str, way: StaticRoute) -> Container:
         raise InvalidRequest(f"{label(container)} has several: {several}", object=str(way), hint="add its metric")
     with changing(context, [container]):
         context.store.check_current([container])
-        context.store.insert_routes(container.id, found, "deleting")
+        context.store.containers.insert_routes(container.id, found, "deleting")
     remaining = tuple(item for item in container.routes if item not in found)
     return change_or_revert(context, [container], [replace(container, routes=remaining)])[0]
 

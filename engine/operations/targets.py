@@ -34,8 +34,8 @@ class Lookup(NamedTuple):
 
 def look_up(context: Context, text: str) -> Lookup:
     """Find the container that a text means: one of dnet's own, or somebody else's. Nothing is changed."""
-    if _may_be_own(text) and context.store.find_containers(text):
-        return Lookup(check_own_sandbox(context.store.container(text)))
+    if _may_be_own(text) and context.store.containers.find(text):
+        return Lookup(check_own_sandbox(context.store.containers.get(text)))
     from dnet.runtime import targets
 
     target = targets.find(text)
@@ -51,9 +51,9 @@ def remembered(context: Context, text: str) -> Container | None:
 
     None when the store does not know it by this name.
     """
-    if _may_be_own(text) and context.store.find_containers(text):
-        return context.store.container(text)
-    found = [item for item in context.store.foreign_containers() if _is_called(item, text)]
+    if _may_be_own(text) and context.store.containers.find(text):
+        return context.store.containers.get(text)
+    found = [item for item in context.store.containers.foreign() if _is_called(item, text)]
     if len(found) > 1:
         names = ", ".join(item.name for item in found)
         raise InvalidRequest(f"{text} may be any of {names}", object=text, hint="write the name in full")
@@ -62,7 +62,7 @@ def remembered(context: Context, text: str) -> Container | None:
 
 def _known(context: Context, target: Target) -> Container | None:
     """Return the container of the same namespace, or else of the same reference, that something is attached to."""
-    known = context.store.foreign_containers()
+    known = context.store.containers.foreign()
     same = [item for item in known if _identity(item) == (target.inode, target.cookie)]
     same += [
         item
@@ -79,7 +79,7 @@ def _own_at(context: Context, target: Target) -> Container | None:
 
     if target.kind not in {targets.PATH, targets.PID}:
         return None
-    own = [item for item in context.store.containers() if not item.target and not item.shares]
+    own = [item for item in context.store.containers.all() if not item.target and not item.shares]
     return next((check_own_sandbox(item) for item in own if _inode(item.sandbox) == target.inode), None)
 
 

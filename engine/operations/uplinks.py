@@ -15,7 +15,6 @@ from dnet.model.vlan import PortVlans
 from dnet.objects.object import Object
 from dnet.operations.networks import _take_back
 from dnet.operations.trial import Watchdog
-from dnet.state import rows
 from dnet.transaction import firewalls, uplinks
 from dnet.transaction.context import Context
 from dnet.transaction.networks import repair_networks
@@ -55,7 +54,7 @@ def adopt(
     network, known = _looked_up(context, reference, interface, vlans)
     if known and known.phase == "trial":  # whoever asks again confirms it
         _confirm(context, interface)
-        return context.store.network(network.id)
+        return context.store.networks.get(network.id)
     if known and uplinks.is_in_place(context, network, interface):
         if vlans and trial:
             hint = "give it back first, or use --yes"
@@ -66,14 +65,14 @@ def adopt(
             _check_wanted(network, uplink_snapshot.read(known.snapshot), vlans, ask)
         return _with_vlans(context, network, known, vlans)
     repair_networks(context, [network.name], with_advice=False)
-    network = context.store.network(network.id)
+    network = context.store.networks.get(network.id)
     snapshot = _snapshot(context, network, interface)
     if not (is_sure or trial):
         _check_wanted(network, snapshot, vlans, ask)
     _warn(context, network, snapshot)
     if trial is None:
         _adopt(context, network, interface, known, vlans, "ready")
-        return context.store.network(network.id)
+        return context.store.networks.get(network.id)
     directories, timeout_s, confirm = trial
     dog = Watchdog([*directories, interface, str(timeout_s)])
     try:
@@ -82,14 +81,14 @@ def adopt(
     except BaseException as error:
         _take_back(dog, error)
         raise
-    found = context.store.adoption(interface)
+    found = context.store.adoptions.get(interface)
     if is_confirmed or (found and found.phase == "ready"):
         dog.stand_down()
     else:
         said = _take_back(dog)
         if said:
             raise KernelRefused(f"give {interface} back", 0, said)
-    return context.store.network(network.id)
+    return context.store.networks.get(network.id)
 
 
 def _with_vlans(context: Context, network: Network, known: Adoption, vlans: PortVlans | None) -> Network:
@@ -97,12 +96,12 @@ def _with_vlans(context: Context, network: Network, known: Adoption, vlans: Port
     if vlans is None:
         return network
     with context.store.network_lock():
-        now = context.store.adoption(known.interface)
+        now = context.store.adoptions.get(known.interface)
         if now is None or (now.network_id, now.phase) != (network.id, "ready"):
             sentence = f"interface {known.interface} has been given back meanwhile"
             raise NotFound(sentence, object=known.interface)
         uplinks.set_uplink_vlans(context, now, vlans)
-    return context.store.network(network.id)
+    return context.store.networks.get(network.id)
 
 
 def _adopt(
@@ -114,9 +113,7 @@ def _adopt(
         if uplinks.is_in_place(context, network, interface) and known:
             return  # another process has done it meanwhile
         if known and phase == "ready":
-            uplinks.restore_adoption(
-                context, replace(known, vlans=rows.vlans_text(vlans) or known.vlans), network, owner
-            )
+            uplinks.restore_adoption(context, replace(known, vlans=vlans or known.vlans), network, owner)
         else:
             uplinks.adopt_interface(context, network, _snapshot(context, network, interface), vlans, phase, owner)
     context.ruleset.make_way(is_thorough=False)
@@ -125,7 +122,7 @@ def _adopt(
 def _confirm(context: Context, interface: str) -> bool:
     """Keep an interface that is on trial; return whether it still was."""
     with context.store.write():
-        return context.store.move_adoption(interface, ["trial"], "ready")
+        return context.store.adoptions.move(interface, ["trial"], "ready")
 
 
 def _looked_up(
@@ -133,14 +130,14 @@ def _looked_up(
 ) -> tuple[Network, Adoption | None]:
     """Return the network, and what is on record of the interface; raise when another network has that."""
     check_interface(interface)
-    network = context.store.network(reference)
+    network = context.store.networks.get(reference)
     if vlans and not network.vlan:
         hint = "leave the VLANs out, or make the network with --vlan"
         sentence = f"network {network.name} keeps no VLANs apart, so that {interface} cannot be in any"
         raise InvalidRequest(sentence, object=network.name, hint=hint)
-    known = context.store.adoption(interface)
+    known = context.store.adoptions.get(interface)
     if known and known.network_id != network.id:
-        holder = context.store.networks_by_id()[known.network_id].name
+        holder = context.store.networks.by_id()[known.network_id].name
         hint = f"give it back first: dnet network adopt --undo {holder} {interface}"
         raise Conflict(f"interface {interface} is adopted by network {holder}", object=interface, hint=hint)
     return network, known
@@ -198,7 +195,7 @@ def release(context: Context, reference: str, interface: str) -> Network:
 def release_unconfirmed(context: Context, interface: str) -> None:
     """Give an interface back unless somebody has confirmed that it shall stay."""
     prepare(context)
-    adopted = context.store.adoption(interface)
+    adopted = context.store.adoptions.get(interface)
     if adopted:
         _give_back(context, adopted, ("creating", "trial"))
 
@@ -213,7 +210,7 @@ def _adopted(context: Context, reference: str, interface: str) -> tuple[Network,
 def _give_back(context: Context, adopted: Adoption, phases: Sequence[str]) -> None:
     with context.store.network_lock():
         with context.store.write(is_intent=True):
-            is_ours = context.store.move_adoption(adopted.interface, phases, "deleting", context.store.new_owner())
+            is_ours = context.store.adoptions.move(adopted.interface, phases, "deleting", context.store.new_owner())
         if is_ours:
             uplinks.give_back(context, adopted)
 

@@ -65,7 +65,7 @@ class Watching:
 
     def _has_news(self) -> bool:
         """Whether something has happened to a container that something is attached to."""
-        known = {item.target["reference"] for item in self._context.store.foreign_containers()}
+        known = {item.target["reference"] for item in self._context.store.containers.foreign()}
         happened: set[str] = set()
         for kind, events in list(self._events.items()):
             with suppress(DnetError):
@@ -81,7 +81,7 @@ class Watching:
     def _leased(self) -> list[tuple[float, Container, Attachment]]:
         """Return what has a lease that does not last for ever, with the time when it is to be renewed."""
         found = []
-        for container in self._context.store.containers():
+        for container in self._context.store.containers.all():
             for item in container.attachments:
                 due = leases.due_at(lease.from_document(item.lease)) if item.lease else None
                 if due is not None:

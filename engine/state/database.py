@@ -1,4 +1,4 @@
-"""The database file: its schema, transactions, and the locks between processes."""
+"""The database file: schema, transactions, and the locks between processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -15,6 +15,7 @@ from dnet.state.schema import INDEX_BITS, SCHEMA_VERSION, SCHEMAS
 
 BUSY_TIMEOUT_S = 30.0
 BUSY_TURN_S = 0.1
+PARAMETERS_MAX = 500  # in one statement; SQLite's own limit is 32,766
 _UNNAMED = "new-"  # an owner's file that is not locked yet
 
 
@@ -51,14 +52,14 @@ class Database:
 
     @property
     def operations(self) -> str:
-        """The directory in which each process that changes something has a file, which it closes at the end."""
+        """The directory in which each process that changes something keeps a file open and locked."""
         return os.path.join(self._directory, "operations")
 
     def close(self) -> None:
-        """Close the database, and let go of what this process owned."""
+        """Close the database, and give up the rows that this process owned."""
         self._connection.close()
         if self._owner_file is not None:
-            if os.getpid() == self._owner_process:  # and not a child that it forked
+            if os.getpid() == self._owner_process:  # a forked child must not remove its parent's file
                 with suppress(FileNotFoundError):
                     os.unlink(self._owner_path(self._owner_name))
             self._owner_file.close()
@@ -75,7 +76,7 @@ class Database:
             )
         execute("PRAGMA foreign_keys = ON")
         if version < SCHEMA_VERSION:
-            # Changing the journal's mode does not wait for others, so the first processes take turns.
+            # Changing the journal's mode does not wait for others, so the first processes need a lock.
             with self.network_lock():
                 self._make_schema()
 
@@ -97,7 +98,7 @@ class Database:
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
-        """Turn SQLite's errors into ours."""
+        """Turn SQLite's errors into errors of dnet."""
         try:
             yield
         except sqlite3.IntegrityError as error:
@@ -107,17 +108,18 @@ class Database:
         except sqlite3.ProgrammingError as error:
             raise InvalidRequest(f"the engine of {self._directory} cannot be used any more: {error}") from error
         except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
+            raise self.damaged(error) from error
 
     @contextmanager
-    def _decoding(self) -> Iterator[None]:
-        """Turn whatever is wrong with a row's content into one error."""
+    def decoding(self) -> Iterator[None]:
+        """Turn the errors of decoding a row into a StateError."""
         try:
             yield
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise self._damaged(error) from error
+            raise self.damaged(error) from error
 
-    def _damaged(self, error: Exception) -> StateError:
+    def damaged(self, error: Exception) -> StateError:
+        """Return the error of a database whose content cannot be understood."""
         hint = "restore it from a backup, or move it away and begin anew"
         return StateError(f"{self._path} is damaged: {error}", object=self._path, hint=hint)
 
@@ -125,7 +127,7 @@ class Database:
     def write(self, *, is_dry_run: bool = False, is_intent: bool = False) -> Iterator[None]:
         """Hold the write lock; commit at the end, or roll back after an error and after a dry run.
 
-        An intent need not survive a power failure, which takes what it was for along, so it costs no fsync.
+        An intent costs no fsync: it need not survive a power failure, which also ends what the intent announced.
         """
         with self._guard():
             try:
@@ -138,7 +140,7 @@ class Database:
                     self._connection.execute("ROLLBACK")
 
     def _begin(self) -> None:
-        """Take the write lock, waiting in short turns: SQLite's own waiting hears no signals."""
+        """Take the write lock. Wait in short steps, because no signal interrupts SQLite's own waiting."""
         deadline = time.monotonic() + BUSY_TIMEOUT_S
         while True:
             try:
@@ -149,40 +151,59 @@ class Database:
             else:
                 return
 
-    def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a query, each with its columns by number and by name."""
         with self._guard():
             return self._connection.execute(sql, parameters).fetchall()
+
+    def text(self, sql: str, parameters: Sequence[Any] = ()) -> str:
+        """Return the first column of a query's first row; the empty text without a row."""
+        found = self.query(sql, parameters)
+        return str(found[0][0]) if found else ""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Execute a statement; inside a transaction."""
+        return self._connection.execute(sql, parameters)
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute a statement once for each row; inside a transaction."""
+        self._connection.executemany(sql, rows)
 
     # Locks and owners
 
     @contextmanager
     def network_lock(self) -> Iterator[None]:
-        """Hold the lock under which networks are made, mended and removed, kernel work included."""
-        with open(os.path.join(self._directory, "network.lock"), "w", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Hold the lock under which networks are made, repaired and removed, kernel work included."""
+        with self._lock("network.lock"):
             yield
 
     @contextmanager
-    def mending_lock(self) -> Iterator[None]:
-        """Hold the lock under which what is attached is made again, so that one process at a time does."""
-        with open(os.path.join(self._directory, "mending.lock"), "w", encoding="utf-8") as file:
+    def repair_lock(self) -> Iterator[None]:
+        """Hold the lock under which attachments are made again, by one process at a time."""
+        with self._lock("mending.lock"):
+            yield
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        with open(os.path.join(self._directory, name), "w", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def new_owner(self) -> str:
         """Return the name under which one change reserves rows: that of this process, and a number.
 
-        It is alive as long as the process, or until `close`.
+        The owner is alive until the process ends, or until `close`.
         """
         self._changes_begun += 1
-        return f"{self._process_name()}.{self._changes_begun}"
+        return f"{self.process_name()}.{self._changes_begun}"
 
-    def _process_name(self) -> str:
+    def process_name(self) -> str:
+        """Return the name of this process as an owner; the first call makes and locks its file."""
         if self._owner_file is None:
             directory = os.path.join(self._directory, "operations")
             for name in os.listdir(directory):
-                self._is_alive(name)  # removes what a killed process left
-            # Locked before it has its name: unlocked under it, it would be taken for a dead process's.
+                self.is_alive(name)  # removes what a killed process left
+            # Locked before it has its name, because an unlocked file of that name is one of a dead process.
             name = os.urandom(8).hex()
             path = self._owner_path(f"{_UNNAMED}{name}")
             file = None
@@ -202,11 +223,15 @@ class Database:
     def _owner_path(self, owner: str) -> str:
         return os.path.join(self._directory, "operations", owner)
 
-    def _is_alive(self, owner: str) -> bool:
-        """Whether another process works on rows of this owner; what is left of our own is as good as abandoned."""
-        owner = owner.partition(".")[0]
-        if owner == self._owner_name:
+    def is_own(self, owner: str) -> bool:
+        """Whether an owner is this process."""
+        return owner.partition(".")[0] == self._owner_name
+
+    def is_alive(self, owner: str) -> bool:
+        """Whether another process works on rows of this owner; what remains of this process's own is abandoned."""
+        if self.is_own(owner):
             return False
+        owner = owner.partition(".")[0]
         if owner.startswith(_UNNAMED):
             return True
         try:
@@ -222,12 +247,20 @@ class Database:
 
     def setting(self, key: str) -> int:
         """Return a number that is kept between calls; 0 when it was never set."""
-        found = self._query("SELECT value FROM setting WHERE key = ?", (key,))
-        with self._decoding():
+        found = self.query("SELECT value FROM setting WHERE key = ?", (key,))
+        with self.decoding():
             return int(found[0][0]) if found else 0
 
     def set_setting(self, key: str, value: int) -> None:
-        """Keep a number, of which 0 is as if it had never been set; inside a transaction."""
+        """Keep a number between calls, or forget it when it is 0; inside a transaction."""
         self._connection.execute("DELETE FROM setting WHERE key = ?", (key,))
         if value:
             self._connection.execute("INSERT INTO setting VALUES (?, ?)", (key, value))
+
+
+def chunks(values: Iterable[str]) -> Iterator[tuple[list[str], str]]:
+    """Yield values in chunks that fit one statement, with their `?` placeholders."""
+    listed = list(values)
+    for start in range(0, len(listed), PARAMETERS_MAX):
+        chunk = listed[start : start + PARAMETERS_MAX]
+        yield chunk, ",".join("?" * len(chunk))

@@ -40,12 +40,12 @@ def link_peers(context: Context, containers: Sequence[Container]) -> dict[str, C
     known = {item.name: item for item in containers}
     names = {link.child for item in containers for link in item.links}
     names |= {link.parent for item in containers for link in item.linked_by}
-    return {item.name: item for item in context.store.named_containers(names - set(known))} | known
+    return {item.name: item for item in context.store.containers.named(names - set(known))} | known
 
 
 def objects_of(context: Context, containers: Sequence[Container]) -> Iterator[Group]:
     """Return each container's objects, from what the store says now."""
-    networks = context.store.networks_by_id()
+    networks = context.store.networks.by_id()
     host, peers = read_host_files(), link_peers(context, containers)
     return (desired.container(item, networks, host, peers) for item in containers)
 
@@ -73,7 +73,7 @@ def remove_containers(
 
 def check_switch(context: Context, containers: Collection[Container]) -> None:
     """Raise when an interface of some containers is on Open vSwitch, and that cannot be asked to remove it."""
-    networks = context.store.networks_by_id()
+    networks = context.store.networks.by_id()
     drivers = {networks[end.network_id].driver for item in containers for end in item.endpoints}
     are_switched = [DRIVERS[driver].needs_switch for driver in drivers]
     are_switched += [KINDS[one.kind].needs_switch for item in containers for one in item.attachments]
@@ -83,7 +83,7 @@ def check_switch(context: Context, containers: Collection[Container]) -> None:
 
 def finish_change(context: Context, container: Container) -> None:
     """Give a container what the store says of it, when a killed process was changing that."""
-    final = context.store.reread(container.id)
+    final = context.store.containers.reread(container.id)
     lines = linked_lines(context, [container])
     change_containers(context, [container], [final], is_undoing=True, is_forced=True)
     update_hosts(lines, linked_lines(context, [final]))
@@ -103,7 +103,7 @@ def change_containers(
 
     By force, also where Open vSwitch is gone: it is left as it is then, for `reconcile` to finish.
     """
-    is_linked = context.store.has_links() and any(item.links or item.linked_by for item in before)
+    is_linked = context.store.containers.has_links() and any(item.links or item.linked_by for item in before)
     after = list(after) if is_linked else after
     host, *peers = (
         read_host_files(),
@@ -112,7 +112,7 @@ def change_containers(
 
     def pairs() -> Iterator[tuple[list[Group], list[Group]]]:
         for lot in lots(zip(before, after, strict=True)):
-            networks = context.store.networks_by_id()
+            networks = context.store.networks.by_id()
             old: list[Group] = []
             new: list[Group] = []
             for one, other in lot:
@@ -149,7 +149,7 @@ def change_or_revert(
     begun: list[Container] = []
     with reverting(
         lambda: change_containers(context, begun, before[: len(begun)], is_undoing=True),
-        lambda: commit_rows(context, before, context.store.whole([item.id for item in before])),
+        lambda: commit_rows(context, before, context.store.containers.whole([item.id for item in before])),
     ):
         change_containers(context, before, recorded(after, begun), on_progress=on_progress, is_forced=is_forced)
         commit_rows(context, begun, before)
@@ -163,26 +163,26 @@ def commit_rows(context: Context, final: Sequence[Container], others: Sequence[C
     wires = {wire.id: wire for item in final for wire in item.attachments}
     lost = [wire.id for item in others for wire in item.attachments if wire.id not in wires]
     with context.store.write():
-        context.store.set_endpoint_phase(ends, "ready")
+        context.store.set_phase("endpoint", ends, "ready")
         context.store.delete("endpoint", [end.id for item in others for end in item.endpoints if end.id not in ends])
-        context.store.set_endpoint_phase(wires, "ready", "attachment")
+        context.store.set_phase("attachment", wires, "ready")
         context.store.delete("attachment", lost)
         for wire in wires.values():
-            context.store.set_attachment(wire)
+            context.store.attachments.update(wire)
         for now, other in zip(final, others, strict=True):
             _commit_row(context, now, other)
-        context.store.set_ready("container", [item.id for item in final])
-        context.store.forget_unused_targets()
+        context.store.set_phase("container", [item.id for item in final], "ready")
+        context.store.containers.forget_unused_targets()
 
 
 def _commit_row(context: Context, now: Container, other: Container) -> None:
     if now.routes or other.routes:
-        context.store.delete_routes(now.id, [way for way in other.routes if way not in now.routes])
-        context.store.insert_routes(now.id, now.routes, "ready")
+        context.store.containers.delete_routes(now.id, [way for way in other.routes if way not in now.routes])
+        context.store.containers.insert_routes(now.id, now.routes, "ready")
     if now.displaced or other.displaced:
-        context.store.set_displaced(now)
+        context.store.containers.update(now, "displaced")
     if now.target:
-        context.store.set_target(now)
+        context.store.containers.update(now, "name", "target")
 
 
 def update_linked(context: Context, containers: Sequence[Container], groups: Sequence[Group]) -> None:
@@ -191,7 +191,7 @@ def update_linked(context: Context, containers: Sequence[Container], groups: Seq
     if not made:
         return
     names = [item.name for item in containers if item.id in made]
-    now = [item for item in context.store.named_containers(names) if item.id in made]
+    now = [item for item in context.store.containers.named(names) if item.id in made]
     pairs = [(made[item.id], group) for item, group in zip(now, objects_of(context, now), strict=True)]
     changed = [(old, new) for old, new in pairs if set(old) != set(new)]
     if changed:
@@ -205,10 +205,10 @@ def linked_lines(context: Context, members: Collection[Container]) -> dict[tuple
 
     The store may know a different state of them: it is theirs, not its, that counts.
     """
-    if not context.store.has_links():
+    if not context.store.containers.has_links():
         return {}
     known = {item.name: item for item in members if not item.target}
-    parents = {item.name: item for item in context.store.parents(set(known))} | {
+    parents = {item.name: item for item in context.store.containers.parents(set(known))} | {
         item.name: item for item in members if item.links
     }
     return {

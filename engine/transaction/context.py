@@ -87,9 +87,9 @@ class Context:
             self.notice(f"brought table {TABLE} up to date")
         else:
             self.notice(f"made table {TABLE} again, which somebody had removed")
-        return desired.rules(self.store.networks(), self.store.containers())
+        return desired.rules(self.store.networks.all(), self.store.containers.all())
 
     def all_vlans(self) -> Group:
         """Return everything that belongs into the VLAN map and at the bridges."""
-        networks = self.store.networks_by_id()
-        return desired.vlans(networks.values(), self.store.containers())
+        networks = self.store.networks.by_id()
+        return desired.vlans(networks.values(), self.store.containers.all())

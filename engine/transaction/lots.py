@@ -54,7 +54,7 @@ class Members(Sequence[Container]):
 
     def _read_lot(self) -> None:
         lot = next(self._unread)
-        found = iter(self._store.ready([item.id for item in lot if isinstance(item, ContainerHead)]))
+        found = iter(self._store.containers.ready([item.id for item in lot if isinstance(item, ContainerHead)]))
         self._read += [next(found) if isinstance(item, ContainerHead) else item for item in lot]
 
 

@@ -20,9 +20,9 @@ def remove_networks(context: Context, networks: Sequence[Network], *, is_forced:
 
     By force, also where Open vSwitch is gone: what is in its database is then left to `reconcile`.
     """
-    is_last = bool(networks) and not context.store.has_other_networks([network.id for network in networks])
+    is_last = bool(networks) and not context.store.networks.has_others([network.id for network in networks])
     groups = [desired.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)]
-    for adopted in context.store.adoptions([network.id for network in networks]):
+    for adopted in context.store.adoptions.all([network.id for network in networks]):
         uplinks.give_back(context, adopted)
     remove_groups(context, groups, is_forced=is_forced)
     context.ruleset.withdraw(networks)
@@ -34,7 +34,7 @@ def repair_networks(context: Context, references: Collection[str], *, with_advic
 
     Interfaces that were adopted are the caller's business, or, with advice, the user's.
     """
-    networks = [context.store.network(reference) for reference in sorted(references)]
+    networks = [context.store.networks.get(reference) for reference in sorted(references)]
     if networks and not context.ruleset.is_whole():
         create_rules(context, context.all_rules())
     for network in networks:
@@ -69,7 +69,7 @@ def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: b
     found: list[Object] = []
     for network in networks:
         strays = {index for index, master in masters.items() if master != network.device_index}
-        ports = desired.ports(network, context.store.containers_on(network.id), strays)
+        ports = desired.ports(network, context.store.containers.on_network(network.id), strays)
         if DRIVERS[network.driver].needs_switch:
             own = desired.network(network, is_first=False) if is_made(context, network) else ()
             ports = (*own, *desired.uplinks(uplinks.with_placed_uplinks(context, network)), *ports)
@@ -85,7 +85,7 @@ def _repair_network(context: Context, network: Network) -> Network:
     if not network.owns_device and not DRIVERS[network.driver].needs_switch:
         network = existing_bridge.refreshed(network, context.kernel.look().report())
         with context.store.write():
-            context.store.set_device(network)
+            context.store.networks.set_device(network)
     group = desired.network(network, is_first=True)
     try:
         create_groups(context, [group])

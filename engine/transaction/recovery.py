@@ -50,7 +50,7 @@ def _half_done(
     context: Context, containers: Sequence[Container], changing: Sequence[Container], networks: Sequence[Network]
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yield what is half done, in words, with what finishes or removes it: in this order, each before the next."""
-    adopted = context.store.abandoned_adoptions()
+    adopted = context.store.adoptions.abandoned()
     if adopted:
         yield "adopted interfaces", lambda: _locked(context, lambda: uplinks.undo_abandoned(context, adopted))
     if containers:

@@ -72,7 +72,7 @@ class Reservation:
         are_wanted = any(spec.publish or spec.publish_all for spec in specs)
         ports = self._ports = self._ports or (self.host_ports() if are_wanted else None)
         links = self._links(dict(zip(chosen, specs, strict=True)), dict(zip(chosen, ends, strict=True)))
-        linked_by = self._store.links_to(chosen)
+        linked_by = self._store.containers.links_to(chosen)
         for link in (link for members in links.values() for link in members):
             linked_by.setdefault(link.child, []).append(link)
         containers: dict[str, Container] = {}
@@ -110,7 +110,7 @@ class Reservation:
         if ports and ports.last_automatic:
             self._store.set_setting(_LAST_PORT, ports.last_automatic)
         made_now = list(containers.values())
-        self._store.insert_containers(made_now, owner)
+        self._store.containers.insert(made_now, owner)
         return made_now
 
     def join(
@@ -136,7 +136,7 @@ class Reservation:
         present: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         """Raise what speaks against `join` of all of these, lot by lot; without reading them, if need be."""
-        joined = set(self._store.member_names(network.id))
+        joined = set(self._store.networks.member_names(network.id))
         for item in members.heads if joined else ():
             if item.name in joined:
                 raise _joined(item.name, network)
@@ -171,8 +171,8 @@ class Reservation:
         """Return the container whose sandbox a specification is to share; a sharer's is that of its own."""
         if not spec.shares:
             return None
-        found = others.get(spec.shares) or self._store.container(spec.shares)
-        return self._store.container(found.shares) if found.shares else found
+        found = others.get(spec.shares) or self._store.containers.get(spec.shares)
+        return self._store.containers.get(found.shares) if found.shares else found
 
     # Links
 
@@ -205,7 +205,7 @@ class Reservation:
         """Return the name of the container that a link means, and the ids of its networks."""
         if reference in ends:
             return reference, {end.network_id for end in ends[reference]}
-        child = self._store.container(reference)
+        child = self._store.containers.get(reference)
         return child.name, {end.network_id for end in child.endpoints}
 
     # Names
@@ -225,7 +225,7 @@ class Reservation:
         twice = [name for name, count in Counter(wanted).items() if count > 1]
         if twice:
             raise InvalidRequest(f"name {twice[0]} is given twice", object=twice[0], hint="names are unique")
-        for name, holder in self._store.held_names(wanted).items():
+        for name, holder in self._store.containers.held_names(wanted).items():
             hint = f"remove it with `dnet rm {name}`, or choose another name"
             raise Conflict(f"name {name} is in use by container {holder[:12]}", object=name, hint=hint)
         for directory, target in self._places.items():
@@ -237,7 +237,7 @@ class Reservation:
 
         for attempt in range(NAME_ATTEMPTS_MAX):
             name = identity.readable(int.from_bytes(os.urandom(4)) % (identity.COUNT * (1 + attempt)))
-            is_free = name not in taken and not self._store.held_names([name])
+            is_free = name not in taken and not self._store.containers.held_names([name])
             if is_free and not any(files.present(directory, [name]) for directory in self._places):
                 return name
         raise Exhausted("no free random name was found", hint="give names")
@@ -285,8 +285,8 @@ class Reservation:
         """Return the networks that endpoints are wanted on, and others, by the name or id they use."""
         for reference in {end.network for ends in wanted for end in ends}:
             known = self._networks.get(reference)  # one that the first lot has made is not ready yet
-            if known is None or not self._store.network_phase(known.name):
-                self._networks[reference] = self._store.network(reference)
+            if known is None or not self._store.networks.phase(known.name):
+                self._networks[reference] = self._store.networks.get(reference)
         return self._networks
 
     def _addresses(
@@ -304,7 +304,7 @@ class Reservation:
         self, net: Network, members: Sequence[EndpointSpec]
     ) -> Iterator[tuple[IPv4Address, IPv6Address | None]]:
         """Return the addresses of endpoints of one network, in their order: those asked for, else the lowest free."""
-        taken = self._store.taken_addresses(net.id)
+        taken = self._store.networks.taken_addresses(net.id)
         ports_max = DRIVERS[net.driver].ports_max
         room = ports_max - len(taken) if ports_max else len(members)
         if len(members) > room:
@@ -317,7 +317,7 @@ class Reservation:
         fours = self._addresses_of_family(net, 4, [spec.ip for spec in members], taken)
         if not net.subnet6 and not any(spec.ip6 for spec in members):
             return ((four, None) for four in fours if isinstance(four, IPv4Address))
-        taken6 = self._store.taken_addresses6(net.id)
+        taken6 = self._store.networks.taken_addresses6(net.id)
         sixes = self._addresses_of_family(net, 6, [spec.ip6 for spec in members], taken6)
         pairs = zip(fours, sixes, strict=True)
         return ((four, six) for four, six in pairs if isinstance(four, IPv4Address) and isinstance(six, IPv6Address))
@@ -330,7 +330,7 @@ class Reservation:
                 continue
             ipam.check_static(net, address)
             if int(address) in taken:
-                holder = self._store.address_holder(net.id, address) or "another of these containers"
+                holder = self._store.networks.address_holder(net.id, address) or "another of these containers"
                 raise Conflict(
                     f"address {address} of network {net.name} is in use by {holder}",
                     object=str(address),
@@ -352,7 +352,7 @@ class Reservation:
 
     def _port_holders(self, protocol: str, port: int) -> dict[IPAddress, str | int]:
         held: dict[IPAddress, str | int] = {}
-        held |= self._store.port_holders(protocol, port)
+        held |= self._store.containers.port_holders(protocol, port)
         for address, inode in self._listeners.get((protocol, port), {}).items():
             held.setdefault(address, inode)
         return held

@@ -61,7 +61,7 @@ def network(
 
     `taken` is what it has because of what there is; without, a Linux bridge is looked for.
     """
-    if store.network_phase(spec.name):
+    if store.networks.phase(spec.name):
         hint = "remove it first, or choose another name"
         raise Conflict(f"network {spec.name} exists already", object=spec.name, hint=hint)
     identity = new_id()
@@ -71,7 +71,7 @@ def network(
     else:
         index = 0  # the kernel's own choice, which nothing goes by
         _check_device(store, kernel, device, taken)
-    others = store.reserved_subnets()
+    others = store.networks.subnets()
     subnet = taken.subnet or spec.subnet or ipam.free_subnet([*busy, *(other for _, other in others)])
     subnet6 = taken.subnet6 or spec.subnet6 or (ipam.unique_local_subnet(identity) if spec.ipv6 else None)
     own = {other for _, other in others} | {net for net in (taken.subnet, taken.subnet6) if net}
@@ -110,7 +110,7 @@ def network(
         device_mac=taken.mac,
         found=taken.found,
     )
-    store.insert_network(made, owner)
+    store.networks.insert(made, owner)
     return made
 
 
@@ -153,7 +153,7 @@ def _check_device(store: Store, kernel: Kernel, device: str, taken: FoundBridge)
 
 
 def _check_unheld(store: Store, device: str) -> None:
-    holder = store.network_on(device)
+    holder = store.networks.name_on(device)
     if holder:
         hint = f"put containers on that network, or remove it with `dnet network rm {holder}`"
         raise Conflict(f"bridge {device} is that of network {holder} already", object=device, hint=hint)

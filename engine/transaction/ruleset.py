@@ -47,7 +47,7 @@ class Ruleset:
         """Look after other firewalls, and say which of them stop our networks."""
         from dnet.transaction import firewalls
 
-        now, networks = self._now(), self._store.networks()
+        now, networks = self._now(), self._store.networks.all()
         sentences = firewalls.make_way(self._nft, networks, is_thorough=is_thorough) if networks else []
         for sentence in sentences:
             self._notice(sentence)

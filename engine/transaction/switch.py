@@ -157,7 +157,7 @@ class Switches:
 
     def _network(self) -> Network | None:
         """Return some network that is on Open vSwitch, ready or not."""
-        found = sorted(self._store.networks_by_id().values(), key=lambda net: (net.created, net.id))
+        found = sorted(self._store.networks.by_id().values(), key=lambda net: (net.created, net.id))
         return next((net for net in found if DRIVERS[net.driver].needs_switch), None)
 
     def take(self, spec: NetworkSpec) -> FoundBridge:
@@ -206,7 +206,7 @@ class Switches:
         """Return what a network takes from a bridge that is there already."""
         name = spec.bridge
         if seen.owner:
-            holder = self._store.network_on(name)
+            holder = self._store.networks.name_on(name)
             whose = f"network {holder}" if holder else "another engine's network"
             hint = "put containers on that network, or choose another bridge"
             raise Conflict(f"bridge {name} is that of {whose} already", object=name, hint=hint)

@@ -23,7 +23,6 @@ from dnet.objects.object import Object
 from dnet.objects.observed import Link
 from dnet.objects.vlans import VlanFilter
 from dnet.openvswitch.remote import is_here
-from dnet.state import rows
 from dnet.transaction.apply import change_groups, make_on_host, put_back
 from dnet.transaction.apply_rules import change_rules
 from dnet.transaction.context import Context
@@ -149,7 +148,7 @@ def _is_switched(context: Context, network: Network, interface: str) -> bool:
 
     The database outlives a reboot and an interface, which its user has configured anew since.
     """
-    adopted, index = context.store.adoption(interface), context.kernel.device_index(interface)
+    adopted, index = context.store.adoptions.get(interface), context.kernel.device_index(interface)
     if not index or not adopted:
         return False
     snapshot = uplink_snapshot.read(adopted.snapshot)
@@ -167,8 +166,8 @@ def missing_adoptions(context: Context) -> list[tuple[Adoption, Network]]:
 
     Those on an Open vSwitch that cannot be asked are left out.
     """
-    networks = context.store.networks_by_id()
-    found = [(item, networks[item.network_id]) for item in context.store.adoptions() if item.phase == "ready"]
+    networks = context.store.networks.by_id()
+    found = [(item, networks[item.network_id]) for item in context.store.adoptions.all() if item.phase == "ready"]
     missing = []
     for item, network in found:
         with suppress(OvsError):
@@ -180,7 +179,7 @@ def missing_adoptions(context: Context) -> list[tuple[Adoption, Network]]:
 def removal_of(context: Context, adopted: Adoption) -> tuple[Object, ...]:
     """Return what gives an interface back, in order; what a reboot has done of it is left out."""
     snapshot = uplink_snapshot.now(uplink_snapshot.read(adopted.snapshot), context.kernel.look().report())
-    network = context.store.networks_by_id()[adopted.network_id]
+    network = context.store.networks.by_id()[adopted.network_id]
     port = _present(context, network, adopted.interface)
     if snapshot.boot != context.kernel.boot_id() and not is_in_place(context, network, adopted.interface):
         return tuple(item for item in uplink.parting(snapshot, port) if item.backend == "ovs")
@@ -199,12 +198,12 @@ def adopt_interface(
 ) -> None:
     """Make an interface a port of a network's bridge, whole or not at all, and leave it in `phase`."""
     name, text = snapshot.interface.name, uplink_snapshot.text(snapshot)
-    row = Adoption(name, network.id, text, "creating", owner, rows.vlans_text(vlans))
+    row = Adoption(name, network.id, text, "creating", owner, vlans)
     with context.store.write(is_intent=True):
-        context.store.put_adoption(row)
+        context.store.adoptions.put(row)
     _move(context, row, snapshot, lambda: _forget(context, row))
     with context.store.write():
-        context.store.put_adoption(replace(row, phase=phase, owner="" if phase == "ready" else owner))
+        context.store.adoptions.put(replace(row, phase=phase, owner="" if phase == "ready" else owner))
     _advise(context, network, snapshot)
 
 
@@ -220,17 +219,17 @@ def restore_adoption(context: Context, adopted: Adoption, network: Network, owne
 
     def keep() -> None:
         with context.store.write():
-            context.store.put_adoption(adopted)
+            context.store.adoptions.put(adopted)
 
     with context.store.write(is_intent=True):
-        context.store.put_adoption(row)
+        context.store.adoptions.put(row)
     _move(context, row, snapshot, keep)
     with context.store.write():
-        context.store.put_adoption(replace(row, phase="ready", owner=""))
+        context.store.adoptions.put(replace(row, phase="ready", owner=""))
 
 
 def _move(context: Context, row: Adoption, snapshot: Snapshot, afterwards: Callable[[], None]) -> None:
-    after = context.store.networks_by_id()[row.network_id]
+    after = context.store.networks.by_id()[row.network_id]
     before = _without(after, row.interface)
     [item] = [item for item in after.uplinks if item not in before.uplinks]
 
@@ -246,14 +245,14 @@ def _move(context: Context, row: Adoption, snapshot: Snapshot, afterwards: Calla
 
 def set_uplink_vlans(context: Context, adopted: Adoption, vlans: PortVlans) -> None:
     """Give an interface that is a port other VLANs, at one stroke where the bridge can."""
-    row = replace(adopted, vlans=rows.vlans_text(vlans))
-    network = context.store.networks_by_id()[adopted.network_id]
+    row = replace(adopted, vlans=vlans)
+    network = context.store.networks.by_id()[adopted.network_id]
     [item] = [item for item in network.uplinks if str(item) == adopted.interface]
     before, after = desired.uplink(network, item), desired.uplink(network, replace(item, vlans=vlans))
 
     def keep(found: Adoption) -> None:
         with context.store.write():
-            context.store.put_adoption(found)
+            context.store.adoptions.put(found)
 
     keep(row)
     with reverting(lambda: change_groups(context, [after], [before], is_undoing=True), lambda: keep(adopted)):
@@ -268,7 +267,7 @@ def give_back(context: Context, adopted: Adoption) -> None:
     try:
         _undo(context, adopted)
     except DnetError as error:
-        if is_in_place(context, context.store.networks_by_id()[adopted.network_id], adopted.interface):
+        if is_in_place(context, context.store.networks.by_id()[adopted.network_id], adopted.interface):
             raise
         context.notice(f"interface {adopted.interface} is given back, but not all of it: {error}")
     _forget(context, adopted)
@@ -280,14 +279,14 @@ def undo_abandoned(context: Context, abandoned: Sequence[Adoption]) -> None:
         _undo(context, item)
         if item.phase == "restoring":
             with context.store.write():
-                context.store.move_adoption(item.interface, ["restoring"], "ready")
+                context.store.adoptions.move(item.interface, ["restoring"], "ready")
         else:
             _forget(context, item)
             context.notice(f"gave back interface {item.interface}, left half adopted by a killed process")
 
 
 def _undo(context: Context, adopted: Adoption) -> None:
-    network = context.store.networks_by_id()[adopted.network_id]
+    network = context.store.networks.by_id()[adopted.network_id]
     _take_back(context, network, _without(network, adopted.interface), removal_of(context, adopted))
 
 
@@ -306,7 +305,7 @@ def _take_back(context: Context, network: Network, left: Network, items: Group) 
 
 def _forget(context: Context, adopted: Adoption) -> None:
     with context.store.write():
-        context.store.delete_adoption(adopted.interface)
+        context.store.adoptions.delete(adopted.interface)
 
 
 def _change_rules(context: Context, before: Network, after: Network) -> None:
@@ -315,9 +314,9 @@ def _change_rules(context: Context, before: Network, after: Network) -> None:
 
 
 def _rules(context: Context, network: Network) -> list[Object]:
-    known = context.store.networks_by_id() | {network.id: network}
+    known = context.store.networks.by_id() | {network.id: network}
     rules = list(nat_table.network_objects(network))
-    for item in context.store.containers_on(network.id):
+    for item in context.store.containers.on_network(network.id):
         rules += nat_table.container_objects(item, known)
     return [rule for rule in rules if rule.backend == "nft"]
 

@@ -78,7 +78,7 @@ def repair_vlans(context: Context) -> None:
 def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
     """Make a network one whose ports are in VLANs, all that are there already in its gateway's."""
     with context.store.network_lock():
-        network = uplinks.with_placed_uplinks(context, context.store.network(reference))
+        network = uplinks.with_placed_uplinks(context, context.store.networks.get(reference))
         if network.vlan:
             return
         if not network.owns_device and not DRIVERS[network.driver].has_vlans_on_existing:
@@ -89,9 +89,9 @@ def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
             vlan=DEFAULT_VLAN,
             vlan_backend=reserve_network.vlan_backend(context.kernel, network.driver, backend),
         )
-        members = context.store.containers_on(network.id)
+        members = context.store.containers.on_network(network.id)
         with context.store.write():
-            context.store.set_network_vlan(aware)
+            context.store.networks.update(aware, "vlan", "vlan_backend")
             context.store.set_setting(TURNING, time.monotonic_ns())
         with reverting(
             lambda: _change_network(context, aware, network, members, is_undoing=True),
@@ -106,7 +106,7 @@ def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
 
 def _forget_vlan(context: Context, network: Network) -> None:
     with context.store.write():
-        context.store.set_network_vlan(network)
+        context.store.networks.update(network, "vlan", "vlan_backend")
         context.store.set_setting(TURNING, 0)
 
 
@@ -125,13 +125,13 @@ def finish_enabling(context: Context) -> None:
 def repair_all_vlans(context: Context) -> None:
     """Repair VLANs on Linux bridges and on Open vSwitch."""
     repair_vlans(context)
-    repair_ports(context, [network for network in context.store.networks() if DRIVERS[network.driver].needs_switch])
+    repair_ports(context, [network for network in context.store.networks.all() if DRIVERS[network.driver].needs_switch])
 
 
 def _change_network(
     context: Context, before: Network, after: Network, members: Sequence[Container], *, is_undoing: bool = False
 ) -> None:
-    networks, host, peers = context.store.networks_by_id(), read_host_files(), link_peers(context, members)
+    networks, host, peers = context.store.networks.by_id(), read_host_files(), link_peers(context, members)
     groups = [
         [
             (*desired.network(net, is_first=False), *desired.uplinks(net)),

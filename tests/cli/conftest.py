@@ -26,8 +26,8 @@ def furnished(terminal) -> Terminal:
     net = samples.network("blue", "10.99.0.0/24")
     web = samples.container("web", [samples.endpoint(net, "10.99.0.2")])
     with terminal.store() as store, store.write():
-        store.insert_network(net, "")
-        store.insert_containers([web], "")
-        store.set_ready("network", [net.id])
-        store.set_ready("container", [web.id])
+        store.networks.insert(net, "")
+        store.containers.insert([web], "")
+        store.set_phase("network", [net.id], "ready")
+        store.set_phase("container", [web.id], "ready")
     return terminal

@@ -21,6 +21,7 @@ from dnet.linux.sysctl import Sysctls
 from dnet.objects.host import Flows, Forwarding
 from dnet.objects.object import Object
 from dnet.objects.sandbox import Sandbox
+from dnet.state.store import Store
 
 # A message type beyond every one that rtnetlink has: the kernel answers EOPNOTSUPP.
 ABSENT_TYPE = 0x7FFF
@@ -142,3 +143,15 @@ class FaultyNft(Nft):
                 # "File exists", once the other commands have made the table if there was none.
                 commands = [*commands, "create table inet dnet"]
         super().run(commands, what)
+
+
+def before_ready(store: Store, happen: Callable[[], None]) -> None:
+    """Let something happen whenever a store is about to mark containers or networks as existing."""
+    set_phase = store.set_phase
+
+    def spoiled(table: str, identities: Iterable[str], phase: str, owner: str = "") -> None:
+        if phase == "ready" and not owner and table in {"container", "network"}:
+            happen()
+        set_phase(table, identities, phase, owner)
+
+    store.set_phase = spoiled  # type: ignore[method-assign]

@@ -45,11 +45,11 @@ def insert(store: Store, *values, owner: str = "somebody", is_ready: bool = True
     networks = [value for value in values if value not in containers]
     with store.write():
         for value in networks:
-            store.insert_network(value, owner)
-        store.insert_containers(containers, owner)
+            store.networks.insert(value, owner)
+        store.containers.insert(containers, owner)
         if is_ready:
-            store.set_ready("network", [value.id for value in networks])
-            store.set_ready("container", [value.id for value in containers])
+            store.set_phase("network", [value.id for value in networks], "ready")
+            store.set_phase("container", [value.id for value in containers], "ready")
 
 
 def fail_after_inserting(store: Store) -> None:
@@ -57,7 +57,7 @@ def fail_after_inserting(store: Store) -> None:
 
     def block() -> None:
         with store.write():
-            store.insert_network(BLUE, store.new_owner())
+            store.networks.insert(BLUE, store.new_owner())
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):

@@ -124,7 +124,7 @@ def shorten(directories: tuple[str, str]) -> None:
 
     with dnet.open(*directories) as engine, engine._store.write():
         engine._store.new_owner()
-        for container in engine._store.containers():
+        for container in engine._store.containers.all():
             for item in container.attachments:
                 lease = dict(item.lease) | {"t1_s": int(time.time() - item.lease["acquired_at"]) + 2}
-                engine._store.set_attachment(replace(item, lease=lease))
+                engine._store.attachments.update(replace(item, lease=lease))

@@ -12,7 +12,7 @@ import dnet
 from dnet.engine import Engine
 from tests.support.attachment_lan import HOST4, make_lan, namespace, state
 from tests.support.dnet_commands import run
-from tests.support.faults import FaultyKernel
+from tests.support.faults import FaultyKernel, before_ready
 from tests.support.hosts import FakeHost, Raised
 from tests.support.traffic import neighbour
 
@@ -190,5 +190,5 @@ def attach_and_die(directories: tuple[str, str]) -> None:
     import os
 
     with dnet.open(*directories) as engine:
-        engine._store.set_ready = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        before_ready(engine._store, lambda: os.kill(os.getpid(), signal.SIGKILL))
         engine.attach("/run/netns/x", bridge="br0", addresses=[f"192.168.1.5/24@{HOST4}"])

@@ -21,7 +21,7 @@ from dnet.linux.nftables import Nft
 from dnet.state.store import Store
 from tests.kernel.networks.test_several import check, make_networks
 from tests.support.dnet_commands import run
-from tests.support.faults import FaultyKernel, FaultyNft
+from tests.support.faults import FaultyKernel, FaultyNft, before_ready
 from tests.support.hosts import FakeHost, Raised
 from tests.support.state_diff import default_routes, differences, glance, hosts, is_as_before, listed, whole
 from tests.support.traffic import reach
@@ -123,13 +123,13 @@ def attempt_with_failing_commit(directories: tuple[str, str], case: str) -> str:
     """Make a change with a database that is full when the work is done, and that works again afterwards."""
     with dnet.open(*directories) as engine:
         store = engine._store
-        set_ready = store.set_ready
+        set_phase = store.set_phase
 
-        def refuse(_table: str, _identities: object) -> None:
-            store.set_ready = set_ready  # type: ignore[method-assign]
+        def refuse() -> None:
+            store.set_phase = set_phase  # type: ignore[method-assign]
             raise dnet.StateError("disk full")
 
-        store.set_ready = refuse  # type: ignore[method-assign]
+        before_ready(store, refuse)
         try:
             change(engine, *CHANGES[case])
         except dnet.StateError as error:
@@ -144,7 +144,7 @@ PLACES = (
     "Nft.run",
     "Kernel.drop_flows",
     "Kernel.making",
-    "Store.set_endpoint_phase",
+    "Store.set_phase",
     "files.edit",
 )
 

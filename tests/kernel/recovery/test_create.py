@@ -13,7 +13,7 @@ import dnet
 from dnet.engine import Engine
 from dnet.objects.host import NftTable
 from dnet.objects.object import Object
-from tests.support.faults import FaultyKernel, FaultyNft, faulty_files
+from tests.support.faults import FaultyKernel, FaultyNft, before_ready, faulty_files
 from tests.support.hosts import FakeHost, Raised
 
 
@@ -135,11 +135,11 @@ def test_failing_commit(host: FakeHost) -> None:
 def create_with_failing_commit(directories: tuple[str, str]) -> None:
     """Create containers with a database that is full when the work is done."""
 
-    def refuse(_table: str, _identities: object) -> None:
+    def refuse() -> None:
         raise dnet.StateError("disk full")
 
     with dnet.open(*directories) as engine:
-        engine._store.set_ready = refuse  # type: ignore[method-assign]
+        before_ready(engine._store, refuse)
         engine.create_many([dnet.ContainerSpec(name=f"c-{number}") for number in range(1, 21)])
 
 

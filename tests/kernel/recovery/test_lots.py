@@ -19,7 +19,7 @@ from dnet.engine import Engine
 from dnet.linux.builder import Builder
 from dnet.linux.nftables import Nft
 from dnet.operations import endpoints
-from dnet.state.store import Store
+from dnet.state.containers import Containers
 from dnet.transaction.lots import FIRST_LOT
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Raised
@@ -75,18 +75,18 @@ def assert_made(host: FakeHost, case: str) -> None:
 
 def end_between(directories: tuple[str, str], case: str, lot: int, number: int, is_after: int) -> None:
     """Make a change in a process that sends itself a signal when a lot's rows are about to be, or are, inserted."""
-    insert, calls = Store.insert_endpoints, itertools.count()
+    insert, calls = Containers.insert_endpoints, itertools.count()
 
-    def ending(store: Store, *arguments: Any) -> None:
+    def ending(containers: Containers, *arguments: Any) -> None:
         is_now = next(calls) == lot
         if is_now and not is_after:
             os.kill(os.getpid(), number)
-        insert(store, *arguments)
+        insert(containers, *arguments)
         if is_now:
             os.kill(os.getpid(), number)
 
     with dnet.open(*directories) as engine:
-        Store.insert_endpoints = ending  # type: ignore[method-assign]
+        Containers.insert_endpoints = ending  # type: ignore[method-assign]
         CHANGES[case](engine)
 
 

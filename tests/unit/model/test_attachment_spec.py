@@ -21,8 +21,7 @@ from dnet.objects.links import Macvlan, MovedDevice, Settled, Up, Veth
 from dnet.objects.observed import INFINIBAND, Link
 from dnet.objects.routes import Address, DisplacedRoute, Route
 from dnet.operations import attachment_checks
-from dnet.state.rows import attachment as from_row
-from dnet.state.rows import attachment_details
+from dnet.state.attachments import ATTACHMENT, details_of, read_attachment
 from tests.support import samples
 
 BRIDGE = Link(name="br0", index=9, kind="bridge", mac="02:00:00:00:00:09", mtu=1400)
@@ -191,8 +190,8 @@ def test_rows_come_back():
     there = wire(
         gateways=(IPv4Address("192.168.1.1"),), before={"mac": "x"}, lease={"address": "10.0.0.1/8"}, vlans=vlans
     )
-    row = {"id": there.id, "device": "br0", "interface": "eth1", "host_index": there.host_index}
-    assert from_row(row | {"details": attachment_details(there)}) == there
+    *own, _container, details, _phase = ATTACHMENT.row(there, "container", details_of(there), "ready")
+    assert read_attachment([*own, details]) == there
 
 
 def test_default_routes():

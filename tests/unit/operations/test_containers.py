@@ -13,7 +13,7 @@ from dnet.objects.object import Object
 from dnet.objects.sandbox import Sandbox
 from tests.support.engine_on_fakes import EMPTY, Machine, specs
 from tests.support.fakes import refusal
-from tests.support.faults import faulty_files
+from tests.support.faults import before_ready, faulty_files
 
 
 def planned(machine: Machine) -> list[Object]:
@@ -188,29 +188,29 @@ def test_exception_from_the_callback(machine, problem):
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt(), StateError("the disk is full")], ids=["Ctrl-C", "disk full"])
-def test_failure_after_the_kernel_work(machine, problem, monkeypatch):
+def test_failure_after_the_kernel_work(machine, problem):
     """When the last commit fails, or Ctrl-C comes right before it, what the kernel has made is taken back too."""
     machine.engine.create("first")
     before = machine.everything()
 
-    def set_ready(*_arguments: object) -> None:
+    def refuse() -> None:
         raise problem
 
-    monkeypatch.setattr(machine.engine._store, "set_ready", set_ready)
+    before_ready(machine.engine._store, refuse)
     with pytest.raises(type(problem)):
         machine.engine.create_many(specs(2))
     assert machine.everything() == before
 
 
-def test_network_fails_after_the_kernel_work(machine, monkeypatch):
+def test_network_fails_after_the_kernel_work(machine):
     """When the last commit of a network fails, its bridge and elements are taken back too."""
     machine.engine.create_network("first")
     before = machine.everything()
 
-    def set_ready(*_arguments: object) -> None:
+    def refuse() -> None:
         raise StateError("the disk is full")
 
-    monkeypatch.setattr(machine.engine._store, "set_ready", set_ready)
+    before_ready(machine.engine._store, refuse)
     with pytest.raises(StateError):
         machine.engine.create_network("blue")
     assert machine.everything() == before

@@ -55,7 +55,9 @@ def begin_to_remove(machine: Machine) -> None:
     """Come as far as marking it."""
     other = another(machine)
     with other._store.write():
-        other._store.set_deleting("container", [other._store.container("c-2").id], other._store.new_owner())
+        other._store.set_phase(
+            "container", [other._store.containers.get("c-2").id], "deleting", other._store.new_owner()
+        )
 
 
 def join(machine: Machine) -> None:
@@ -66,12 +68,12 @@ def join(machine: Machine) -> None:
 def half_join(machine: Machine, owner: str = "", network: str = "red") -> None:
     """Come half as far."""
     other = another(machine)
-    store, member = other._store, other._store.container("c-2")
+    store, member = other._store, other._store.containers.get("c-2")
     with store.write():
         reservation = new_reservation(other._context)
-        [(_, end)] = reservation.join([member], dnet.EndpointSpec(network=network), store.network(network))
-        store.insert_endpoints([(member.id, end)], "creating")
-        store.set_changing([member.id], owner or store.new_owner())
+        [(_, end)] = reservation.join([member], dnet.EndpointSpec(network=network), store.networks.get(network))
+        store.containers.insert_endpoints([(member.id, end)], "creating")
+        store.set_phase("container", [member.id], "changing", owner or store.new_owner())
 
 
 def half_join_and_die(machine: Machine) -> None:

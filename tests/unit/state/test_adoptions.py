@@ -15,7 +15,7 @@ def adoption(store: Store, interface: str, phase: str = "ready", owner: str = ""
     """Remember an interface of network blue."""
     item = Adoption(interface, BLUE.id, "{}", phase, owner)
     with store.write():
-        store.put_adoption(item)
+        store.adoptions.put(item)
     return item
 
 
@@ -25,11 +25,11 @@ def test_adoptions(store):
     adoption(store, "eth2")
     adoption(store, "eth1", "creating", "somebody")
     item = adoption(store, "eth1", "trial", "somebody")
-    assert store.adoptions([BLUE.id]) == [item, store.adoption("eth2")]
-    assert store.adoptions(["absent"]) == []
-    assert [str(item) for item in store.network(BLUE.name).uplinks] == ["eth1", "eth2"]
+    assert store.adoptions.all([BLUE.id]) == [item, store.adoptions.get("eth2")]
+    assert store.adoptions.all(["absent"]) == []
+    assert [str(item) for item in store.networks.get(BLUE.name).uplinks] == ["eth1", "eth2"]
     store.forget("network", [BLUE.id])
-    assert store.adoptions() == []
+    assert store.adoptions.all() == []
 
 
 def test_phases_of_adoptions(store):
@@ -37,9 +37,9 @@ def test_phases_of_adoptions(store):
     insert(store, BLUE)
     adoption(store, "eth1", "trial", "somebody")
     with store.write():
-        assert store.move_adoption("eth1", ["trial"], "ready")
-        assert not store.move_adoption("eth1", ["creating", "trial"], "deleting", "me")
-    assert store.adoption("eth1") == Adoption("eth1", BLUE.id, "{}", "ready", "")
+        assert store.adoptions.move("eth1", ["trial"], "ready")
+        assert not store.adoptions.move("eth1", ["creating", "trial"], "deleting", "me")
+    assert store.adoptions.get("eth1") == Adoption("eth1", BLUE.id, "{}", "ready", "")
 
 
 def test_abandoned_adoptions(store, directory):
@@ -49,4 +49,4 @@ def test_abandoned_adoptions(store, directory):
     adoption(store, "eth2", "trial", store.new_owner())
     adoption(store, "eth3")
     with contextlib.closing(Store(str(directory), "/run/x")) as other:
-        assert [item.interface for item in other.abandoned_adoptions()] == ["eth1"]
+        assert [item.interface for item in other.adoptions.abandoned()] == ["eth1"]

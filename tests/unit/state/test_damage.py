@@ -17,8 +17,8 @@ from tests.support.stores import BLUE, RUN, change, insert, web
 def read_everything(directory: Path) -> None:
     """Open the store, and use all of it."""
     with contextlib.closing(Store(str(directory), RUN)) as opened:
-        opened.networks()
-        opened.containers()
+        opened.networks.all()
+        opened.containers.all()
         with opened.write():
             opened.take_indexes(1)
 
@@ -108,7 +108,7 @@ def test_empty_file_is_a_new_database(directory):
     (directory / "state.db").touch()
     with contextlib.closing(Store(str(directory), RUN)) as opened:
         insert(opened, BLUE)
-        assert opened.networks() == [BLUE]
+        assert opened.networks.all() == [BLUE]
 
 
 def test_state_directory_that_is_a_file(tmp_path):

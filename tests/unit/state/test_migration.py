@@ -16,12 +16,17 @@ import pytest
 from dnet.drivers import desired
 from dnet.errors import StateError
 from dnet.model.record import MadeBridge
+from dnet.state.adoptions import ADOPTION
+from dnet.state.attachments import ATTACHMENT, MADE_BRIDGE
+from dnet.state.container_rows import CONTAINER, ENDPOINT, LINK, PORT, ROUTE
+from dnet.state.networks import NETWORK
 from dnet.state.schema import SCHEMA_VERSION, SCHEMAS
-from dnet.state.store import Store
+from dnet.state.store import LEFT_BEHIND, Store
 from dnet.transaction import apply
 from tests.support import old_databases, samples
 from tests.support.bare_context import bare_context
 from tests.support.engine_on_fakes import Machine, remembered
+from tests.support.stores import rows
 
 RUN = "/run/x"
 ROOT = Path(__file__).resolve().parents[3]
@@ -77,8 +82,8 @@ def test_content_stays(tmp_path):
     """All that version 1 knew is there; what it did not know is empty."""
     path = make(tmp_path)
     with contextlib.closing(Store(str(path.parent), RUN)) as store:
-        web, alone = store.containers()
-        (net,) = store.networks()
+        web, alone = store.containers.all()
+        (net,) = store.networks.all()
         assert store.setting("last_automatic_port") == 32770
     assert version(path) == SCHEMA_VERSION == 4
     assert (web.id, web.name, web.mode, web.mtu, web.labels) == (WEB, "web", "blue", 1300, {"a": "b"})
@@ -100,11 +105,11 @@ def test_opening_again_changes_nothing(tmp_path):
     path = make(tmp_path)
     for _ in range(2):
         with contextlib.closing(Store(str(path.parent), RUN)) as store:
-            found = store.containers()
+            found = store.containers.all()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         before = list(connection.iterdump())
     with contextlib.closing(Store(str(path.parent), RUN)) as store:
-        assert store.containers() == found
+        assert store.containers.all() == found
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert list(connection.iterdump()) == before
 
@@ -133,8 +138,8 @@ def test_version_2(tmp_path):
         values = ("wire", ALONE, "eth0", "br9", 1445986400, json.dumps(details), "ready")
         connection.execute("INSERT INTO attachment VALUES (?, ?, ?, ?, ?, ?, ?)", values)
     with contextlib.closing(Store(str(path.parent), RUN)) as store:
-        assert store.made_bridges() == {"br9": MadeBridge("br9", 7, "")}
-        [wire] = store.container("alone").attachments
+        assert store.attachments.made_bridges() == {"br9": MadeBridge("br9", 7, "")}
+        [wire] = store.containers.get("alone").attachments
         assert (wire.device, wire.kind, wire.vlans) == ("br9", "bridge", None)
         assert store.left_behind() == []
         assert not store.uses_switch()
@@ -195,7 +200,7 @@ def test_failure_leaves_version_1(tmp_path):
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE link")
     with contextlib.closing(Store(str(path.parent), RUN)) as store:
-        assert [item.name for item in store.containers()] == ["web", "alone"]
+        assert [item.name for item in store.containers.all()] == ["web", "alone"]
 
 
 OPENER = """
@@ -204,7 +209,7 @@ from dnet.state.store import Store
 print("ready", flush=True)
 for line in sys.stdin:
     with contextlib.closing(Store(line.strip(), "/run/x")) as store:
-        print(*(item.name for item in store.containers()), flush=True)
+        print(*(item.name for item in store.containers.all()), flush=True)
 """
 
 
@@ -223,3 +228,15 @@ def test_processes_that_open_it_at_once(tmp_path):
             assert version(path) == SCHEMA_VERSION
         for opener in openers:
             opener.stdin.close()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [NETWORK, CONTAINER, ENDPOINT, PORT, LINK, ROUTE, ATTACHMENT, MADE_BRIDGE, ADOPTION, LEFT_BEHIND],
+    ids=lambda table: table.name,
+)
+@pytest.mark.usefixtures("store")
+def test_columns_are_those_of_the_schema(directory, table):
+    """A table of the database has the columns from which rows are inserted and decoded, and a number at most."""
+    columns = {name for _, name, *_ in rows(directory, f"PRAGMA table_info({table.name})")}
+    assert columns - {"number"} == {*table.columns, *table.others}

@@ -22,10 +22,10 @@ from tests.support.stores import BLUE, RUN, web
 store = Store(sys.argv[1], RUN)
 with store.write():
     if sys.argv[2] == "creating":
-        store.insert_network(samples.network("made", "10.9.0.0/16"), store.new_owner())
-        store.insert_containers([web(name="made", address="10.1.0.9", index=9)], store.new_owner())
+        store.networks.insert(samples.network("made", "10.9.0.0/16"), store.new_owner())
+        store.containers.insert([web(name="made", address="10.1.0.9", index=9)], store.new_owner())
     else:
-        store.set_deleting("container", [web().id], store.new_owner())
+        store.set_phase("container", [web().id], "deleting", store.new_owner())
 print("written", flush=True)
 sys.stdin.read()
 """
@@ -67,21 +67,21 @@ def test_open_store_keeps_its_work_from_others(store, directory):
 
 
 def test_container_whose_starter_has_gone(store, directory):
-    """A container that a process was to start is forsaken when that has gone; it is ready, and never abandoned."""
+    """A container that a process was to start is abandoned when that has gone; it is ready all the time."""
     insert(store, BLUE, web(), owner=store.new_owner())
     with contextlib.closing(Store(str(directory), RUN)) as other:
-        assert not other.is_forsaken(web().id)
+        assert not other.is_start_abandoned(web().id)
         with store.write():
-            store.set_starting([web().id])
-        assert [item.name for item in other.containers()] == ["web"]
+            store.set_phase("container", [web().id], "ready", store.starter())
+        assert [item.name for item in other.containers.all()] == ["web"]
         for asked in (store, other):
-            assert not asked.is_forsaken(web().id)
+            assert not asked.is_start_abandoned(web().id)
         store.close()
-        assert other.is_forsaken(web().id)
+        assert other.is_start_abandoned(web().id)
         assert other.abandoned() == ([], [], [])
         with other.write():
-            other.set_ready("container", [web().id])
-        assert not other.is_forsaken(web().id)
+            other.set_phase("container", [web().id], "ready")
+        assert not other.is_start_abandoned(web().id)
 
 
 def test_own_remains_are_abandoned(store):

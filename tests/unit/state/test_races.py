@@ -28,7 +28,7 @@ for attempt in range(20):
         value = web(f"10.1.0.{attempt}", mine, index, id=mine)
     try:
         with store.write():
-            store.insert_containers([value], "owner")
+            store.containers.insert([value], "owner")
     except Conflict:
         print("lost", attempt, flush=True)
     else:

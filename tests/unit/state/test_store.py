@@ -41,11 +41,11 @@ def test_values_come_back_as_they_were(store, directory):
     place = {"sandbox": container.sandbox, "files": container.files}
     sharer = samples.container("side", [], run=RUN, mode=f"container:{container.id}", shares=container.id, **place)
     insert(store, BLUE, net, container, db, sharer)
-    assert store.find_networks("odd") == [net]
-    assert store.containers() == [container, db, sharer]
+    assert store.networks.find("odd") == [net]
+    assert store.containers.all() == [container, db, sharer]
     with contextlib.closing(Store(str(directory), RUN)) as other:
-        assert other.networks() == [BLUE, net]
-        assert other.containers() == [container, db, sharer]
+        assert other.networks.all() == [BLUE, net]
+        assert other.containers.all() == [container, db, sharer]
 
 
 def test_internal_network_has_no_gateway_for_its_members(store):
@@ -53,8 +53,8 @@ def test_internal_network_has_no_gateway_for_its_members(store):
     net = samples.network("inside", internal=True)
     container = samples.container("web", [samples.endpoint(net, "10.1.0.2")], run=RUN)
     insert(store, net, container)
-    assert store.containers() == [container]
-    assert store.containers()[0].endpoints[0].gateway is None
+    assert store.containers.all() == [container]
+    assert store.containers.all()[0].endpoints[0].gateway is None
 
 
 def test_containers_come_in_the_order_of_creation(store):
@@ -62,10 +62,10 @@ def test_containers_come_in_the_order_of_creation(store):
     insert(store, RED, BLUE)
     for number, name in enumerate(["zebra", "ape", "lion"]):
         insert(store, web(f"10.1.0.{9 - number}", name, index=number))
-    assert [item.name for item in store.containers()] == ["zebra", "ape", "lion"]
-    assert [item.name for item in store.networks()] == ["blue", "red"]
-    assert [item.name for item in store.containers_on(BLUE.id)] == ["ape", "lion", "zebra"]
-    assert store.containers_on(RED.id) == []
+    assert [item.name for item in store.containers.all()] == ["zebra", "ape", "lion"]
+    assert [item.name for item in store.networks.all()] == ["blue", "red"]
+    assert [item.name for item in store.containers.on_network(BLUE.id)] == ["ape", "lion", "zebra"]
+    assert store.containers.on_network(RED.id) == []
 
 
 # Phases
@@ -75,23 +75,23 @@ def test_creating_is_invisible_but_holds_its_names(store):
     """What is being created is not listed, but its name and address are taken already."""
     insert(store, BLUE)
     insert(store, web(), is_ready=False)
-    assert store.containers() == store.find_containers("web") == []
-    assert store.held_names(["web", "db"]) == {"web": web().id}
-    assert int(IPv4Address("10.1.0.2")) in store.taken_addresses(BLUE.id)
+    assert store.containers.all() == store.containers.find("web") == []
+    assert store.containers.held_names(["web", "db"]) == {"web": web().id}
+    assert int(IPv4Address("10.1.0.2")) in store.networks.taken_addresses(BLUE.id)
     insert(store, RED, is_ready=False)
-    assert store.networks() == [BLUE]
-    assert store.find_networks("red") == []
-    assert dict(store.reserved_subnets()) == {"blue": BLUE.subnet, "red": RED.subnet}
-    assert (store.network_phase("red"), store.network_phase("green")) == ("creating", "")
+    assert store.networks.all() == [BLUE]
+    assert store.networks.find("red") == []
+    assert dict(store.networks.subnets()) == {"blue": BLUE.subnet, "red": RED.subnet}
+    assert (store.networks.phase("red"), store.networks.phase("green")) == ("creating", "")
 
 
 def test_ready_is_visible(store, directory):
     """What is ready is listed and has no owner any more."""
     insert(store, BLUE, web(), is_ready=False)
     with store.write():
-        store.set_ready("network", [BLUE.id])
-        store.set_ready("container", [web().id])
-    assert [item.name for item in store.containers()] == ["web"]
+        store.set_phase("network", [BLUE.id], "ready")
+        store.set_phase("container", [web().id], "ready")
+    assert [item.name for item in store.containers.all()] == ["web"]
     assert rows(directory, "SELECT phase, owner FROM container") == [("ready", "")]
 
 
@@ -99,9 +99,9 @@ def test_deleting_is_invisible_but_holds_its_names(store, directory):
     """What is being deleted is listed no more, but its name is taken until it is gone."""
     insert(store, BLUE, web())
     with store.write():
-        store.set_deleting("container", [web().id], "somebody")
-    assert store.containers() == []
-    assert store.held_names(["web"])
+        store.set_phase("container", [web().id], "deleting", "somebody")
+    assert store.containers.all() == []
+    assert store.containers.held_names(["web"])
     assert rows(directory, "SELECT phase, owner FROM container") == [("deleting", "somebody")]
 
 
@@ -111,7 +111,7 @@ def test_forgetting_a_container_frees_all_it_had(store, directory):
     store.forget("container", [web().id])
     assert rows(directory, "SELECT * FROM container") == rows(directory, "SELECT * FROM endpoint") == []
     insert(store, web())
-    assert [item.name for item in store.containers()] == ["web"]
+    assert [item.name for item in store.containers.all()] == ["web"]
 
 
 # All or nothing
@@ -128,9 +128,9 @@ def test_dry_run_leaves_nothing(store, directory):
     """A dry run sees what it wrote, and nobody else ever does."""
     before = rows(directory, "SELECT * FROM setting")
     with store.write(is_dry_run=True):
-        store.insert_network(BLUE, "")
+        store.networks.insert(BLUE, "")
         store.take_indexes(3)
-        assert store.reserved_subnets() == [("blue", BLUE.subnet)]
+        assert store.networks.subnets() == [("blue", BLUE.subnet)]
         assert rows(directory, "SELECT * FROM network") == []
     assert rows(directory, "SELECT * FROM network") == []
     assert rows(directory, "SELECT * FROM setting") == before
@@ -164,10 +164,10 @@ def test_same_address_on_another_network(store):
     insert(store, BLUE, other, web())
     end = samples.endpoint(other, "10.1.0.2", index=6)
     insert(store, samples.container("db", [end], run=RUN))
-    assert len(store.containers()) == 2
-    assert store.address_holder(other.id, end.address.ip) == "db"
-    assert store.address_holder(BLUE.id, end.address.ip) == "web"
-    assert store.address_holder(BLUE.id, IPv4Address(1)) == ""
+    assert len(store.containers.all()) == 2
+    assert store.networks.address_holder(other.id, end.address.ip) == "db"
+    assert store.networks.address_holder(BLUE.id, end.address.ip) == "web"
+    assert store.networks.address_holder(BLUE.id, IPv4Address(1)) == ""
 
 
 # Finding
@@ -177,10 +177,10 @@ def test_find_by_name_id_and_prefix(store):
     """A container or network is found by its name, its id and the beginning of its id."""
     insert(store, BLUE, web())
     for reference in ("web", web().id, web().id[:12], web().id[0]):
-        assert [item.name for item in store.find_containers(reference)] == ["web"]
+        assert [item.name for item in store.containers.find(reference)] == ["web"]
     for reference in ("blue", BLUE.id, BLUE.id[:12]):
-        assert [item.name for item in store.find_networks(reference)] == ["blue"]
-    assert store.find_containers("WEB") == store.find_networks("Blue") == []
+        assert [item.name for item in store.networks.find(reference)] == ["blue"]
+    assert store.containers.find("WEB") == store.networks.find("Blue") == []
 
 
 def test_name_comes_before_id(store):
@@ -188,32 +188,32 @@ def test_name_comes_before_id(store):
     first = web(name="first", index=1)
     insert(store, BLUE, first)
     insert(store, web("10.1.0.9", first.id[:6], index=2))
-    assert [item.name for item in store.find_containers(first.id[:6])] == [first.id[:6]]
+    assert [item.name for item in store.containers.find(first.id[:6])] == [first.id[:6]]
     net = samples.network(BLUE.id[:6], "10.9.0.0/16")
     insert(store, net)
-    assert store.find_networks(BLUE.id[:6])[0] == net
+    assert store.networks.find(BLUE.id[:6])[0] == net
 
 
 def test_ambiguous_prefix_finds_all(store):
     """Of several ids that begin alike, all are found, for the caller to complain."""
     insert(store, BLUE, web(name="a", index=1, id="ab" * 32), web("10.1.0.9", "b", index=2, id="abc" + "0" * 61))
-    assert {item.name for item in store.find_containers("ab")} == {"a", "b"}
-    assert {item.name for item in store.find_containers("abc")} == {"b"}
+    assert {item.name for item in store.containers.find("ab")} == {"a", "b"}
+    assert {item.name for item in store.containers.find("abc")} == {"b"}
 
 
 @pytest.mark.parametrize("reference", ["", "%", "_", "' OR 1 --"])
 def test_reference_that_means_nothing(store, reference):
     """An empty reference, as of a shell variable that is not set, finds nothing; nor do SQL's wild cards."""
     insert(store, BLUE, web())
-    assert store.find_containers(reference) == []
-    assert store.find_networks(reference) == []
+    assert store.containers.find(reference) == []
+    assert store.networks.find(reference) == []
 
 
 def test_held_names_of_many(store):
     """More names than SQLite takes parameters can be asked for at once."""
     insert(store, BLUE, web())
     names = [f"c-{number}" for number in range(40_000)]
-    assert store.held_names([*names, "web"]) == {"web": web().id}
+    assert store.containers.held_names([*names, "web"]) == {"web": web().id}
 
 
 # Indexes
@@ -280,16 +280,16 @@ def test_device_of_another_index(store):
     )
     insert(store, first, second)
     with store.write():
-        store.set_device(replace(first, device_index=6, found=("gateway",)))
-    assert (store.network("br0").device_index, store.network("br0").found) == (6, ("gateway",))
-    assert store.network("br1").device_index < 0
+        store.networks.set_device(replace(first, device_index=6, found=("gateway",)))
+    assert (store.networks.get("br0").device_index, store.networks.get("br0").found) == (6, ("gateway",))
+    assert store.networks.get("br1").device_index < 0
     with store.write():
-        store.set_device(replace(second, device_index=5))
-    assert {item.name: item.device_index for item in store.networks()} == {"br0": 6, "br1": 5}
+        store.networks.set_device(replace(second, device_index=5))
+    assert {item.name: item.device_index for item in store.networks.all()} == {"br0": 6, "br1": 5}
 
 
 def test_network_on(store):
     """The network of a bridge is found by the device, ready or not."""
     insert(store, BLUE, is_ready=False)
-    assert store.network_on(BLUE.device) == BLUE.name
-    assert store.network_on("absent") == ""
+    assert store.networks.name_on(BLUE.device) == BLUE.name
+    assert store.networks.name_on("absent") == ""

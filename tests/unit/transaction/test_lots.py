@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dnet.model.record import ContainerHead
+from dnet.state.containers import Containers
 from dnet.state.store import Store
 from dnet.transaction.lots import FIRST_LOT, LOT, Members
 from tests.support import samples
@@ -16,8 +17,8 @@ COUNT = FIRST_LOT + 2 * FIRST_LOT + LOT + 10
 NAMES = [f"c-{number}" for number in range(COUNT)]
 
 
-class Watched(Store):
-    """A store that counts what is read of it."""
+class Watched(Containers):
+    """Stored containers that count what is read of them."""
 
     lots: list[int]
 
@@ -28,51 +29,52 @@ class Watched(Store):
 
 
 @pytest.fixture
-def store(tmp_path) -> Iterator[Watched]:
+def store(tmp_path) -> Iterator[Store]:
     """Yield a store with many containers."""
-    with contextlib.closing(Watched(str(tmp_path / "state"), "/run/x")) as store:
-        store.lots = []
+    with contextlib.closing(Store(str(tmp_path / "state"), "/run/x")) as store:
+        store.containers = Watched(store, store.networks, "/run/x")
+        store.containers.lots = []
         with store.write():
-            store.insert_containers(
+            store.containers.insert(
                 [samples.container(id=f"{number:064x}", name=name, endpoints=()) for number, name in enumerate(NAMES)],
                 "",
             )
-            store.set_ready("container", [f"{number:064x}" for number in range(COUNT)])
+            store.set_phase("container", [f"{number:064x}" for number in range(COUNT)], "ready")
         yield store
 
 
 @pytest.fixture
 def members(store) -> Members:
     """Return them all, unread, in another order than that of their making."""
-    heads = store.heads(NAMES)
+    heads = store.containers.heads(NAMES)
     return Members(store, [heads[name] for name in reversed(NAMES)])
 
 
 def test_heads(store):
     """What containers are called comes without the rest; who is not there is left out."""
-    heads = store.heads([NAMES[3], "nobody", NAMES[1]])
+    heads = store.containers.heads([NAMES[3], "nobody", NAMES[1]])
     assert heads == {
         name: ContainerHead(f"{number:064x}", name, "none") for number, name in ((1, NAMES[1]), (3, NAMES[3]))
     }
     assert heads[NAMES[1]].shares == ""
     assert ContainerHead("1", "a", "container:2").shares == "2"
-    assert store.lots == []
+    assert store.containers.lots == []
 
 
 def test_read_lot_by_lot(store, members):
     """Each lot is read once, when its first is asked for; all together are what reading at once returns."""
     assert len(members) == COUNT
-    assert store.lots == []
+    assert store.containers.lots == []
     assert members[0].name == NAMES[-1]
-    assert store.lots == [FIRST_LOT]
+    assert store.containers.lots == [FIRST_LOT]
     assert members[FIRST_LOT - 1].name == NAMES[-FIRST_LOT]
-    assert store.lots == [FIRST_LOT]
+    assert store.containers.lots == [FIRST_LOT]
     assert members[FIRST_LOT].name == NAMES[-FIRST_LOT - 1]
-    assert store.lots == [FIRST_LOT, 2 * FIRST_LOT]
-    assert list(members) == store.containers()[::-1]
-    assert store.lots == [FIRST_LOT, 2 * FIRST_LOT, LOT, 10]
+    assert store.containers.lots == [FIRST_LOT, 2 * FIRST_LOT]
+    assert list(members) == store.containers.all()[::-1]
+    assert store.containers.lots == [FIRST_LOT, 2 * FIRST_LOT, LOT, 10]
     list(members)
-    assert len(store.lots) == 4
+    assert len(store.containers.lots) == 4
 
 
 @pytest.mark.parametrize(
@@ -80,14 +82,14 @@ def test_read_lot_by_lot(store, members):
 )
 def test_slices(store, members, key):
     """Slices are those of a list, however much has been read."""
-    whole = store.containers()[::-1]
+    whole = store.containers.all()[::-1]
     assert members[key] == whole[key]
 
 
 @pytest.mark.parametrize("key", [-1, -COUNT, COUNT - 1])
 def test_places(store, members, key):
     """Places are those of a list, too."""
-    assert members[key] == store.containers()[::-1][key]
+    assert members[key] == store.containers.all()[::-1][key]
 
 
 @pytest.mark.parametrize("key", [COUNT, -COUNT - 1])
@@ -95,14 +97,14 @@ def test_no_such_place(members, key):
     """A place that is none is an IndexError, without reading."""
     with pytest.raises(IndexError):
         members[key]
-    assert members._store.lots == []
+    assert members._store.containers.lots == []
 
 
 def test_each_once_and_read_ones_as_they_are(store):
     """Who is there twice is one member; who has been read already is not read again."""
-    first, second = store.container(NAMES[0]), store.heads([NAMES[1]])[NAMES[1]]
+    first, second = store.containers.get(NAMES[0]), store.containers.heads([NAMES[1]])[NAMES[1]]
     members = Members(store, [first, second, first, second])
     assert len(members) == 2
     assert members[0] is first
     assert members[1].name == NAMES[1]
-    assert store.lots == [1]
+    assert store.containers.lots == [1]
