@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -76,18 +76,7 @@ def bulk_create(
         networks = [engine.network(name) for name in used]
     seconds = time.perf_counter() - started
     if as_json:
-        from dnet.adapters import docker_json
-
-        render.document(
-            {
-                "created": len(result.containers),
-                "failed": [{"name": name, "error": str(error)} for name, error in result.failed],
-                "seconds": round(seconds, 4),
-                "network": docker_json.brief_network(networks[0]) if networks else None,
-                "phases": {name: round(value, 4) for name, value in result.phases.items()},
-                "containers": [docker_json.bulk_document(item) for item in result.containers],
-            }
-        )
+        render.document(_document(result, networks, seconds))
     elif quiet:
         for item in result.containers:
             click.echo(item.name)
@@ -99,6 +88,19 @@ def bulk_create(
     for name, error in result.failed:
         cli.fail(f"{name}: {error}", error.hint)
     return cli.EXIT_PARTLY if result.failed else 0
+
+
+def _document(result: dnet.Created, networks: Sequence[dnet.Network], seconds: float) -> dict[str, Any]:
+    from dnet.adapters import docker_json
+
+    return {
+        "created": len(result.containers),
+        "failed": [{"name": name, "error": str(error)} for name, error in result.failed],
+        "seconds": round(seconds, 4),
+        "network": docker_json.brief_network(networks[0]) if networks else None,
+        "phases": {name: round(value, 4) for name, value in result.phases.items()},
+        "containers": [docker_json.bulk_document(item) for item in result.containers],
+    }
 
 
 @click.command("bulk-delete", cls=cli.Command)
