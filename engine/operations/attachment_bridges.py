@@ -11,10 +11,10 @@ from dnet.errors import OvsError
 from dnet.model.record import MadeBridge
 from dnet.objects.observed import Link
 from dnet.objects.openvswitch import OvsBridge
-from dnet.transaction.apply import create_groups, remove_groups
+from dnet.transaction.apply import create_groups, delete_groups, remove_groups
 from dnet.transaction.context import Context
 from dnet.transaction.identity import new_id
-from dnet.transaction.rollback import undo
+from dnet.transaction.rollback import reverting
 
 
 @contextmanager
@@ -43,11 +43,8 @@ def make_bridge(context: Context, device: str, kind: str) -> Link | None:
             made = MadeBridge(device, context.store.take_indexes(1)[0], mark)
             context.store.attachments.insert_made_bridge(made)
     group = attachment.made_bridge(made, datapath_type)
-    try:
+    with reverting(lambda: delete_groups(context, [group], is_rollback=True), lambda: _forget_bridge(context, device)):
         create_groups(context, [group])
-    except BaseException as error:
-        undo(context, error, [group], lambda: _forget_bridge(context, device))
-        raise
     return context.kernel.link(device)
 
 

@@ -20,11 +20,12 @@ from dnet.objects.observed import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Re
 from dnet.operations import attachment_bridges, attachment_checks, endpoints, leases, reattach, targets
 from dnet.operations.attachment_checks import label
 from dnet.operations.inside import changing, check_unchanged, choose_default_routes, gateway_priority, look_into
-from dnet.transaction.containers import change_or_revert, check_switch, new_reservation
+from dnet.transaction.containers import change_or_revert, check_switch
 from dnet.transaction.context import Context
 from dnet.transaction.identity import new_id
 from dnet.transaction.lots import BulkProgress, Members
 from dnet.transaction.recovery import prepare
+from dnet.transaction.reserve_endpoints import EndpointReservation
 from dnet.transaction.rollback import reverting
 
 
@@ -83,7 +84,7 @@ def _join_new(
     # dnet's own containers have nothing in them that it does not know of; a look at hundreds would take its time.
     foreign = [item for item in members.heads if isinstance(item, Container) and item.target]
     insides = {item.id: look_into(context, item) for item in foreign}
-    reservation = new_reservation(context)
+    reservation = EndpointReservation(context.store)
     with changing(context, members.heads):
         check_unchanged(context, members.heads)
         context.store.check_not_joined(members.heads, network.id)

@@ -23,12 +23,12 @@ from dnet.model.values import Value, frozen, replace
 from dnet.model.vlan import DEFAULT_VLAN
 from dnet.objects.links import Quiet
 from dnet.objects.object import Object
-from dnet.transaction import reserve_containers, reserve_network
-from dnet.transaction.apply import create_groups, delete_groups, recorded
+from dnet.transaction import reserve_network
+from dnet.transaction.apply import create_groups, delete_groups
+from dnet.transaction.apply_kernel import create_in_kernel
 from dnet.transaction.containers import (
     check_switch,
     linked_lines,
-    new_reservation,
     objects_of,
     read_host_files,
     remove_containers,
@@ -36,9 +36,11 @@ from dnet.transaction.containers import (
     update_linked,
 )
 from dnet.transaction.context import Context, Group
-from dnet.transaction.lots import BulkProgress, lots, report
+from dnet.transaction.lots import BulkProgress, lots, recorded, report
 from dnet.transaction.networks import repair_networks
 from dnet.transaction.recovery import prepare
+from dnet.transaction.reserve_containers import Reservation
+from dnet.transaction.reserve_names import Names
 from dnet.transaction.rollback import undoing
 from dnet.transaction.vlans import enable_vlans
 
@@ -99,7 +101,7 @@ def _create_many(
     store = context.store
     busy = reserve_network.busy_subnets(context.kernel) if network_spec else []
     owner = store.new_owner()
-    reservation, (first, *others) = new_reservation(context), _lots(specs)
+    reservation, (first, *others) = Reservation(context), _lots(specs)
     with undoing(context, owner) as groups:
         with store.write(is_intent=True):
             networks, network_groups = _reserve_with_network(context, network_spec, busy, owner)
@@ -172,7 +174,7 @@ def plan(context: Context, specs: Sequence[ContainerSpec]) -> list[Object]:
         for group in _reserve_with_network(context, first, busy, "")[1]:
             objects += group
         objects += _planned_vlans(context, specs)
-        for group in objects_of(context, _reserve(new_reservation(context), specs, "")):
+        for group in objects_of(context, _reserve(Reservation(context), specs, "")):
             objects += group
     return objects
 
@@ -192,19 +194,16 @@ def _planned_vlans(context: Context, specs: Sequence[ContainerSpec]) -> list[Obj
     return list(dict.fromkeys(objects))
 
 
-def _reserve(
-    reservation: reserve_containers.Reservation, specs: Sequence[ContainerSpec], owner: str
-) -> list[Container]:
+def _reserve(reservation: Reservation, specs: Sequence[ContainerSpec], owner: str) -> list[Container]:
     containers = reservation.reserve(specs, owner)
     if owner:
-        files.remove_links(reservation.stale_names)
-        reservation.stale_names.clear()
+        reservation.names.remove_stale()
     return containers
 
 
 def _following(
     context: Context,
-    reservation: reserve_containers.Reservation,
+    reservation: Reservation,
     lots_of_specs: Iterable[Sequence[ContainerSpec]],
     owner: str,
     containers: list[Container],
@@ -296,11 +295,11 @@ def rename(context: Context, reference: str, name: str) -> Container:
     with context.store.write():
         container = context.store.containers.get(reference)
         context.store.check_not_changing([container])
-        reservation = new_reservation(context)
-        reservation.check_names_free([name])
+        names = Names(context)
+        names.check_free([name])
         lines = linked_lines(context, [container])
         context.store.containers.rename(container.id, name)
-        files.remove_links(reservation.stale_names)
+        names.remove_stale()
     renamed = replace(
         container,
         name=name,
@@ -325,9 +324,7 @@ def _move_name(context: Context, container: Container, renamed: Container) -> No
         files.rename(before, after)
     [group] = objects_of(context, [renamed])
     aliases = [item for item in group if isinstance(item, Quiet) and item.alias]
-    for error in context.kernel.create([aliases]):
-        if error:
-            raise error
+    create_in_kernel(context, [aliases])
 
 
 def refresh_resolvers(context: Context) -> int:

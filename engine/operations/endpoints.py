@@ -13,12 +13,12 @@ from dnet.model.values import replace
 from dnet.model.vlan import PortVlans
 from dnet.objects.observed import Report
 from dnet.operations.inside import changing_stored, check_own_sandbox, choose_default_routes, gateway_priority
-from dnet.transaction.containers import change_or_revert, new_reservation
+from dnet.transaction.containers import change_or_revert
 from dnet.transaction.context import Context
 from dnet.transaction.lots import BulkProgress, Members, lots
 from dnet.transaction.networks import prepare_switch, repair_networks
 from dnet.transaction.recovery import prepare
-from dnet.transaction.reserve_containers import Reservation
+from dnet.transaction.reserve_endpoints import EndpointReservation
 from dnet.transaction.rollback import reverting
 from dnet.transaction.vlans import enable_vlans
 
@@ -37,7 +37,7 @@ def connect(
             check_own_sandbox(item)
         if len(members) > 1 and (spec.ip or spec.ip6 or spec.mac):
             raise InvalidRequest("several containers cannot have the same address", object=network.name)
-        reservation = new_reservation(context)
+        reservation = EndpointReservation(context.store)
         reservation.check_joining(members, spec, network)
         context.store.set_phase("container", [item.id for item in members.heads], "changing", context.store.new_owner())
     return change_or_revert(context, members, joining(context, reservation, members, spec, network), on_progress)
@@ -55,7 +55,7 @@ def prepare_network(context: Context, network: Network, spec: EndpointSpec) -> N
 
 def joining(
     context: Context,
-    reservation: Reservation,
+    reservation: EndpointReservation,
     members: Sequence[Container],
     spec: EndpointSpec,
     network: Network,

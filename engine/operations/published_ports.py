@@ -15,12 +15,13 @@ from dnet.model.published_port import PortMapping, parse_publish
 from dnet.model.values import replace
 from dnet.objects.host import Flows, NatElement
 from dnet.objects.object import Object
-from dnet.transaction import reserve_containers
+from dnet.transaction.apply import delete_groups
 from dnet.transaction.apply_rules import create_rules, delete_rules
-from dnet.transaction.containers import link_peers, new_reservation
+from dnet.transaction.containers import link_peers
 from dnet.transaction.context import Context
 from dnet.transaction.recovery import prepare
-from dnet.transaction.rollback import undo
+from dnet.transaction.reserve_ports import HostPorts
+from dnet.transaction.rollback import reverting
 
 
 class NatRow(NamedTuple):
@@ -45,7 +46,7 @@ def publish(context: Context, reference: str, texts: Sequence[str]) -> Container
         if not container.endpoints:
             raise InvalidRequest(f"container {container.name} is on no network", object=container.name)
         networks = context.store.networks.by_id()
-        ports = reserve_containers.publish(container, networks, items, new_reservation(context).host_ports())
+        ports = HostPorts(context.store, context.kernel).publish(container, networks, items)
         exposed = {(port, item.protocol) for item in items for port in item.container_ports}
         updated = replace(
             container,
@@ -57,16 +58,15 @@ def publish(context: Context, reference: str, texts: Sequence[str]) -> Container
         context.store.set_phase("container", [container.id], "changing", context.store.new_owner())
     made = _rules(context, replace(updated, ports=ports), networks)
     rules = [rule for rule in made if rule.backend == "nft"]
-    try:
+
+    def back() -> None:
+        before = set(_rules(context, container, networks))
+        delete_groups(context, [[rule for rule in rules if rule not in before]], is_rollback=True)
+
+    with reverting(back, lambda: _forget_ports(context, container, ports)):
         create_rules(context, rules)
         context.kernel.drop_flows([rule for rule in made if isinstance(rule, Flows)], is_new=True)
-        with context.store.write():
-            context.store.set_phase("container", [container.id], "ready")
-    except BaseException as error:
-        before = set(_rules(context, container, networks))
-        doomed = [rule for rule in rules if rule not in before]
-        undo(context, error, [doomed], lambda: _forget_ports(context, container, ports))
-        raise
+        _set_ready(context, container)
     return updated
 
 
@@ -78,6 +78,11 @@ def _forget_ports(context: Context, container: Container, ports: Sequence[PortMa
     with context.store.write():
         context.store.containers.delete_ports(ports)
         context.store.containers.update(container, "exposed")
+        context.store.set_phase("container", [container.id], "ready")
+
+
+def _set_ready(context: Context, container: Container) -> None:
+    with context.store.write():
         context.store.set_phase("container", [container.id], "ready")
 
 
@@ -102,16 +107,11 @@ def unpublish(context: Context, reference: str, ports: Sequence[PortMapping]) ->
         for rule in nat_table.container_objects(replace(container, ports=tuple(ports)), networks)
         if rule.backend == "nft" and rule not in kept
     ]
-    try:
+    with reverting(lambda: create_rules(context, rules), lambda: _set_ready(context, container)):
         delete_rules(context, rules)
         with context.store.write():
             context.store.containers.delete_ports(ports)
             context.store.set_phase("container", [container.id], "ready")
-    except BaseException:
-        create_rules(context, rules)
-        with context.store.write():
-            context.store.set_phase("container", [container.id], "ready")
-        raise
     return updated
 
 

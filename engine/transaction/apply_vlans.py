@@ -15,6 +15,7 @@ from dnet.objects.vlans import (
     VlanFilter,
     VlanProgram,
 )
+from dnet.transaction.apply_kernel import create_in_kernel
 from dnet.transaction.context import Context, Group
 
 _OF_VLANS = (BridgeVlans, BridgeFiltering, VlanFilter, MacEntry, VlanEntry, VlanProgram)
@@ -29,8 +30,7 @@ def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group],
     old = [item for item in old if item not in new]
     devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge, Membership))}
     left = [item for item in old if getattr(item, "index", 0) in devices]
-    absent: list[Object] = [Absent(item) for item in left if isinstance(item, BridgeVlans)]
-    absent += [Absent(item) for item in left if isinstance(item, BridgeFiltering)]
+    absent = [Absent(item) for kind in (BridgeVlans, BridgeFiltering) for item in left if isinstance(item, kind)]
     hooks = [item for item in left if isinstance(item, VlanFilter)]
     # Hooks with other blocks are somebody else's.
     filtered = context.kernel.look().clsact_hooks() if hooks else set()
@@ -38,9 +38,7 @@ def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group],
     entries = [item for item in left if isinstance(item, MacEntry)]
     known = context.kernel.look().mac_entries() if entries else set()
     absent += [Absent(item) for item in entries if (item.index, item.mac) in known]
-    for error in context.kernel.create([absent]) if absent else ():
-        if error:
-            raise error
+    create_in_kernel(context, [absent])
     kept = {item.index for item in new if isinstance(item, VlanEntry)}
     forget_vlan_entries(context, [item for item in old if not isinstance(item, VlanEntry) or item.index not in kept])
 

@@ -11,10 +11,9 @@ from dnet.drivers.desired import DRIVERS
 from dnet.linux import files
 from dnet.model.container import Container
 from dnet.objects.host import File
-from dnet.transaction import reserve_containers
-from dnet.transaction.apply import change_groups, change_in_lots, leave_behind, recorded, remove_groups
+from dnet.transaction.apply import change_groups, change_in_lots, leave_behind, remove_groups
 from dnet.transaction.context import Context, Group
-from dnet.transaction.lots import BulkProgress, lots, report
+from dnet.transaction.lots import BulkProgress, lots, recorded, report
 from dnet.transaction.rollback import reverting
 
 SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
@@ -24,15 +23,6 @@ HOSTS = "/etc/hosts"
 def read_host_files() -> desired.HostFiles:
     """Return the host's files, from which containers' are made."""
     return desired.HostFiles(files.read(host_files.RESOLV_CONF), files.read(SYSTEMD_RESOLV_CONF), files.read(HOSTS))
-
-
-def new_reservation(context: Context) -> reserve_containers.Reservation:
-    """Return what chooses containers' names, addresses and ports, inside transactions of the caller's."""
-    places = {
-        desired.NAME_DIRECTORY: f"{context.run_directory}/netns",
-        desired.ETC_DIRECTORY: f"{context.run_directory}/etc",
-    }
-    return reserve_containers.Reservation(context.store, context.kernel, context.run_directory, places)
 
 
 def link_peers(context: Context, containers: Sequence[Container]) -> dict[str, Container]:

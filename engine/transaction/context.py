@@ -51,10 +51,11 @@ class Context:
         self.is_prepared = False
         # What killed processes left half done and could not be finished, each with the reason.
         self.left_over: list[tuple[str, DnetError]] = []
-        # Groups whose nftables transaction was refused: nothing of it exists, and what has their keys is others'.
-        self.refused: list[Group] = []
-        # Groups of which Open vSwitch has not been told yet, by identity.
-        self.untold: set[int] = set()
+        # Until a creation that failed is rolled back: the groups whose nftables transaction was refused. None of their
+        # elements exist; elements with their keys are others'.
+        self.refused_by_nftables: list[Group] = []
+        # Likewise, the groups (by `id`) that Open vSwitch knows nothing of, so that a rollback need not ask it.
+        self.unknown_to_switch: set[int] = set()
 
     def close(self) -> None:
         """Close the sockets."""

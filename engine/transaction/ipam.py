@@ -1,15 +1,14 @@
-"""Chooses addresses, subnets and host ports among those that are free."""
+"""Addresses and subnets: which are free, and which a network or a container may have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from collections.abc import Collection, Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network
 
 from dnet.errors import Conflict, Exhausted, InvalidRequest
 from dnet.model.address import IPV4_BYTES, IPAddress, IPNetwork
 from dnet.model.network import Network
 from dnet.model.network_spec import NetworkSpec
-from dnet.model.published_port import PortMapping, Publish
 
 PREFIX_LENGTH_MAX = {4: 30, 6: 126}  # room for a gateway and a container, network and broadcast address apart
 # This network, loopback, link-local, multicast, reserved (RFC 6890); for IPv6 also what embeds IPv4.
@@ -17,7 +16,6 @@ _NOT_FOR_HOSTS: tuple[IPNetwork, ...] = (
     *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")),
     *map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")),
 )
-ANY = {4: IPv4Address(0), 6: ip_address("::")}
 
 
 def default_pools() -> Iterator[IPv4Network]:
@@ -144,86 +142,3 @@ def free_addresses(network: Network, version: int, taken: Collection[int], count
             hint="remove containers, or create a network with a larger --subnet",
         )
     return found
-
-
-class HostPorts:
-    """Gives out host ports; one (address, protocol, port) to one container, 0.0.0.0 and :: clashing with each address.
-
-    `holders(protocol, port)` tells who has a port already, by address: a container's name, or the inode of a process's
-    socket, whose owner `name_of` finds, slowly, for an error's sentence; `automatic()` yields the ports to choose from,
-    in the order of choice; `local` the addresses of the host.
-    """
-
-    def __init__(
-        self,
-        holders: Callable[[str, int], Mapping[IPAddress, str | int]],
-        automatic: Callable[[], Iterator[int]],
-        local: Collection[IPAddress],
-        name_of: Callable[[int], str] = str,
-    ) -> None:
-        self._holders = holders
-        self._name_of = name_of
-        self._automatic = automatic
-        self._local = local
-        self._given: dict[tuple[str, int], dict[IPAddress, str]] = {}
-        # Where the search in a range that several containers share goes on, so that it is walked once.
-        self._searches: dict[tuple[object, ...], Iterator[int]] = {}
-        self.last_automatic = 0
-
-    def assign(self, name: str, published: Publish, addresses: Sequence[IPAddress]) -> list[PortMapping]:
-        """Return the mappings of one `-p` of container `name`, bound to `addresses` of the host."""
-        for address in addresses:
-            if not address.is_unspecified and not address.is_loopback and address not in self._local:
-                hint = "publish on an address of the host, or on none for all of them"
-                raise InvalidRequest(f"no interface of the host has address {address}", object=str(address), hint=hint)
-        mappings = []
-        for candidates, container_port in published.pairs():
-            port = self._choose(name, published, addresses, candidates, container_port)
-            taken = self._given.setdefault((published.protocol, port), {})
-            for address in addresses:
-                taken[address] = name
-                mappings.append(PortMapping(address, port, container_port, published.protocol))
-        return mappings
-
-    def _choose(
-        self, name: str, published: Publish, addresses: Sequence[IPAddress], candidates: range, container_port: int
-    ) -> int:
-        protocol = published.protocol
-        if len(candidates) == 1:
-            holder = self._holder(addresses, protocol, candidates[0])
-            if holder is not None:
-                holder = self._name_of(holder) if isinstance(holder, int) else holder
-                where = ", ".join(map(str, addresses))
-                raise Conflict(
-                    f"port {candidates[0]}/{protocol} on {where} is in use by {holder}",
-                    object=f"{candidates[0]}/{protocol}",
-                    hint="choose another host port, or none for an automatic one",
-                )
-            return candidates[0]
-        key = (candidates, protocol, *addresses)
-        search = self._searches.setdefault(key, iter(candidates) if candidates else self._automatic())
-        for port in search:
-            if self._holder(addresses, protocol, port) is None:
-                if not candidates:
-                    self.last_automatic = port
-                return port
-        what = (
-            f"range {candidates[0]}-{candidates[-1]}"
-            if candidates
-            else "automatic range (net.ipv4.ip_local_port_range)"
-        )
-        raise Exhausted(
-            f"no {protocol} port of the {what} is left for port {container_port} of {name}",
-            object=name,
-            hint="widen the range, or remove containers",
-        )
-
-    def _holder(self, addresses: Sequence[IPAddress], protocol: str, port: int) -> str | int | None:
-        for holders in (self._given.get((protocol, port), {}), self._holders(protocol, port)):
-            for held, holder in holders.items():
-                for address in addresses:
-                    if held == address or (
-                        held.version == address.version and (held.is_unspecified or address.is_unspecified)
-                    ):
-                        return holder
-        return None

@@ -58,6 +58,14 @@ class Members(Sequence[Container]):
         self._read += [next(found) if isinstance(item, ContainerHead) else item for item in lot]
 
 
+def recorded(items: Iterable[T], *lists: list[T]) -> Iterator[T]:
+    """Yield items when they are in the lists."""
+    for item in items:
+        for known in lists:
+            known.append(item)
+        yield item
+
+
 def report(on_progress: BulkProgress | None, total: int) -> Callable[[int], None] | None:
-    """Return a callback of the applier's that reports to one of the caller's."""
+    """Return a callback for `apply` that reports to the caller's, which also takes the total."""
     return on_progress and (lambda done: on_progress(done, total))

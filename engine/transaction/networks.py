@@ -9,10 +9,11 @@ from dnet.drivers.desired import DRIVERS
 from dnet.model.network import Network
 from dnet.objects.object import Object
 from dnet.transaction import uplinks
-from dnet.transaction.apply import create_groups, join_ports, remove_groups
+from dnet.transaction.apply import create_groups, delete_groups, join_ports, remove_groups
+from dnet.transaction.apply_kernel import kernel_part
 from dnet.transaction.apply_rules import create_rules
 from dnet.transaction.context import Context
-from dnet.transaction.rollback import undo
+from dnet.transaction.rollback import reverting
 
 
 def remove_networks(context: Context, networks: Sequence[Network], *, is_forced: bool = False) -> None:
@@ -87,12 +88,9 @@ def _repair_network(context: Context, network: Network) -> Network:
         with context.store.write():
             context.store.networks.set_device(network)
     group = desired.network(network, is_first=True)
-    try:
+    # A device that is only half set up must not pass for the network; its rules do no harm.
+    with reverting(lambda: delete_groups(context, [kernel_part(group)], is_rollback=True)):
         create_groups(context, [group])
-    except BaseException as error:
-        # A device that is only half set up must not pass for the network; its rules do no harm.
-        undo(context, error, [[item for item in group if item.backend == "kernel"]], lambda: None)
-        raise
     return network
 
 

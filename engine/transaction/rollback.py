@@ -1,27 +1,30 @@
-"""Rollback of what has failed, whatever interrupts it."""
+"""Rollback of a failed change, which no interrupt stops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dnet.linux.threads import Background
-from dnet.transaction.apply import delete_all, noted
+from dnet.transaction.apply import delete_groups, noted
 from dnet.transaction.context import Context, Group
 
 
-def undo(context: Context, cause: BaseException, groups: Sequence[Group], afterwards: Callable[[], None]) -> None:
-    """Remove what a failed creation left, then call `afterwards`; further interrupts do not stop it.
+@contextmanager
+def reverting(back: Callable[[], object], afterwards: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Run the block; when it fails, take the change back by `back`, then call `afterwards`.
 
-    What goes wrong in that is noted on the cause and hides nothing; `afterwards` is not called then, so that what
-    is left remains on record.
+    Further interrupts do not stop the rollback. What goes wrong in it is noted on the failure and does not hide that;
+    `afterwards` is not called then, so that what is left remains on record.
     """
-    undo_change(cause, lambda: delete_all(context, groups, None, is_rollback=True), afterwards)
+    try:
+        yield
+    except BaseException as cause:
+        _run_uninterrupted(cause, back, afterwards)
+        raise
 
 
-def undo_change(cause: BaseException, back: Callable[[], object], afterwards: Callable[[], None]) -> None:
-    """Take back by `back` what has failed, such as by the change the other way round; otherwise as `undo`."""
-
+def _run_uninterrupted(cause: BaseException, back: Callable[[], object], afterwards: Callable[[], object]) -> None:
     def work() -> None:
         try:
             back()
@@ -37,23 +40,15 @@ def undo_change(cause: BaseException, back: Callable[[], object], afterwards: Ca
 
 
 @contextmanager
-def reverting(back: Callable[[], object], afterwards: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Run the block; when it fails, take the change back by `back` and call `afterwards`, whatever interrupts."""
-    try:
-        yield
-    except BaseException as error:
-        undo_change(error, back, afterwards)
-        raise
-
-
-@contextmanager
 def undoing(context: Context, owner: str) -> Iterator[list[Group]]:
-    """Yield a list for the groups that the block creates; when it fails, remove them and what `owner` reserved."""
+    """Yield a list for the groups that the block creates; when it fails, delete them and what `owner` reserved."""
     groups: list[Group] = []
-    try:
+
+    def back() -> None:
+        # Nothing was reserved, or all of it was finished before the interrupt came, when the owner has no rows.
+        if context.store.owns_rows(owner):
+            delete_groups(context, groups, is_rollback=True)
+            context.store.forget_owned(owner)
+
+    with reverting(back):
         yield groups
-    except BaseException as error:
-        if not context.store.owns_rows(owner):
-            raise  # nothing was reserved, or all of it was finished before the interrupt came
-        undo(context, error, groups, lambda: context.store.forget_owned(owner))
-        raise

@@ -6,9 +6,8 @@ far the adopting came. All of it happens under the lock of the networks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
 
 from dnet.drivers import desired, nat_table, uplink, uplink_snapshot
 from dnet.drivers.desired import DRIVERS
@@ -25,29 +24,8 @@ from dnet.objects.vlans import VlanFilter
 from dnet.openvswitch.remote import is_here
 from dnet.transaction.apply import change_groups, make_on_host, put_back
 from dnet.transaction.apply_rules import change_rules
-from dnet.transaction.context import Context
+from dnet.transaction.context import Context, Group
 from dnet.transaction.rollback import reverting
-
-Group = Sequence[Object]
-
-
-class Changer(Protocol):
-    """What an Applier does for adoptions."""
-
-    def make(self, items: Iterable[Object]) -> None:
-        """Make objects of the host's so, in their order."""
-
-    def put_back(self, items: Iterable[Object]) -> None:
-        """Make objects of the host's so again, each by itself."""
-
-    def change(self, before: Sequence[Group], after: Sequence[Group], *, is_undoing: bool = False) -> None:
-        """Turn objects into others."""
-
-    def change_rules(self, before: Sequence[Object], after: Sequence[Object]) -> None:
-        """Delete the nftables objects that only `before` has and create those of `after`."""
-
-    def undo_change(self, cause: BaseException, back: Callable[[], None], afterwards: Callable[[], None]) -> None:
-        """Take back a failed change, whatever interrupts, then call `afterwards`."""
 
 
 def take_snapshot(context: Context, network: Network, interface: str) -> Snapshot:

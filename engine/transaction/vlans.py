@@ -16,6 +16,7 @@ from dnet.objects.object import Object
 from dnet.objects.vlans import MacEntry, VlanEntry, VlanFilter, VlanProgram
 from dnet.transaction import reserve_network, uplinks
 from dnet.transaction.apply import change_groups
+from dnet.transaction.apply_kernel import create_in_kernel
 from dnet.transaction.apply_vlans import set_vlan_entries
 from dnet.transaction.containers import link_peers, read_host_files
 from dnet.transaction.context import Context, Group
@@ -70,9 +71,7 @@ def repair_vlans(context: Context) -> None:
         own = [item for item in hooks if item.index in bridges]
         others = [item for item in hooks if item not in own]
         macs = [item for item in missing if isinstance(item, MacEntry)]
-        for error in context.kernel.create([[*own, *programs, *others, *macs]]):
-            if error:
-                raise error
+        create_in_kernel(context, [[*own, *programs, *others, *macs]])
 
 
 def enable_vlans(context: Context, reference: str, backend: str = "") -> None:

@@ -26,9 +26,9 @@ from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.openvswitch.ovsdb import Ovsdb
 from dnet.openvswitch.remote import Remote, remote
 from dnet.openvswitch.switch import OpenVSwitch
-from dnet.transaction import apply, rollback
+from dnet.transaction import apply
 from tests.support import samples
-from tests.support.bare_context import bare_context
+from tests.support.bare_context import bare_context, undo
 from tests.support.hosts import FakeHost, Namespace, wait_until
 
 PROGRAMS = ("ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl", "ovs-appctl", "ovs-pki", "ethtool")
@@ -193,7 +193,7 @@ class Lab:
             try:
                 errors = apply.create_groups(context, groups, keep_going=keep_going)
             except DnetError as error:
-                rollback.undo(context, error, groups, lambda: None)
+                undo(context, error, groups, lambda: None)
                 raise
             return [str(error or "") for error in errors]
 

@@ -12,7 +12,7 @@ import dnet
 from dnet.engine import Engine
 from dnet.model.attachment_spec import NetworkAttachmentSpec
 from dnet.operations import attachments, endpoints
-from dnet.transaction.containers import new_reservation
+from dnet.transaction.reserve_endpoints import EndpointReservation
 from tests.support.engine_on_fakes import Machine, remembered, specs
 
 NAMES = ["c-1", "c-2", "c-3"]
@@ -70,8 +70,9 @@ def half_join(machine: Machine, owner: str = "", network: str = "red") -> None:
     other = another(machine)
     store, member = other._store, other._store.containers.get("c-2")
     with store.write():
-        reservation = new_reservation(other._context)
-        [(_, end)] = reservation.join([member], dnet.EndpointSpec(network=network), store.networks.get(network))
+        [(_, end)] = EndpointReservation(store).join(
+            [member], dnet.EndpointSpec(network=network), store.networks.get(network)
+        )
         store.containers.insert_endpoints([(member.id, end)], "creating")
         store.set_phase("container", [member.id], "changing", owner or store.new_owner())
 
@@ -99,12 +100,12 @@ def test_attached_by_what_was_known(machine, monkeypatch, case, names, interface
     """It is refused, to be tried again: nobody's change is lost, and nothing of ours is left."""
     action, sentence = CASES[case]
 
-    def act_before(context):
-        monkeypatch.setattr(attachments, "new_reservation", new_reservation)
+    def act_before(store):
+        monkeypatch.setattr(attachments, "EndpointReservation", EndpointReservation)
         action(machine)
-        return new_reservation(context)
+        return EndpointReservation(store)
 
-    monkeypatch.setattr(attachments, "new_reservation", act_before)
+    monkeypatch.setattr(attachments, "EndpointReservation", act_before)
     before = rows(machine, "red")
     with pytest.raises(dnet.Conflict) as caught:
         machine.engine.attach_many(

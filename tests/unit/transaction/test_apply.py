@@ -21,9 +21,9 @@ from dnet.objects.vlans import (
     VlanFilter,
     VlanProgram,
 )
-from dnet.transaction import apply, apply_vlans, rollback
+from dnet.transaction import apply, apply_vlans
 from tests.support import samples
-from tests.support.bare_context import bare_context
+from tests.support.bare_context import bare_context, undo
 from tests.support.fakes import FakeBpf, FakeKernel, FakeNft, refusal, snapshot
 
 NET = samples.network("blue", "10.1.0.0/16")
@@ -73,7 +73,7 @@ class Backends:
         return caught.value
 
     def undo(self, cause: BaseException) -> None:
-        rollback.undo(self.context, cause, GROUPS, lambda: self.log.append(("afterwards", None)))
+        undo(self.context, cause, GROUPS, lambda: self.log.append(("afterwards", None)))
 
     def events(self) -> list[str]:
         """Return what happened, runs of the same left out."""
@@ -184,7 +184,7 @@ def test_failed_network_leaves_an_empty_host():
     context = bare_context(kernel, nft, list)  # type: ignore[arg-type]
     with pytest.raises(KernelRefused) as caught:
         apply.create_groups(context, [NETWORK])
-    rollback.undo(context, caught.value, [NETWORK], lambda: None)
+    undo(context, caught.value, [NETWORK], lambda: None)
     assert snapshot(kernel, nft) == ([], [], False)
 
 
@@ -194,7 +194,7 @@ def test_undoing_leaves_what_was_there(backends):
     backends.kernel.refuses = lambda item: item == other[-1]
     with pytest.raises(KernelRefused) as caught:
         apply.create_groups(backends.context, [other])
-    rollback.undo(backends.context, caught.value, [other], lambda: None)
+    undo(backends.context, caught.value, [other], lambda: None)
     assert backends.snapshot() == backends.before
 
 
@@ -303,7 +303,7 @@ def test_failure_after_an_undoing_is_noted(backends):
     def afterwards() -> None:
         raise refusal("forget it", errno.ENOSPC)
 
-    rollback.undo(backends.context, caught.value, GROUPS, afterwards)
+    undo(backends.context, caught.value, GROUPS, afterwards)
     assert backends.snapshot() == backends.before
     assert [note for note in caught.value.__notes__ if "forget it" in note]
 
@@ -386,7 +386,7 @@ def test_failure_removes_the_files(backends, filed, tmp_path):
     backends.refuse(IN_KERNEL[-1])
     with pytest.raises(KernelRefused) as caught:
         apply.create_groups(backends.context, filed)
-    rollback.undo(backends.context, caught.value, filed, lambda: None)
+    undo(backends.context, caught.value, filed, lambda: None)
     assert list(tmp_path.iterdir()) == []
     assert backends.snapshot() == backends.before
 
@@ -399,7 +399,7 @@ def test_taken_link_touches_nothing_else(backends, filed, tmp_path):
         apply.create_groups(backends.context, filed)
     assert "create" not in backends.events()
     assert "nft" not in backends.events()
-    rollback.undo(backends.context, caught.value, filed, lambda: None)
+    undo(backends.context, caught.value, filed, lambda: None)
     assert list(tmp_path.iterdir()) == [theirs]
 
 
@@ -474,7 +474,7 @@ def test_vlans_go_with_their_ports(filtering):
     filtering.kernel.refuses = lambda item: item == filtered_port(8, 200)[1]
     with pytest.raises(KernelRefused) as caught:
         apply.create_groups(filtering.context, [filtered_port(7, 100), filtered_port(8, 200)])
-    rollback.undo(filtering.context, caught.value, [filtered_port(7, 100), filtered_port(8, 200)], lambda: None)
+    undo(filtering.context, caught.value, [filtered_port(7, 100), filtered_port(8, 200)], lambda: None)
     assert filtering.bpf.ports() == {5: PortVlans()}
     assert not getattr(caught.value, "__notes__", [])
 

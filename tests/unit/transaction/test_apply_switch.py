@@ -14,9 +14,9 @@ from dnet.objects.links import Veth
 from dnet.objects.object import Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.sandbox import JoinedSandbox, Sandbox
-from dnet.transaction import apply, rollback
+from dnet.transaction import apply
 from tests.support import samples
-from tests.support.bare_context import bare_context
+from tests.support.bare_context import bare_context, roll_back, undo
 from tests.support.fakes import FakeKernel, FakeNft, FakeSwitch, snapshot
 
 NET = samples.network("blue", "10.1.0.0/16", driver="ovs", device="ovs0", icc=True)
@@ -109,7 +109,7 @@ def test_refused_port_is_undone(made):
     made.switch.refuses = lambda item: item == PORTS[1]
     with pytest.raises(OvsError, match=f"cannot create port {PORTS[1].port} on Open vSwitch bridge ovs0: no") as caught:
         apply.create_groups(made.context, GROUPS)
-    rollback.undo(made.context, caught.value, GROUPS, lambda: None)
+    undo(made.context, caught.value, GROUPS, lambda: None)
     assert made.everything() == made.before
     assert not getattr(caught.value, "__notes__", [])
 
@@ -120,7 +120,7 @@ def test_ports_are_not_made_after_a_failure(made):
     with pytest.raises(KernelRefused) as caught:
         apply.create_groups(made.context, GROUPS)
     assert "create ports" not in made.kinds()
-    rollback.undo(made.context, caught.value, GROUPS, lambda: None)
+    undo(made.context, caught.value, GROUPS, lambda: None)
     assert made.everything() == made.before
 
 
@@ -141,7 +141,7 @@ def test_failed_undoing_is_a_note(made):
     made.switch.refuses_deletion = OvsError("cannot delete 3 ports: gone")
     with pytest.raises(DnetError) as caught:
         apply.create_groups(made.context, GROUPS)
-    rollback.undo(made.context, caught.value, GROUPS, lambda: made.kernel.log.append(("afterwards", None)))
+    undo(made.context, caught.value, GROUPS, lambda: made.kernel.log.append(("afterwards", None)))
     assert [note for note in caught.value.__notes__ if "cannot delete 3 ports" in note]
     assert made.everything() == made.before
     assert "afterwards" not in made.kinds()
@@ -168,7 +168,7 @@ def test_absent_switch_touches_nothing(made):
             apply.create_groups(made.context, groups)
         has_rules = any(item.backend == "nft" for group in groups for item in group)
         assert made.kinds() == [*(["prepare nft"] if has_rules else []), "prepare switch"]
-        rollback.undo(made.context, caught.value, groups, lambda: made.kernel.log.append(("afterwards", None)))
+        undo(made.context, caught.value, groups, lambda: made.kernel.log.append(("afterwards", None)))
         assert made.everything() == made.before
         assert (made.kinds()[-1], getattr(caught.value, "__notes__", [])) == ("afterwards", [])
 
@@ -269,7 +269,7 @@ def test_refused_port_of_a_change_is_undone(made):
         apply.change_groups(made.context, [before], [after])
     done: list[str] = []
     back = lambda: apply.change_groups(made.context, [after], [before], is_undoing=True)  # noqa: E731
-    rollback.undo_change(caught.value, back, lambda: done.append("settled"))
+    roll_back(caught.value, back, lambda: done.append("settled"))
     assert done == ["settled"]
     assert made.everything() == whole
 
@@ -294,7 +294,7 @@ def test_undoing_a_change_without_a_switch(made):
     cause = OvsError("first")
     settled: list[str] = []
     back = lambda: apply.change_groups(made.context, [after], [before], is_undoing=True)  # noqa: E731
-    rollback.undo_change(cause, back, lambda: settled.append("settled"))
+    roll_back(cause, back, lambda: settled.append("settled"))
     assert settled == []
     assert cause.__notes__ == ["and while undoing it: gone"]
     assert not [item for item in made.kernel.objects if isinstance(item, Veth) and item.peer == "eth1"]

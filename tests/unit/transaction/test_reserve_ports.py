@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dnet.errors import Conflict, Exhausted, InvalidRequest
+from dnet.linux import listeners
 from dnet.model.published_port import PortMapping, Publish
-from dnet.transaction.ipam import ANY, HostPorts
+from dnet.transaction.reserve_ports import ANY, HostPorts
 
 ANY4, ANY6 = ANY[4], ANY[6]
 LAN, LAN6 = IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")
@@ -26,7 +29,12 @@ class Host:
     def __init__(self, held=(), automatic=AUTOMATIC) -> None:
         self.held = {(address, protocol, port): holder for address, protocol, port, holder in held}
         self.asked = 0
-        self.ports = HostPorts(self._holders, lambda: iter(automatic), {LAN, LAN6})
+        self.automatic = automatic
+        containers = SimpleNamespace(port_holders=self._holders)
+        store = SimpleNamespace(containers=containers, setting=lambda _: 0)
+        look = SimpleNamespace(local_addresses=lambda: {LAN, LAN6})
+        kernel = SimpleNamespace(look=lambda: look, dump_sockets=lambda *_: ())
+        self.ports = HostPorts(store, kernel)
 
     def _holders(self, protocol, port):
         self.asked += 1
@@ -36,7 +44,8 @@ class Host:
         """Assign what `-p` says, ranges given by first and last port; no host port is an automatic one."""
         wanted = range(host[0], host[-1] + 1) if host else range(0)
         item = Publish(None, wanted, range(container[0], container[-1] + 1), protocol)
-        return self.ports.assign(name, item, addresses)
+        with mock.patch.object(listeners, "automatic_ports", return_value=iter(self.automatic)):
+            return self.ports.assign(name, item, addresses)
 
 
 def numbers(mappings) -> list[int]:
