@@ -107,7 +107,7 @@ def _interface(name: str, item: Attachment, index: int) -> Iterator[Object]:
                 mtu=item.mtu,
             )
             if is_switched:
-                yield links.Offloads(item.interface, index, name, switch=item.device)
+                yield links.NoTransmitOffloads(item.interface, index, name, switch=item.device)
         case "macvlan":
             # In mode passthru it has the parent's MAC address, too (macvlan_newlink).
             mac = "" if item.macvlan_mode == "passthru" else item.mac

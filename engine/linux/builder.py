@@ -29,7 +29,7 @@ from dnet.linux.netlink import (
 )
 from dnet.linux.send import Sender
 from dnet.linux.threads import LongCall
-from dnet.objects.links import Announced, Offloads
+from dnet.objects.links import Announced, NoTransmitOffloads
 from dnet.objects.object import Absent, Device, Object
 from dnet.objects.sandbox import HostSandbox, JoinedSandbox, Sandbox
 
@@ -127,10 +127,12 @@ class _Build:
         positions: list[list[int]] = []
         is_open = False
         for position, item in enumerate(group):
-            if isinstance(item, Sandbox) or (isinstance(item, Offloads) and self._takes_incomplete(item.switch)):
+            if isinstance(item, Sandbox) or (
+                isinstance(item, NoTransmitOffloads) and self._takes_incomplete(item.switch)
+            ):
                 continue
             made = item.item if isinstance(item, Absent) else item
-            kind = (isinstance(made, Device) and bool(made.sandbox), isinstance(item, Offloads))
+            kind = (isinstance(made, Device) and bool(made.sandbox), isinstance(item, NoTransmitOffloads))
             if not is_open or segments[-1][0] != kind:
                 segments.append((kind, batch.length))
                 positions.append([])

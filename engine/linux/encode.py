@@ -118,7 +118,7 @@ ENCODERS: dict[type[Object], Callable[[Any, Any, int], int]] = {
     links.Up: lambda it, to, _: lib.dnet_put_up(to, it.index),
     links.Membership: lambda it, to, _: lib.dnet_put_master(to, it.index, it.master_index),
     links.BridgePort: lambda it, to, _: lib.dnet_put_bridge_port(to, it.index, it.hairpin, it.isolated),
-    links.Offloads: lambda it, to, _: lib.dnet_put_name(to, it.device.encode()),
+    links.NoTransmitOffloads: lambda it, to, _: lib.dnet_put_name(to, it.device.encode()),
     routes.Address: _put_address,
     routes.Route: _put_route,
     routes.LocalRouting: lambda it, to, is_new: lib.dnet_put_route_localnet(to, is_new, it.index),

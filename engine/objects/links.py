@@ -186,7 +186,7 @@ class Up(Setting):
 
 
 @frozen
-class Offloads(Setting):
+class NoTransmitOffloads(Setting, kind="Offloads"):
     """Frames leave the device as they go on a wire: with checksums, and no longer than its MTU.
 
     A veth leaves both to the receiver, which a switch that is a process does not know (in software then, 1 Gbit/s).

@@ -12,7 +12,7 @@ from dnet.model import address
 from dnet.model.network import Network
 from dnet.model.vlan import PortVlans
 from dnet.objects.host import Forwarding
-from dnet.objects.links import Bridge, BridgePort, Offloads, Quiet, Up, Veth
+from dnet.objects.links import Bridge, BridgePort, NoTransmitOffloads, Quiet, Up, Veth
 from dnet.objects.object import Device, Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, LocalRouting
@@ -95,14 +95,14 @@ def test_inside_is_that_of_any_endpoint():
     """What is inside the sandbox is the same as on a Linux bridge, offloads apart."""
     inside = [item for item in ENDPOINT if isinstance(item, Device) and item.sandbox]
     plain = [item for item in bridge.endpoint(NET, WEB, END) if isinstance(item, Device) and item.sandbox]
-    assert [item for item in inside if not isinstance(item, Offloads)] == plain
+    assert [item for item in inside if not isinstance(item, NoTransmitOffloads)] == plain
 
 
 def test_complete_frames():
     """The sandbox's end sends complete frames, from before it is up, unless the bridge's device tells otherwise."""
-    offloads = position(ENDPOINT, Offloads)
+    offloads = position(ENDPOINT, NoTransmitOffloads)
     veth = ENDPOINT[position(ENDPOINT, Veth)]
-    assert ENDPOINT[offloads] == Offloads("eth0", veth.peer_index, "web", switch="ovs0")
+    assert ENDPOINT[offloads] == NoTransmitOffloads("eth0", veth.peer_index, "web", switch="ovs0")
     assert position(ENDPOINT, Veth) < offloads < position(ENDPOINT, Up, device="eth0")
 
 

@@ -13,7 +13,7 @@ from dnet.model.values import Value
 from dnet.model.vlan import PortVlans
 from dnet.objects import links
 from dnet.objects.host import NatElement
-from dnet.objects.links import Bridge, Offloads, Quiet, Up, Veth
+from dnet.objects.links import Bridge, NoTransmitOffloads, Quiet, Up, Veth
 from dnet.objects.object import Absent, Device, Object, Setting
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, Route
@@ -51,7 +51,9 @@ PHRASES = {
         "eth0",
     ),
     Route("eth0", 256, "web", IPv4Network("10.2.0.0/16"), None): ("route 10.2.0.0/16 dev eth0 in sandbox web",),
-    Offloads("eth0", 256, "web", "ovs0"): ("complete frames from eth0 in sandbox web, unless ovs0 takes others",),
+    NoTransmitOffloads("eth0", 256, "web", "ovs0"): (
+        "complete frames from eth0 in sandbox web, unless ovs0 takes others",
+    ),
     OvsBridge("ovs0", "net-1", "netdev", mac="02:42:0a:01:00:01", mtu=0, tag=12): ("ovs0", "netdev", "VLAN 12"),
     OvsPort("veth1", "ovs0", "end-1", 100, (), 0, is_protected=False): ("port veth1", "ovs0", "tag 100"),
     OvsPort("veth1", "ovs0", "end-1", 0, ((100, 100), (200, 210)), 5, is_protected=True): (
@@ -129,7 +131,7 @@ def test_netlink_objects_have_a_message(kind):
 
 def test_only_what_vanishes_by_itself_is_owned():
     """Addresses, routes and states go with their device; devices, sandboxes and elements have to be deleted."""
-    kinds = (Address, Route, Up, Quiet, MacEntry, Offloads, VlanFilter, VlanProgram)
+    kinds = (Address, Route, Up, Quiet, MacEntry, NoTransmitOffloads, VlanFilter, VlanProgram)
     assert [kind.owned for kind in kinds] == [True] * 8
     kinds = (Bridge, Veth, Sandbox, NatElement, VlanEntry, OvsBridge, OvsPort)
     assert [kind.owned for kind in kinds] == [False] * 7
