@@ -13,7 +13,7 @@ from dnet.drivers.uplink_snapshot import LEARNING, Snapshot
 from dnet.model.address import IPAddress, IPNetwork
 from dnet.objects import replay
 from dnet.objects.host import Message, Sysctl
-from dnet.objects.links import Merging
+from dnet.objects.links import ReceiveOffloads
 from dnet.objects.object import Absent, Object
 from dnet.objects.observed import DADFAILED, GENERATION_NONE, PROTOCOL_KERNEL, Address, Link, Route, subnet_routes
 from dnet.objects.openvswitch import OvsMac, OvsPort
@@ -64,7 +64,7 @@ def _switching(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
     """Yield what makes the interface a port of Open vSwitch, and then the bridge's MAC address."""
     interface = snapshot.interface
     if snapshot.merging:
-        yield Merging(interface.name, interface.index, "", 0)
+        yield ReceiveOffloads(interface.name, interface.index, "", 0)
     yield from port
     if snapshot.takes_mac:
         yield OvsMac(snapshot.bridge.name, interface.mac)
@@ -130,7 +130,7 @@ def _restoring(snapshot: Snapshot, *, is_rollback: bool) -> Iterator[Object]:
     if is_rollback:
         yield from _leaving(snapshot, interface)
     if snapshot.merging:
-        yield Merging(interface.name, interface.index, "", snapshot.merging)
+        yield ReceiveOffloads(interface.name, interface.index, "", snapshot.merging)
     if _silences_arp(snapshot):
         yield replay.settings(interface, {"arp_ignore": _setting(interface, "arp_ignore")})
     if interface.address_generation not in (None, GENERATION_NONE):

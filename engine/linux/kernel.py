@@ -115,7 +115,7 @@ class Kernel:
         return netlink.has_offloads(self._sockets, device)
 
     def receive_offloads(self, device: str) -> int:
-        """Return by what a device makes one long frame of several that it receives, as objects.Merging has it."""
+        """Return a device's receive offloads, in the bits of ReceiveOffloads."""
         result = ffi.new("uint32_t *")
         code = lib.dnet_get_merging(self._sockets.open(), device.encode(), result)
         if code not in {0, -errno.EOPNOTSUPP}:

@@ -16,7 +16,7 @@ from dnet.linux.netlink import Sockets, device_index, device_name, new_batch, re
 from dnet.linux.sysctl import Sysctls
 from dnet.model.values import replace
 from dnet.objects.host import Addition, Forwarding, Message, Sysctl
-from dnet.objects.links import Merging, MovedDevice, ReturnedDevice
+from dnet.objects.links import MovedDevice, ReceiveOffloads, ReturnedDevice
 from dnet.objects.object import Absent, Device, Object
 from dnet.objects.routes import AdvertisedRoute
 from dnet.objects.vlans import VlanProgram
@@ -26,7 +26,7 @@ GONE = {errno.ESRCH, errno.ENODEV, errno.EEXIST}
 UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EINVAL}
 ABSENT = {21: -errno.EADDRNOTAVAIL, 25: -errno.ESRCH}  # of an address (RTM_DELADDR), of a route (RTM_DELROUTE)
 SO_ALREADY = {errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.EEXIST, errno.ENODEV}
-NO_MESSAGES = (Forwarding, Sysctl, AdvertisedRoute, Merging)
+NO_MESSAGES = (Forwarding, Sysctl, AdvertisedRoute, ReceiveOffloads)
 SIOCADDRT = 0x890B
 
 
@@ -80,7 +80,7 @@ class Sender:
         match item:
             case Sysctl():
                 sysctl.write(f"{sysctl.IPV6_DIRECTORY}/{item.device}/{item.key}", item.value)
-            case Merging():
+            case ReceiveOffloads():
                 code = lib.dnet_set_merging(self.sockets.open(), item.device.encode(), item.bits)
                 if code:
                     raise OSError(-code, os.strerror(-code))

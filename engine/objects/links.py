@@ -200,7 +200,7 @@ class NoTransmitOffloads(Setting, kind="Offloads"):
 
 
 @frozen
-class Merging(Setting):
+class ReceiveOffloads(Setting, kind="Merging"):
     """By what a device makes one long frame of several that it receives, in bits of the core's; 0 for nothing.
 
     A switch that is a process drops what is longer than the MTU.
