@@ -18,7 +18,7 @@ from dnet.objects.object import Absent, Object
 from dnet.objects.observed import DADFAILED, GENERATION_NONE, PROTOCOL_KERNEL, Address, Link, Route, subnet_routes
 from dnet.objects.openvswitch import OvsMac, OvsPort
 from dnet.objects.replay import SETTINGS
-from dnet.objects.vlans import VlanEntry, VlanFilter
+from dnet.objects.vlans import ClsactHooks, VlanEntry
 
 # The bridge gets the interface's values of net.ipv4.conf, except these, which concern forwarding for containers.
 _NOT_CARRIED = {"forwarding", "mc_forwarding", "bc_forwarding", "route_localnet", "arp_notify", "tag", "medium_id"}
@@ -97,7 +97,7 @@ def parting(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
         return
     if snapshot.bridge.index and not _is_switched(snapshot):
         yield replay.no_port(snapshot.interface, snapshot.bridge)
-    yield from (Absent(item) for item in port if isinstance(item, VlanFilter))
+    yield from (Absent(item) for item in port if isinstance(item, ClsactHooks))
 
 
 def _releasing(snapshot: Snapshot, port: Sequence[Object], *, is_rollback: bool) -> Iterator[Object]:

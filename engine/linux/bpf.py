@@ -5,7 +5,7 @@ index to the VLANs it passes. Programs are pinned under the version of their ins
 everywhere: a process that finds its own version has nothing to do, one that does not replaces what it finds. The
 map is replaced only when it is gone or means something else, and is filled before anything uses it.
 
-What attaches the programs to devices are netlink messages: see objects.VlanFilter and objects.VlanProgram.
+What attaches the programs to devices are netlink messages: see objects.ClsactHooks and objects.VlanProgram.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from dnet.objects.host import Message
 from dnet.objects.links import Bridge, Veth
 from dnet.objects.object import Absent, Object
 from dnet.objects.sandbox import JoinedSandbox, Sandbox
-from dnet.objects.vlans import VlanFilter, VlanProgram
+from dnet.objects.vlans import ClsactHooks, VlanProgram
 
 
 def c_text(buffer: Any) -> str:
@@ -209,13 +209,13 @@ def refused(item: Object, code: int, text: str) -> DnetError:
             object=str(item),
             hint="remove or rename it",
         )
-    if code == errno.EEXIST and isinstance(item, VlanFilter):
+    if code == errno.EEXIST and isinstance(item, ClsactHooks):
         return Conflict(
             f"cannot {what}: somebody else's tc hooks are there (a clsact or ingress qdisc)",
             object=str(item),
             hint=f"remove them: tc qdisc del dev {item.device} clsact",
         )
-    if code == errno.ENOENT and isinstance(item, (VlanFilter, VlanProgram)):
+    if code == errno.ENOENT and isinstance(item, (ClsactHooks, VlanProgram)):
         return Unsupported(
             f"cannot {what}: {text or os.strerror(code)}",
             object=str(item),

@@ -84,7 +84,7 @@ class VlanEntry(Object, backend="bpf"):
 
 
 @frozen
-class VlanFilter(Setting):
+class ClsactHooks(Setting, kind="VlanFilter"):
     """The tc hooks of a bridge's port, or of the bridge itself, at which the bridge's VlanPrograms work.
 
     A device with it and without a VlanEntry passes nothing. The bridge's own comes first, then the programs, then the

@@ -10,15 +10,15 @@ from dnet.objects.object import Absent, Object
 from dnet.objects.vlans import (
     BridgeFiltering,
     BridgeVlans,
+    ClsactHooks,
     MacEntry,
     VlanEntry,
-    VlanFilter,
     VlanProgram,
 )
 from dnet.transaction.apply_kernel import create_in_kernel
 from dnet.transaction.context import Context, Group
 
-_OF_VLANS = (BridgeVlans, BridgeFiltering, VlanFilter, MacEntry, VlanEntry, VlanProgram)
+_OF_VLANS = (BridgeVlans, BridgeFiltering, ClsactHooks, MacEntry, VlanEntry, VlanProgram)
 
 
 def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group], after: Sequence[Group]) -> None:
@@ -31,7 +31,7 @@ def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group],
     devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge, Membership))}
     left = [item for item in old if getattr(item, "index", 0) in devices]
     absent = [Absent(item) for kind in (BridgeVlans, BridgeFiltering) for item in left if isinstance(item, kind)]
-    hooks = [item for item in left if isinstance(item, VlanFilter)]
+    hooks = [item for item in left if isinstance(item, ClsactHooks)]
     # Hooks with other blocks are somebody else's.
     filtered = context.kernel.look().clsact_hooks() if hooks else set()
     absent += [Absent(item) for item in hooks if (item.index, *item.blocks) in filtered]

@@ -20,7 +20,7 @@ from dnet.model.values import replace
 from dnet.model.vlan import PortVlans
 from dnet.objects.object import Object
 from dnet.objects.observed import Link
-from dnet.objects.vlans import VlanFilter
+from dnet.objects.vlans import ClsactHooks
 from dnet.openvswitch.remote import is_here
 from dnet.transaction.apply import change_groups, make_on_host, put_back
 from dnet.transaction.apply_rules import change_rules
@@ -96,7 +96,7 @@ def _check_hooks(context: Context, network: Network, link: Link) -> None:
     """Raise when somebody has tc hooks where those are to be that keep VLANs apart."""
     if network.vlan_backend != "bpf":
         return
-    own = (link.index, *VlanFilter(link.name, link.index, "", network.device_index).blocks)
+    own = (link.index, *ClsactHooks(link.name, link.index, "", network.device_index).blocks)
     if any(item[0] == link.index and item != own for item in context.kernel.look().clsact_hooks()):
         hint = f"remove them: tc qdisc del dev {link.name} clsact"
         sentence = f"{link.name} cannot be adopted: somebody else's tc hooks are there (a clsact or ingress qdisc)"
@@ -167,8 +167,8 @@ def removal_of(context: Context, adopted: Adoption) -> tuple[Object, ...]:
 def _present(context: Context, network: Network, interface: str) -> Group:
     """Return what makes an adopted interface a port, those tc hooks left out that are not there."""
     port = [part for item in network.uplinks if str(item) == interface for part in desired.uplink(network, item)]
-    hooks = context.kernel.look().clsact_hooks() if any(isinstance(part, VlanFilter) for part in port) else set()
-    return [part for part in port if not isinstance(part, VlanFilter) or _is_among(part, hooks)]
+    hooks = context.kernel.look().clsact_hooks() if any(isinstance(part, ClsactHooks) for part in port) else set()
+    return [part for part in port if not isinstance(part, ClsactHooks) or _is_among(part, hooks)]
 
 
 def adopt_interface(
@@ -325,4 +325,4 @@ def _in_use(interface: str, bridge: str) -> Conflict:
 
 
 def _is_among(item: Object, hooks: set[tuple[int, int, int]]) -> bool:
-    return isinstance(item, VlanFilter) and (item.index, *item.blocks) in hooks
+    return isinstance(item, ClsactHooks) and (item.index, *item.blocks) in hooks

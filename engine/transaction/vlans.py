@@ -13,7 +13,7 @@ from dnet.model.network import Network
 from dnet.model.values import replace
 from dnet.model.vlan import DEFAULT_VLAN
 from dnet.objects.object import Object
-from dnet.objects.vlans import MacEntry, VlanEntry, VlanFilter, VlanProgram
+from dnet.objects.vlans import ClsactHooks, MacEntry, VlanEntry, VlanProgram
 from dnet.transaction import reserve_network, uplinks
 from dnet.transaction.apply import change_groups
 from dnet.transaction.apply_kernel import create_in_kernel
@@ -43,7 +43,7 @@ def _missing_of(context: Context, wanted_here: Group) -> list[Object]:
         match item:
             case VlanEntry():
                 return entries.get(item.index) != item.vlans
-            case VlanFilter():
+            case ClsactHooks():
                 is_of_bridge = item.bridge_index in {item.index, masters.get(item.index)}
                 is_there = (item.index, *item.blocks) in filtered
                 return is_of_bridge and not is_there and context.kernel.is_device(item.index, item.device)
@@ -63,7 +63,7 @@ def repair_vlans(context: Context) -> None:
         wanted_here = context.all_vlans()
         missing = _missing_of(context, wanted_here)
         set_vlan_entries(context, [item for item in wanted_here if isinstance(item, VlanEntry)])
-        hooks = [item for item in missing if isinstance(item, VlanFilter)]
+        hooks = [item for item in missing if isinstance(item, ClsactHooks)]
         bridges = {item.bridge_index for item in hooks if item.index == item.bridge_index}
         programs = [item for item in wanted_here if isinstance(item, VlanProgram) and item.index in bridges]
         # A bridge's own first, then its programs, then its ports: these share what those make.

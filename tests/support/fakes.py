@@ -25,8 +25,8 @@ from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
 from dnet.objects.routes import Route
 from dnet.objects.sandbox import JoinedSandbox, Sandbox
 from dnet.objects.vlans import (
+    ClsactHooks,
     MacEntry,
-    VlanFilter,
     VlanProgram,
 )
 from dnet.openvswitch.switch import Switch
@@ -103,7 +103,7 @@ class FakeNamespaceView:
         return {index: master if master in bridges else 0 for index, master in {**made, **moved}.items()}
 
     def clsact_hooks(self) -> set[tuple[int, int, int]]:
-        return {(item.index, *item.blocks) for item in self._kernel.objects if isinstance(item, VlanFilter)}
+        return {(item.index, *item.blocks) for item in self._kernel.objects if isinstance(item, ClsactHooks)}
 
     def mac_entries(self) -> set[tuple[int, str]]:
         return {(item.index, item.mac) for item in self._kernel.objects if isinstance(item, MacEntry)}

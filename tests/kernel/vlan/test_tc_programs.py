@@ -18,7 +18,7 @@ from dnet.linux.nftables import Nft
 from dnet.model.vlan import PortVlans
 from dnet.objects.links import BridgePort
 from dnet.objects.object import Object
-from dnet.objects.vlans import MacEntry, VlanEntry, VlanFilter, VlanProgram, vlan_block
+from dnet.objects.vlans import ClsactHooks, MacEntry, VlanEntry, VlanProgram, vlan_block
 from dnet.transaction import apply, apply_vlans
 from tests.support.bare_context import bare_context
 from tests.support.hosts import FakeHost, Raised, wait_until
@@ -49,7 +49,7 @@ class FilteredBridge(LinuxBridge):
         if name == self.device:
             return [entry]
         macs = [MacEntry(name, entry.index, "", mac=self.mac(name))] if name in self.numbers else []
-        return [entry, VlanFilter(name, entry.index, "", bridge_index=self.index), *macs]
+        return [entry, ClsactHooks(name, entry.index, "", bridge_index=self.index), *macs]
 
     def apply(self, name: str, vlans: PortVlans) -> None:
         self.create(VlanEntry(name, self.indexes[name], vlans))
@@ -71,7 +71,7 @@ class FilteredBridge(LinuxBridge):
 def filtered(device: str, index: int, vlans: PortVlans) -> list[Object]:
     """Return what makes a bridge filter VLANs."""
     programs = [VlanProgram(device, index, "", direction="into"), VlanProgram(device, index, "", direction="out")]
-    return [VlanEntry(device, index, vlans), VlanFilter(device, index, "", bridge_index=index), *programs]
+    return [VlanEntry(device, index, vlans), ClsactHooks(device, index, "", bridge_index=index), *programs]
 
 
 def create(host: FakeHost, *objects: Object, known: Sequence[Object] = ()) -> None:

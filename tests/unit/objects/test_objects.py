@@ -18,7 +18,7 @@ from dnet.objects.object import Absent, Device, Object, Setting
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, Route
 from dnet.objects.sandbox import Sandbox
-from dnet.objects.vlans import MacEntry, VlanEntry, VlanFilter, VlanProgram
+from dnet.objects.vlans import ClsactHooks, MacEntry, VlanEntry, VlanProgram
 
 VETH = Veth(
     "veth1",
@@ -64,7 +64,7 @@ PHRASES = {
     VlanEntry("veth1", 70, PortVlans(access=100)): ("VLAN 100 on veth1",),
     VlanEntry("veth2", 71, PortVlans(trunk=((1, 1), (7, 9)), native=1)): ("trunk 1,7-9 native 1 on veth2",),
     VlanEntry("dnet0", 60, PortVlans()): ("no VLAN on dnet0",),
-    VlanFilter("veth1", 70, "", bridge_index=60): ("VLAN filter on veth1",),
+    ClsactHooks("veth1", 70, "", bridge_index=60): ("VLAN filter on veth1",),
     VlanProgram("dnet0", 60, "", direction="into"): ("VLAN program into of dnet0",),
     VlanProgram("dnet0", 60, "", direction="out"): ("VLAN program out of dnet0",),
 }
@@ -122,7 +122,7 @@ def test_objects_about_devices_are_kernel_objects(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", [Bridge, Veth, Quiet, Address, Up, Route, MacEntry, VlanFilter], ids=lambda kind: kind.__name__
+    "kind", [Bridge, Veth, Quiet, Address, Up, Route, MacEntry, ClsactHooks], ids=lambda kind: kind.__name__
 )
 def test_netlink_objects_have_a_message(kind):
     """Each of these is one netlink message, which is how a refusal finds its object."""
@@ -131,7 +131,7 @@ def test_netlink_objects_have_a_message(kind):
 
 def test_only_what_vanishes_by_itself_is_owned():
     """Addresses, routes and states go with their device; devices, sandboxes and elements have to be deleted."""
-    kinds = (Address, Route, Up, Quiet, MacEntry, NoTransmitOffloads, VlanFilter, VlanProgram)
+    kinds = (Address, Route, Up, Quiet, MacEntry, NoTransmitOffloads, ClsactHooks, VlanProgram)
     assert [kind.owned for kind in kinds] == [True] * 8
     kinds = (Bridge, Veth, Sandbox, NatElement, VlanEntry, OvsBridge, OvsPort)
     assert [kind.owned for kind in kinds] == [False] * 7
@@ -141,8 +141,8 @@ def test_ports_and_bridge_share_blocks():
     """What enters a bridge passes one block, what leaves it another, at its ports and at its own end."""
     into, out = (VlanProgram("dnet0", 60, "", direction=direction).block for direction in ("into", "out"))
     assert into != out
-    assert VlanFilter("veth1", 70, "", bridge_index=60).blocks == (into, out)
-    assert VlanFilter("dnet0", 60, "", bridge_index=60).blocks == (out, into)
+    assert ClsactHooks("veth1", 70, "", bridge_index=60).blocks == (into, out)
+    assert ClsactHooks("dnet0", 60, "", bridge_index=60).blocks == (out, into)
     blocks = {
         VlanProgram("b", index, "", direction=way).block for index in (1, 2, 2**31 - 1) for way in ("into", "out")
     }

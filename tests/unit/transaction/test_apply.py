@@ -16,9 +16,9 @@ from dnet.objects.object import Absent, Object
 from dnet.objects.vlans import (
     BridgeFiltering,
     BridgeVlans,
+    ClsactHooks,
     MacEntry,
     VlanEntry,
-    VlanFilter,
     VlanProgram,
 )
 from dnet.transaction import apply, apply_vlans
@@ -424,14 +424,14 @@ def filtered_bridge(index: int) -> tuple[Object, ...]:
     """Return what a bridge has besides itself when tc filters its VLANs."""
     own = (f"br{index}", index, "")
     programs = (VlanProgram(*own, direction="into"), VlanProgram(*own, direction="out"))
-    return (VlanEntry(own[0], index, PortVlans()), VlanFilter(*own, bridge_index=index), *programs)
+    return (VlanEntry(own[0], index, PortVlans()), ClsactHooks(*own, bridge_index=index), *programs)
 
 
 def filtered_port(index: int, vid: int) -> tuple[Object, ...]:
     """Return what a port of bridge 5 has besides itself."""
     name = f"veth{index}"
     mac = MacEntry(name, index, "", mac=f"02:00:00:00:00:{index % 256:02x}")
-    return (VlanEntry(name, index, PortVlans(access=vid)), VlanFilter(name, index, "", bridge_index=5), mac)
+    return (VlanEntry(name, index, PortVlans(access=vid)), ClsactHooks(name, index, "", bridge_index=5), mac)
 
 
 class Filtering:
