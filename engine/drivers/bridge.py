@@ -15,7 +15,7 @@ from dnet.objects.host import Addition
 from dnet.objects.links import Bridge, BridgePort, Membership, Up
 from dnet.objects.object import Object
 from dnet.objects.observed import Link
-from dnet.objects.vlans import BridgeFiltering, BridgeVlans, ClsactHooks, MacEntry, VlanEntry, VlanProgram
+from dnet.objects.vlans import BridgeFiltering, BridgeVlans, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
 
 
 def network(net: Network) -> Group:
@@ -43,7 +43,7 @@ def vlans(net: Network) -> Iterator[Object]:
     device, index = net.device, net.device_index
     own = PortVlans(access=net.vlan)
     if net.vlan_backend == "bpf":
-        yield VlanEntry(device, index, own)
+        yield VlanMapEntry(device, index, own)
         yield ClsactHooks(device, index, "", bridge_index=index)
         yield VlanProgram(device, index, "", "into")
         yield VlanProgram(device, index, "", "out")
@@ -75,7 +75,7 @@ def _passing(net: Network, device: str, index: int, passed: PortVlans | None) ->
     if passed is None:
         return
     if net.vlan_backend == "bpf":
-        yield VlanEntry(device, index, passed)
+        yield VlanMapEntry(device, index, passed)
         yield ClsactHooks(device, index, "", bridge_index=net.device_index)
     elif net.vlan_backend == "bridge":
         yield from BridgeVlans.of(device, index, passed, is_bridge=False)

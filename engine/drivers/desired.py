@@ -15,7 +15,7 @@ from dnet.model.values import Value, frozen
 from dnet.objects.host import Directory, File, NftTable, Symlink
 from dnet.objects.object import Object
 from dnet.objects.sandbox import Sandbox
-from dnet.objects.vlans import ClsactHooks, VlanEntry
+from dnet.objects.vlans import ClsactHooks, VlanMapEntry
 
 DRIVERS: Mapping[str, Driver] = {"bridge": bridge.DRIVER, "ovs": openvswitch.DRIVER}
 
@@ -76,7 +76,9 @@ def vlans(networks: Iterable[Network], containers: Iterable[Container]) -> Group
     """Return what separates VLANs on Linux bridges: BPF programs, VLAN map entries, and filtering bridges."""
     known = {net.id: net for net in networks}
     objects = [item for net in known.values() for item in DRIVERS[net.driver].vlans(net)]
-    objects += [item for net in known.values() for item in uplinks(net) if isinstance(item, (VlanEntry, ClsactHooks))]
+    objects += [
+        item for net in known.values() for item in uplinks(net) if isinstance(item, (VlanMapEntry, ClsactHooks))
+    ]
     for container in containers:
         for endpoint in container.endpoints:
             net = known[endpoint.network_id]

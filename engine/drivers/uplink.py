@@ -18,7 +18,7 @@ from dnet.objects.object import Absent, Object
 from dnet.objects.observed import DADFAILED, GENERATION_NONE, PROTOCOL_KERNEL, Address, Link, Route, subnet_routes
 from dnet.objects.openvswitch import OvsMac, OvsPort
 from dnet.objects.replay import SETTINGS
-from dnet.objects.vlans import ClsactHooks, VlanEntry
+from dnet.objects.vlans import ClsactHooks, VlanMapEntry
 
 # The bridge gets the interface's values of net.ipv4.conf, except these, which concern forwarding for containers.
 _NOT_CARRIED = {"forwarding", "mc_forwarding", "bc_forwarding", "route_localnet", "arp_notify", "tag", "medium_id"}
@@ -122,7 +122,7 @@ def _releasing(snapshot: Snapshot, port: Sequence[Object], *, is_rollback: bool)
     if bridge.index:
         before = {name: snapshot.bridge_sysctls[name] for name in _changed_sysctls(snapshot)}
         yield from _sysctls(snapshot, dict(reversed(before.items())))
-    yield from (Absent(item) for item in port if isinstance(item, VlanEntry))
+    yield from (Absent(item) for item in port if isinstance(item, VlanMapEntry))
 
 
 def _restoring(snapshot: Snapshot, *, is_rollback: bool) -> Iterator[Object]:

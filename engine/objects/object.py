@@ -17,7 +17,7 @@ class Object(Value):
 
     backend: ClassVar[str] = "kernel"
     owned: ClassVar[bool] = False
-    kind: ClassVar[str]
+    kind: ClassVar[str] = "Object"
 
     def __init_subclass__(cls, *, backend: str = "", owned: bool | None = None, kind: str = "") -> None:
         cls.backend = backend or cls.backend

@@ -72,7 +72,7 @@ class MacEntry(Setting):
 
 
 @frozen
-class VlanEntry(Object, backend="bpf"):
+class VlanMapEntry(Object, backend="bpf", kind="VlanEntry"):
     """What a port of a bridge passes, or the bridge itself: the entry of its index in the map of the VLAN programs."""
 
     device: str
@@ -87,8 +87,8 @@ class VlanEntry(Object, backend="bpf"):
 class ClsactHooks(Setting, kind="VlanFilter"):
     """The tc hooks of a bridge's port, or of the bridge itself, at which the bridge's VlanPrograms work.
 
-    A device with it and without a VlanEntry passes nothing. The bridge's own comes first, then the programs, then the
-    ports': a bridge's devices share its two blocks of filters, which exist as long as one of them does.
+    A device with it and without a VlanMapEntry passes nothing. The bridge's own comes first, then the programs, then
+    the ports': a bridge's devices share its two blocks of filters, which exist as long as one of them does.
     """
 
     bridge_index: int

@@ -32,7 +32,7 @@ from dnet.objects.host import Flows
 from dnet.objects.links import Announced
 from dnet.objects.object import Absent, Object
 from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
-from dnet.objects.vlans import VlanEntry
+from dnet.objects.vlans import VlanMapEntry
 from dnet.transaction.apply_kernel import create_in_kernel, joined_sandbox, kernel_part, leave_kernel, replace_flows
 from dnet.transaction.apply_rules import create_rules, delete_rules, prepare_rules, replace_rules
 from dnet.transaction.apply_switch import create_bridges, create_ports, enter_switch, keeping_addresses, leave_switch
@@ -87,7 +87,7 @@ def _prepare(context: Context, groups: Sequence[Group]) -> None:
         context.refused_by_nftables = list(groups)
         raise
     context.kernel.drop_flows(of_kind(Flows, kinds), is_new=True)
-    set_vlan_entries(context, of_kind(VlanEntry, kinds))
+    set_vlan_entries(context, of_kind(VlanMapEntry, kinds))
     create_bridges(context, of_kind(OvsBridge, kinds))
 
 
@@ -219,7 +219,7 @@ def _prepare_change(
     leave_kernel(context, gone, after, lost)
     delete_vlans(context, gone, made, after)
     replace_rules(context, of_backend("nft", lost), of_backend("nft", come))
-    set_vlan_entries(context, of_kind(VlanEntry, come))
+    set_vlan_entries(context, of_kind(VlanMapEntry, come))
     replace_flows(context, lost, come)
     return set() if is_undoing else staying
 
@@ -248,7 +248,7 @@ def make_on_host(context: Context, items: Iterable[Object]) -> None:
     """
     for backend, group in runs(items):
         if backend == "bpf":
-            set_vlan_entries(context, [item for item in group if isinstance(item, VlanEntry)])
+            set_vlan_entries(context, [item for item in group if isinstance(item, VlanMapEntry)])
         elif backend == "ovs":
             kinds = by_kind([group])
             with keeping_addresses(context, of_kind(OvsMac, kinds)) as macs:

@@ -12,13 +12,13 @@ from dnet.objects.vlans import (
     BridgeVlans,
     ClsactHooks,
     MacEntry,
-    VlanEntry,
+    VlanMapEntry,
     VlanProgram,
 )
 from dnet.transaction.apply_kernel import create_in_kernel
 from dnet.transaction.context import Context, Group
 
-_OF_VLANS = (BridgeVlans, BridgeFiltering, ClsactHooks, MacEntry, VlanEntry, VlanProgram)
+_OF_VLANS = (BridgeVlans, BridgeFiltering, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram)
 
 
 def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group], after: Sequence[Group]) -> None:
@@ -39,11 +39,11 @@ def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group],
     known = context.kernel.look().mac_entries() if entries else set()
     absent += [Absent(item) for item in entries if (item.index, item.mac) in known]
     create_in_kernel(context, [absent])
-    kept = {item.index for item in new if isinstance(item, VlanEntry)}
-    forget_vlan_entries(context, [item for item in old if not isinstance(item, VlanEntry) or item.index not in kept])
+    kept = {item.index for item in new if isinstance(item, VlanMapEntry)}
+    forget_vlan_entries(context, [item for item in old if not isinstance(item, VlanMapEntry) or item.index not in kept])
 
 
-def set_vlan_entries(context: Context, entries: Sequence[VlanEntry]) -> None:
+def set_vlan_entries(context: Context, entries: Sequence[VlanMapEntry]) -> None:
     """Say what devices pass, in place of what they passed before; each device changes at one stroke.
 
     Where the VLAN programs that work are not of this version, or have lost their map, they are replaced first.
@@ -60,11 +60,11 @@ def set_vlan_entries(context: Context, entries: Sequence[VlanEntry]) -> None:
 
 def forget_vlan_entries(context: Context, items: Sequence[Object]) -> None:
     """Delete entries, and with the last bridge that has VLAN programs also their pins."""
-    context.bpf.delete_ports(item.index for item in items if isinstance(item, VlanEntry))
+    context.bpf.delete_ports(item.index for item in items if isinstance(item, VlanMapEntry))
     programs = {item for item in items if isinstance(item, VlanProgram)}
     if programs and programs.issuperset(item for item in context.all_vlans() if isinstance(item, VlanProgram)):
         context.bpf.remove()
 
 
 def _ports(objects: Sequence[Object]) -> dict[int, PortVlans]:
-    return {item.index: item.vlans for item in objects if isinstance(item, VlanEntry)}
+    return {item.index: item.vlans for item in objects if isinstance(item, VlanMapEntry)}

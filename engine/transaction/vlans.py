@@ -13,7 +13,7 @@ from dnet.model.network import Network
 from dnet.model.values import replace
 from dnet.model.vlan import DEFAULT_VLAN
 from dnet.objects.object import Object
-from dnet.objects.vlans import ClsactHooks, MacEntry, VlanEntry, VlanProgram
+from dnet.objects.vlans import ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
 from dnet.transaction import reserve_network, uplinks
 from dnet.transaction.apply import change_groups
 from dnet.transaction.apply_kernel import create_in_kernel
@@ -32,7 +32,7 @@ def missing_vlans(context: Context) -> list[Object]:
 
 
 def _missing_of(context: Context, wanted_here: Group) -> list[Object]:
-    entries = context.bpf.ports() if any(isinstance(item, VlanEntry) for item in wanted_here) else {}
+    entries = context.bpf.ports() if any(isinstance(item, VlanMapEntry) for item in wanted_here) else {}
     filtered = context.kernel.look().clsact_hooks() if wanted_here else set()
     masters = context.kernel.look().masters() if wanted_here else {}
     stay = context.kernel.look().mac_entries() if wanted_here else set()
@@ -41,7 +41,7 @@ def _missing_of(context: Context, wanted_here: Group) -> list[Object]:
 
     def is_missing(item: Object) -> bool:
         match item:
-            case VlanEntry():
+            case VlanMapEntry():
                 return entries.get(item.index) != item.vlans
             case ClsactHooks():
                 is_of_bridge = item.bridge_index in {item.index, masters.get(item.index)}
@@ -62,7 +62,7 @@ def repair_vlans(context: Context) -> None:
     with context.store.network_lock():  # under which interfaces become ports, and programs come to them first
         wanted_here = context.all_vlans()
         missing = _missing_of(context, wanted_here)
-        set_vlan_entries(context, [item for item in wanted_here if isinstance(item, VlanEntry)])
+        set_vlan_entries(context, [item for item in wanted_here if isinstance(item, VlanMapEntry)])
         hooks = [item for item in missing if isinstance(item, ClsactHooks)]
         bridges = {item.bridge_index for item in hooks if item.index == item.bridge_index}
         programs = [item for item in wanted_here if isinstance(item, VlanProgram) and item.index in bridges]

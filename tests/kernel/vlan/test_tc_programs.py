@@ -18,7 +18,7 @@ from dnet.linux.nftables import Nft
 from dnet.model.vlan import PortVlans
 from dnet.objects.links import BridgePort
 from dnet.objects.object import Object
-from dnet.objects.vlans import ClsactHooks, MacEntry, VlanEntry, VlanProgram, vlan_block
+from dnet.objects.vlans import ClsactHooks, MacEntry, VlanMapEntry, VlanProgram, vlan_block
 from dnet.transaction import apply, apply_vlans
 from tests.support.bare_context import bare_context
 from tests.support.hosts import FakeHost, Raised, wait_until
@@ -45,22 +45,22 @@ class FilteredBridge(LinuxBridge):
         return filtered(self.device, self.index, PortVlans())
 
     def membership(self, name: str, vlans: PortVlans) -> Sequence[Object]:
-        entry = VlanEntry(name, self.indexes[name], vlans)
+        entry = VlanMapEntry(name, self.indexes[name], vlans)
         if name == self.device:
             return [entry]
         macs = [MacEntry(name, entry.index, "", mac=self.mac(name))] if name in self.numbers else []
         return [entry, ClsactHooks(name, entry.index, "", bridge_index=self.index), *macs]
 
     def apply(self, name: str, vlans: PortVlans) -> None:
-        self.create(VlanEntry(name, self.indexes[name], vlans))
+        self.create(VlanMapEntry(name, self.indexes[name], vlans))
 
     def create(self, *objects: Object) -> None:
         create(self.host, *objects)
 
     @property
-    def entries(self) -> list[VlanEntry]:
+    def entries(self) -> list[VlanMapEntry]:
         """What the map holds when all is well."""
-        return [VlanEntry(name, self.indexes[name], vlans) for name, vlans in self.vlans.items()]
+        return [VlanMapEntry(name, self.indexes[name], vlans) for name, vlans in self.vlans.items()]
 
     @property
     def programs(self) -> list[VlanProgram]:
@@ -71,7 +71,7 @@ class FilteredBridge(LinuxBridge):
 def filtered(device: str, index: int, vlans: PortVlans) -> list[Object]:
     """Return what makes a bridge filter VLANs."""
     programs = [VlanProgram(device, index, "", direction="into"), VlanProgram(device, index, "", direction="out")]
-    return [VlanEntry(device, index, vlans), ClsactHooks(device, index, "", bridge_index=index), *programs]
+    return [VlanMapEntry(device, index, vlans), ClsactHooks(device, index, "", bridge_index=index), *programs]
 
 
 def create(host: FakeHost, *objects: Object, known: Sequence[Object] = ()) -> None:
@@ -332,7 +332,7 @@ def test_lost_pins(switch: FilteredBridge, lost: list[str]) -> None:
     switch.add(a=access(100), b=access(100), c=access(200), d=trunk("100,200"))
     names = pins(switch.host)
     switch.host.run("sh", "-c", " ".join(["cd", DIRECTORY, "&&", "rm", *lost]))
-    entry = VlanEntry("c", switch.indexes["c"], access(100))
+    entry = VlanMapEntry("c", switch.indexes["c"], access(100))
     create(switch.host, entry, known=[*switch.entries, *switch.programs])
     assert pins(switch.host) == names
     assert in_map(switch.host) == {item.index: item.vlans for item in [*switch.entries, entry]}
@@ -367,7 +367,7 @@ def _replace_under_traffic(known: Sequence[Object]) -> tuple[int, int, dict[str,
         while thread.is_alive():
             for path in Path(DIRECTORY).glob("*-*"):
                 path.unlink()
-            apply_vlans.set_vlan_entries(_context(known), [item for item in known if isinstance(item, VlanEntry)])
+            apply_vlans.set_vlan_entries(_context(known), [item for item in known if isinstance(item, VlanMapEntry)])
             rounds += 1
         thread.join()
         for name, packet, _ in received(sockets):

@@ -16,7 +16,7 @@ from dnet.objects.object import Absent
 from dnet.objects.observed import Link, Report, Route
 from dnet.objects.openvswitch import OvsMac, OvsPort
 from dnet.objects.routes import AdvertisedRoute
-from dnet.objects.vlans import ClsactHooks, VlanEntry
+from dnet.objects.vlans import ClsactHooks, VlanMapEntry
 from tests.support.uplink_reports import (
     BRIDGE,
     ETH1,
@@ -204,7 +204,7 @@ def test_programs_come_first():
     """A port's VLANs are in the map before anything, its hooks on it before it is a port; they go after that."""
     vlans = PortVlans(trunk=EVERY_VLAN, native=1)
     hooks = ClsactHooks("eth1", 3, "", bridge_index=70)
-    port = (VlanEntry("eth1", 3, vlans), hooks, *PORT)
+    port = (VlanMapEntry("eth1", 3, vlans), hooks, *PORT)
     there = phrases(adopting(SNAPSHOT, port))
     assert there[0] == "trunk 1-4094 native 1 on eth1"
     assert there.index("no address 192.0.2.10/24 on eth1") < there.index("VLAN filter on eth1")

@@ -7,9 +7,9 @@ from dnet.objects import grouping
 from dnet.objects.host import Directory, File, NatElement
 from dnet.objects.links import Up
 from dnet.objects.sandbox import HostSandbox, Sandbox
-from dnet.objects.vlans import VlanEntry
+from dnet.objects.vlans import VlanMapEntry
 
-ENTRY = VlanEntry("veth1", 1, PortVlans(access=5))
+ENTRY = VlanMapEntry("veth1", 1, PortVlans(access=5))
 SANDBOX, HOST = Sandbox("web", "/run/web", ""), HostSandbox("db", "/run/db", "")
 BOX, HOSTS = Directory("/box"), File("/box/hosts", "")
 GROUPS = [(BOX, HOSTS, SANDBOX), (), (HOST, Up("veth1", 1, ""), SANDBOX)]

@@ -18,7 +18,7 @@ from dnet.objects.object import Absent, Device, Object, Setting
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, Route
 from dnet.objects.sandbox import Sandbox
-from dnet.objects.vlans import ClsactHooks, MacEntry, VlanEntry, VlanProgram
+from dnet.objects.vlans import ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
 
 VETH = Veth(
     "veth1",
@@ -61,9 +61,9 @@ PHRASES = {
     ),
     MacEntry("veth1", 70, "", mac="02:42:0a:01:00:02"): ("MAC 02:42:0a:01:00:02 at veth1",),
     Absent(MacEntry("veth1", 70, "", mac="02:42:0a:01:00:02")): ("no MAC 02:42:0a:01:00:02 at veth1",),
-    VlanEntry("veth1", 70, PortVlans(access=100)): ("VLAN 100 on veth1",),
-    VlanEntry("veth2", 71, PortVlans(trunk=((1, 1), (7, 9)), native=1)): ("trunk 1,7-9 native 1 on veth2",),
-    VlanEntry("dnet0", 60, PortVlans()): ("no VLAN on dnet0",),
+    VlanMapEntry("veth1", 70, PortVlans(access=100)): ("VLAN 100 on veth1",),
+    VlanMapEntry("veth2", 71, PortVlans(trunk=((1, 1), (7, 9)), native=1)): ("trunk 1,7-9 native 1 on veth2",),
+    VlanMapEntry("dnet0", 60, PortVlans()): ("no VLAN on dnet0",),
     ClsactHooks("veth1", 70, "", bridge_index=60): ("VLAN filter on veth1",),
     VlanProgram("dnet0", 60, "", direction="into"): ("VLAN program into of dnet0",),
     VlanProgram("dnet0", 60, "", direction="out"): ("VLAN program out of dnet0",),
@@ -133,7 +133,7 @@ def test_only_what_vanishes_by_itself_is_owned():
     """Addresses, routes and states go with their device; devices, sandboxes and elements have to be deleted."""
     kinds = (Address, Route, Up, Quiet, MacEntry, NoTransmitOffloads, ClsactHooks, VlanProgram)
     assert [kind.owned for kind in kinds] == [True] * 8
-    kinds = (Bridge, Veth, Sandbox, NatElement, VlanEntry, OvsBridge, OvsPort)
+    kinds = (Bridge, Veth, Sandbox, NatElement, VlanMapEntry, OvsBridge, OvsPort)
     assert [kind.owned for kind in kinds] == [False] * 7
 
 

@@ -18,7 +18,7 @@ from dnet.objects.vlans import (
     BridgeVlans,
     ClsactHooks,
     MacEntry,
-    VlanEntry,
+    VlanMapEntry,
     VlanProgram,
 )
 from dnet.transaction import apply, apply_vlans
@@ -424,14 +424,14 @@ def filtered_bridge(index: int) -> tuple[Object, ...]:
     """Return what a bridge has besides itself when tc filters its VLANs."""
     own = (f"br{index}", index, "")
     programs = (VlanProgram(*own, direction="into"), VlanProgram(*own, direction="out"))
-    return (VlanEntry(own[0], index, PortVlans()), ClsactHooks(*own, bridge_index=index), *programs)
+    return (VlanMapEntry(own[0], index, PortVlans()), ClsactHooks(*own, bridge_index=index), *programs)
 
 
 def filtered_port(index: int, vid: int) -> tuple[Object, ...]:
     """Return what a port of bridge 5 has besides itself."""
     name = f"veth{index}"
     mac = MacEntry(name, index, "", mac=f"02:00:00:00:00:{index % 256:02x}")
-    return (VlanEntry(name, index, PortVlans(access=vid)), ClsactHooks(name, index, "", bridge_index=5), mac)
+    return (VlanMapEntry(name, index, PortVlans(access=vid)), ClsactHooks(name, index, "", bridge_index=5), mac)
 
 
 class Filtering:
@@ -483,7 +483,7 @@ def test_vlans_change(filtering):
     """Other VLANs of a port are one entry; nothing else is touched."""
     apply.create_groups(filtering.context, [filtered_port(7, 100)])
     filtering.log.clear()
-    apply_vlans.set_vlan_entries(filtering.context, [VlanEntry("veth7", 7, PortVlans(access=200))])
+    apply_vlans.set_vlan_entries(filtering.context, [VlanMapEntry("veth7", 7, PortVlans(access=200))])
     assert filtering.log == [("set VLANs", {7: PortVlans(access=200)})]
 
 
