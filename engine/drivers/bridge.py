@@ -15,7 +15,7 @@ from dnet.objects.host import Addition
 from dnet.objects.links import Bridge, BridgePort, Membership, Up
 from dnet.objects.object import Object
 from dnet.objects.observed import Link
-from dnet.objects.vlans import BridgeFiltering, BridgeVlans, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
+from dnet.objects.vlans import BridgeVlanFiltering, BridgeVlans, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
 
 
 def network(net: Network) -> Group:
@@ -48,7 +48,7 @@ def vlans(net: Network) -> Iterator[Object]:
         yield VlanProgram(device, index, "", "into")
         yield VlanProgram(device, index, "", "out")
     elif net.vlan_backend == "bridge":
-        yield BridgeFiltering(device, index, "")
+        yield BridgeVlanFiltering(device, index, "")
         yield from BridgeVlans.of(device, index, own, is_bridge=True)
 
 

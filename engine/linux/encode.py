@@ -130,6 +130,6 @@ ENCODERS: dict[type[Object], Callable[[Any, Any, int], int]] = {
     host.RouteMessage: _put_message,
     vlans.MacEntry: lambda it, to, is_new: lib.dnet_put_mac_entry(to, is_new, it.index, _mac(it.mac)),
     vlans.ClsactHooks: lambda it, to, is_new: lib.dnet_put_clsact(to, is_new, it.index, *it.blocks),
-    vlans.BridgeFiltering: lambda it, to, is_new: lib.dnet_put_bridge_filtering(to, is_new, it.index),
+    vlans.BridgeVlanFiltering: lambda it, to, is_new: lib.dnet_put_bridge_filtering(to, is_new, it.index),
     vlans.BridgeVlans: _put_bridge_vlans,
 }

@@ -15,7 +15,7 @@ SILENT: VlanRanges = ((4095, 4095),)  # the trunk that passes nothing: no frame 
 
 
 @frozen
-class BridgeFiltering(Setting):
+class BridgeVlanFiltering(Setting, kind="BridgeFiltering"):
     """A bridge's own filtering of VLANs, no port being in any by itself."""
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from dnet.model.vlan import PortVlans
 from dnet.objects.links import Bridge, Membership, Veth
 from dnet.objects.object import Absent, Object
 from dnet.objects.vlans import (
-    BridgeFiltering,
+    BridgeVlanFiltering,
     BridgeVlans,
     ClsactHooks,
     MacEntry,
@@ -18,7 +18,7 @@ from dnet.objects.vlans import (
 from dnet.transaction.apply_kernel import create_in_kernel
 from dnet.transaction.context import Context, Group
 
-_OF_VLANS = (BridgeVlans, BridgeFiltering, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram)
+_OF_VLANS = (BridgeVlans, BridgeVlanFiltering, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram)
 
 
 def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group], after: Sequence[Group]) -> None:
@@ -30,7 +30,7 @@ def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group],
     old = [item for item in old if item not in new]
     devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge, Membership))}
     left = [item for item in old if getattr(item, "index", 0) in devices]
-    absent = [Absent(item) for kind in (BridgeVlans, BridgeFiltering) for item in left if isinstance(item, kind)]
+    absent = [Absent(item) for kind in (BridgeVlans, BridgeVlanFiltering) for item in left if isinstance(item, kind)]
     hooks = [item for item in left if isinstance(item, ClsactHooks)]
     # Hooks with other blocks are somebody else's.
     filtered = context.kernel.look().clsact_hooks() if hooks else set()

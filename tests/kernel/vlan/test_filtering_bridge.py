@@ -10,7 +10,7 @@ import pytest
 from dnet.linux.kernel import Kernel
 from dnet.model.vlan import PortVlans
 from dnet.objects.object import Absent, Object
-from dnet.objects.vlans import BridgeFiltering, BridgeVlans
+from dnet.objects.vlans import BridgeVlanFiltering, BridgeVlans
 from tests.support.hosts import FakeHost
 from tests.support.vlan_semantics import VlanSemantics, access, trunk
 from tests.support.vlan_switch import LinuxBridge, Switch
@@ -25,7 +25,7 @@ class VlanBridge(LinuxBridge):
             pytest.skip("this kernel's bridges have no VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING): make test-vm")
         assert not made.code, made.stderr
         self.host.run("ip link delete probe")
-        return [BridgeFiltering(self.device, self.index, "")]
+        return [BridgeVlanFiltering(self.device, self.index, "")]
 
     def membership(self, name: str, vlans: PortVlans) -> Sequence[Object]:
         return BridgeVlans.of(name, self.indexes[name], vlans, is_bridge=name == self.device)

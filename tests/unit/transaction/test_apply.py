@@ -14,7 +14,7 @@ from dnet.objects.host import Directory, File, Flows, Forwarding, NatElement, Nf
 from dnet.objects.links import Bridge, Veth
 from dnet.objects.object import Absent, Object
 from dnet.objects.vlans import (
-    BridgeFiltering,
+    BridgeVlanFiltering,
     BridgeVlans,
     ClsactHooks,
     MacEntry,
@@ -518,13 +518,13 @@ def test_bridge_filtering_ends(filtering):
     """The bridge's own filtering ends after its ports and its own device are in no VLAN any more."""
     plain = (Bridge("br9", 9, "", mac="", mtu=0),)
     own = BridgeVlans.of("br9", 9, PortVlans(access=1), is_bridge=True)
-    aware = (*plain, BridgeFiltering("br9", 9, ""), *own)
+    aware = (*plain, BridgeVlanFiltering("br9", 9, ""), *own)
     apply.create_groups(filtering.context, [aware])
     filtering.log.clear()
     apply.change_groups(filtering.context, [aware], [plain])
     assert [item for kind, item in filtering.log if kind == "create"] == [
         *map(Absent, own),
-        Absent(BridgeFiltering("br9", 9, "")),
+        Absent(BridgeVlanFiltering("br9", 9, "")),
     ]
 
 
