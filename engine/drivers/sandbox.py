@@ -15,7 +15,7 @@ from dnet.model.attachment import Attachment
 from dnet.model.container import MODE_FOREIGN, MODE_HOST, Container, Endpoint
 from dnet.model.network import Network
 from dnet.objects.host import Forwarding
-from dnet.objects.links import Quiet, Up, Veth
+from dnet.objects.links import NoAutoconf, Up, Veth
 from dnet.objects.object import Object
 from dnet.objects.routes import Address, DisplacedRoute, LocalRouting, LoopbackRoute, Route
 from dnet.objects.sandbox import HostSandbox, JoinedSandbox, Sandbox
@@ -36,7 +36,7 @@ def forwarding(net: Network) -> Iterator[Object]:
 
 def gateway(net: Network, index: int) -> Iterator[Object]:
     """Yield what makes the network's device, which exists, the gateway; `index` is its ifindex."""
-    yield Quiet(net.device, index, "", alias=f"dnet network {net.name}", mtu=net.mtu)
+    yield NoAutoconf(net.device, index, "", alias=f"dnet network {net.name}", mtu=net.mtu)
     yield from gateway_addresses(net, index)
     yield Up(net.device, index, "")
     yield from loopback(net, index)
@@ -103,7 +103,7 @@ def inside(net: Network, container: Container, item: Endpoint) -> Iterator[Objec
     interface, name, index = item.interface, container.name, index_inside(container, item)
     if container.endpoints.index(item) == 0 and container.mode != MODE_FOREIGN:
         yield Up("lo", LOOPBACK_INDEX, name)
-    yield Quiet(interface, index, name, mtu=container.mtu or net.mtu)
+    yield NoAutoconf(interface, index, name, mtu=container.mtu or net.mtu)
     yield Address(interface, index, name, interface=item.address, is_bare=not net.icc)
     if item.address6:
         yield Address(interface, index, name, interface=item.address6, is_bare=not net.icc)
@@ -128,7 +128,7 @@ def displaced_routes(container: Container, version: int) -> Iterator[DisplacedRo
             yield DisplacedRoute(item.device, item.index, container.name, item.text, bytes.fromhex(item.message))
 
 
-def host_interface(net: Network, container: Container, item: Endpoint) -> Quiet:
+def host_interface(net: Network, container: Container, item: Endpoint) -> NoAutoconf:
     """Return what marks the host interface of an endpoint, and keeps it from sending anything by itself."""
     alias = f"dnet {container.name} {item.interface} {container.id[:12]}"
-    return Quiet(item.host_interface, item.host_index, "", alias=alias, mtu=container.mtu or net.mtu)
+    return NoAutoconf(item.host_interface, item.host_index, "", alias=alias, mtu=container.mtu or net.mtu)

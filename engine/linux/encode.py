@@ -69,7 +69,7 @@ def _put_macvlan(item: links.Macvlan, batch: Any, _: object) -> int:
     return int(lib.dnet_put_macvlan(batch, item.peer_index, item.peer.encode(), item.index, mode, mac, item.mtu))
 
 
-def _put_quiet(item: links.Quiet, batch: Any, _: object) -> int:
+def _put_quiet(item: links.NoAutoconf, batch: Any, _: object) -> int:
     has_ipv6 = _host_has_ipv6() and not 0 < item.mtu < IPV6_MTU_MIN
     return int(lib.dnet_put_quiet(batch, item.index, item.alias.encode() or ffi.NULL, has_ipv6))
 
@@ -111,7 +111,7 @@ ENCODERS: dict[type[Object], Callable[[Any, Any, int], int]] = {
     Device: lambda it, to, _: lib.dnet_put_delete(to, it.index),  # its absence
     links.Identity: lambda it, to, _: lib.dnet_put_identity(to, it.index, ffi.NULL, _mac(it.mac), it.mtu),
     links.Announced: lambda it, to, _: lib.dnet_put_identity(to, it.index, ffi.NULL, _mac(it.mac), 0),
-    links.Quiet: _put_quiet,
+    links.NoAutoconf: _put_quiet,
     links.Alias: lambda it, to, _: lib.dnet_put_quiet(to, it.index, it.alias.encode(), 0),
     links.ArpNotify: lambda it, to, _: lib.dnet_put_arp_notify(to, it.index),
     links.Settled: lambda it, to, _: lib.dnet_put_ask(to, it.index, ffi.NULL),

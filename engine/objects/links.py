@@ -136,7 +136,7 @@ class Announced(Setting):
 
 
 @frozen
-class Quiet(Setting):
+class NoAutoconf(Setting, kind="Quiet"):
     """No IPv6 autoconfiguration, so that the device sends nothing of its own accord; and its ifalias, if any.
 
     With an `mtu` below IPv6's least the kernel gives a device no IPv6 at all, and nothing has to be switched off.

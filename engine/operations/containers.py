@@ -21,7 +21,7 @@ from dnet.model.network_spec import NetworkSpec
 from dnet.model.parse import check_name
 from dnet.model.values import Value, frozen, replace
 from dnet.model.vlan import DEFAULT_VLAN
-from dnet.objects.links import Quiet
+from dnet.objects.links import NoAutoconf
 from dnet.objects.object import Object
 from dnet.transaction import reserve_network
 from dnet.transaction.apply import create_groups, delete_groups
@@ -323,7 +323,7 @@ def _move_name(context: Context, container: Container, renamed: Container) -> No
     for before, after in zip(_named(container), _named(renamed), strict=True):
         files.rename(before, after)
     [group] = objects_of(context, [renamed])
-    aliases = [item for item in group if isinstance(item, Quiet) and item.alias]
+    aliases = [item for item in group if isinstance(item, NoAutoconf) and item.alias]
     create_in_kernel(context, [aliases])
 
 

@@ -18,7 +18,7 @@ from dnet.drivers import nat_table
 from dnet.errors import DnetError, KernelRefused, NotFound, OvsError
 from dnet.model.vlan import PortVlans
 from dnet.objects.host import Flows, Forwarding
-from dnet.objects.links import Bridge, Membership, Quiet, Veth
+from dnet.objects.links import Bridge, Membership, NoAutoconf, Veth
 from dnet.objects.object import Absent, Device, Object
 from dnet.objects.observed import Report
 from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
@@ -248,7 +248,7 @@ class FakeKernel:
                     self.objects.append(item)
                     self.sysctls.switched.append(item)
                 return 0
-            case Quiet():  # a setting: what was set before is gone
+            case NoAutoconf():  # a setting: what was set before is gone
                 self.objects = [other for other in self.objects if not _is_setting_of(other, item)]
         self.objects.append(item)
         return 0
@@ -327,8 +327,8 @@ def _is_same_route(other: Object, item: Route) -> bool:
     return isinstance(other, Route) and (other.sandbox, other.destination) == (item.sandbox, item.destination)
 
 
-def _is_setting_of(other: Object, item: Quiet) -> bool:
-    return isinstance(other, Quiet) and (other.index, other.sandbox) == (item.index, item.sandbox)
+def _is_setting_of(other: Object, item: NoAutoconf) -> bool:
+    return isinstance(other, NoAutoconf) and (other.index, other.sandbox) == (item.index, item.sandbox)
 
 
 def _goes_with(other: Object, item: Object) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from dnet.drivers import bridge, sandbox
 from dnet.model.parse import check_mac
 from dnet.objects.host import Forwarding, NatElement
-from dnet.objects.links import Bridge, Quiet, Up, Veth
+from dnet.objects.links import Bridge, NoAutoconf, Up, Veth
 from dnet.objects.object import Device, Object
 from dnet.objects.routes import Address, Route
 from dnet.objects.sandbox import HostSandbox, Sandbox
@@ -75,7 +75,7 @@ def test_silent_before_up(objects):
     ups = [item for item in objects if isinstance(item, Up) and item.device != "lo"]
     assert ups
     for item in ups:
-        assert find(objects, Quiet, device=item.device, sandbox=item.sandbox) < objects.index(item)
+        assert find(objects, NoAutoconf, device=item.device, sandbox=item.sandbox) < objects.index(item)
 
 
 def test_route_after_up():
@@ -244,7 +244,7 @@ def test_host_devices_carry_the_mark():
     for objects in (NETWORK, ENDPOINT):
         for item in objects:
             if isinstance(item, (Bridge, Veth)):
-                mark = objects[find(objects, Quiet, device=item.device, sandbox="")]
+                mark = objects[find(objects, NoAutoconf, device=item.device, sandbox="")]
                 assert mark.alias.split()[0] == "dnet"
 
 
@@ -258,7 +258,7 @@ def test_longest_names_fit():
         *sandbox.sandbox(box, f"/run/netns/{box.name}"),
         *bridge.endpoint(net, box, end),
     )
-    aliases = [item.alias for item in objects if isinstance(item, Quiet) and item.alias]
+    aliases = [item.alias for item in objects if isinstance(item, NoAutoconf) and item.alias]
     assert len(aliases) == 2
     assert max(len(alias.encode()) for alias in aliases) <= ALIAS_BYTES_MAX
     for item in objects:

@@ -12,7 +12,7 @@ from dnet.model import address
 from dnet.model.network import Network
 from dnet.model.vlan import PortVlans
 from dnet.objects.host import Forwarding
-from dnet.objects.links import Bridge, BridgePort, NoTransmitOffloads, Quiet, Up, Veth
+from dnet.objects.links import Bridge, BridgePort, NoAutoconf, NoTransmitOffloads, Up, Veth
 from dnet.objects.object import Device, Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, LocalRouting
@@ -62,7 +62,7 @@ def test_gateway_is_the_bridges_own_device(net):
     on_device = [item for item in objects if isinstance(item, Device)]
     plain = [item for item in bridge.network(net) if isinstance(item, Device) and not isinstance(item, Bridge)]
     assert on_device == [replace(item, index=0) for item in plain]
-    assert {Quiet, LocalRouting, Address, Up} <= {type(item) for item in on_device}
+    assert {NoAutoconf, LocalRouting, Address, Up} <= {type(item) for item in on_device}
     assert position(objects, OvsBridge) < min(map(objects.index, on_device))
 
 

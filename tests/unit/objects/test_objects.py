@@ -13,7 +13,7 @@ from dnet.model.values import Value
 from dnet.model.vlan import PortVlans
 from dnet.objects import links
 from dnet.objects.host import NatElement
-from dnet.objects.links import Bridge, NoTransmitOffloads, Quiet, Up, Veth
+from dnet.objects.links import Bridge, NoAutoconf, NoTransmitOffloads, Up, Veth
 from dnet.objects.object import Absent, Device, Object, Setting
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, Route
@@ -39,8 +39,8 @@ PHRASES = {
     Sandbox("web", "/run/dnet/netns/abc", "/run/netns/web"): ("sandbox web", "/run/dnet/netns/abc"),
     Bridge("dnet0", 60, "", mac="02:42:0a:01:00:01", mtu=0): ("bridge dnet0",),
     VETH: ("veth1", "dnet0", "eth0", "sandbox web", "02:42:0a:01:00:02"),
-    Quiet("eth0", 256, "web"): ("eth0 in sandbox web",),
-    Quiet("veth1", 70, "", alias="dnet web eth0"): ("veth1", "dnet web eth0"),
+    NoAutoconf("eth0", 256, "web"): ("eth0 in sandbox web",),
+    NoAutoconf("veth1", 70, "", alias="dnet web eth0"): ("veth1", "dnet web eth0"),
     Address("eth0", 256, "web", interface=IPv4Interface("10.1.0.2/16")): (
         "address 10.1.0.2/16 on eth0 in sandbox web",
     ),
@@ -122,7 +122,7 @@ def test_objects_about_devices_are_kernel_objects(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", [Bridge, Veth, Quiet, Address, Up, Route, MacEntry, ClsactHooks], ids=lambda kind: kind.__name__
+    "kind", [Bridge, Veth, NoAutoconf, Address, Up, Route, MacEntry, ClsactHooks], ids=lambda kind: kind.__name__
 )
 def test_netlink_objects_have_a_message(kind):
     """Each of these is one netlink message, which is how a refusal finds its object."""
@@ -131,7 +131,7 @@ def test_netlink_objects_have_a_message(kind):
 
 def test_only_what_vanishes_by_itself_is_owned():
     """Addresses, routes and states go with their device; devices, sandboxes and elements have to be deleted."""
-    kinds = (Address, Route, Up, Quiet, MacEntry, NoTransmitOffloads, ClsactHooks, VlanProgram)
+    kinds = (Address, Route, Up, NoAutoconf, MacEntry, NoTransmitOffloads, ClsactHooks, VlanProgram)
     assert [kind.owned for kind in kinds] == [True] * 8
     kinds = (Bridge, Veth, Sandbox, NatElement, VlanMapEntry, OvsBridge, OvsPort)
     assert [kind.owned for kind in kinds] == [False] * 7

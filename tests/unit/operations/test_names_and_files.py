@@ -11,7 +11,7 @@ import pytest
 
 from dnet.drivers import desired, host_files
 from dnet.errors import Conflict, InvalidRequest, KernelRefused, NotFound
-from dnet.objects.links import Quiet
+from dnet.objects.links import NoAutoconf
 from dnet.transaction import containers
 from tests.support.engine_on_fakes import Machine, remembered, specs
 
@@ -36,7 +36,7 @@ def furnished(machine) -> Machine:
 
 def aliases(machine: Machine) -> set[str]:
     """Return the names that host interfaces carry in their ifalias."""
-    return {item.alias for item in machine.kernel.objects if isinstance(item, Quiet) and item.alias}
+    return {item.alias for item in machine.kernel.objects if isinstance(item, NoAutoconf) and item.alias}
 
 
 @pytest.mark.parametrize("kind", ["name", "id", "prefix"])
@@ -121,7 +121,7 @@ def test_foreign_name_with_keep_going(machine):
 def test_failed_rename_changes_nothing(furnished):
     """When the kernel refuses the new ifalias, the container has its old name everywhere."""
     before = furnished.everything()
-    furnished.kernel.refuses = lambda item: isinstance(item, Quiet)
+    furnished.kernel.refuses = lambda item: isinstance(item, NoAutoconf)
     with pytest.raises(KernelRefused):
         furnished.engine.rename("web", "front")
     assert furnished.everything() == before
