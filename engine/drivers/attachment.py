@@ -81,10 +81,10 @@ def attachment(container: Container, item: Attachment) -> Iterator[Object]:
     if KINDS[item.kind].is_port:
         yield links.NoAutoconf(item.host_interface, item.host_index, "", alias=text, mtu=item.mtu)
         yield links.Up(item.host_interface, item.host_index, "")
-        yield links.Settled(item.host_interface, item.host_index, "")
+        yield links.CarrierSeen(item.host_interface, item.host_index, "")
         if KINDS[item.kind].needs_switch:
             yield port(item)
-    yield links.Settled(interface, index, name)
+    yield links.CarrierSeen(interface, index, name)
     if addresses and item.kind != "dummy":
         sixes = tuple(address.ip for address in addresses if address.version == 6)
         yield links.Announced(interface, index, name, item.mac, sixes)

@@ -117,7 +117,7 @@ class ArpNotify(Setting):
 
 
 @frozen
-class Settled(Setting):
+class CarrierSeen(Setting, kind="Settled"):
     """A device that has noticed its carrier: until then a bridge port does not forward, nor does a device send."""
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ from dnet.model.attachment_spec import AttachmentSpec
 from dnet.model.container import MODE_FOREIGN
 from dnet.model.default_route import with_defaults
 from dnet.model.vlan import PortVlans
-from dnet.objects.links import Macvlan, MovedDevice, Settled, Up, Veth
+from dnet.objects.links import CarrierSeen, Macvlan, MovedDevice, Up, Veth
 from dnet.objects.observed import INFINIBAND, Link
 from dnet.objects.routes import Address, DisplacedRoute, Route
 from dnet.operations import attachment_checks
@@ -229,7 +229,7 @@ def test_objects_of_an_attachment():
         ("172.16.0.1/32", None), ("0.0.0.0/0", "172.16.0.1"),
     ]  # fmt: skip
     assert kinds.index(DisplacedRoute) == made.index(routes[1]) - 1
-    assert made.index(Settled("veth200000", 1 << 21, "")) > made.index(Up("veth200000", 1 << 21, ""))
+    assert made.index(CarrierSeen("veth200000", 1 << 21, "")) > made.index(Up("veth200000", 1 << 21, ""))
 
 
 def test_kinds_of_attachments():
