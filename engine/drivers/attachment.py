@@ -87,7 +87,7 @@ def attachment(container: Container, item: Attachment) -> Iterator[Object]:
     yield links.CarrierSeen(interface, index, name)
     if addresses and item.kind != "dummy":
         sixes = tuple(address.ip for address in addresses if address.version == 6)
-        yield links.Announced(interface, index, name, item.mac, sixes)
+        yield links.Announcement(interface, index, name, item.mac, sixes)
 
 
 def _interface(name: str, item: Attachment, index: int) -> Iterator[Object]:

@@ -29,7 +29,7 @@ from dnet.linux.netlink import (
 )
 from dnet.linux.send import Sender
 from dnet.linux.threads import LongCall
-from dnet.objects.links import Announced, NoTransmitOffloads
+from dnet.objects.links import Announcement, NoTransmitOffloads
 from dnet.objects.object import Absent, Device, Object
 from dnet.objects.sandbox import HostSandbox, JoinedSandbox, Sandbox
 
@@ -201,7 +201,7 @@ _MAKE: dict[type[Object], int] = {
 def _advertise(group: Sequence[Object]) -> None:
     """Tell neighbours about IPv6 addresses. Nobody is worse off for not being told, so that a failure is none."""
     for item in group:
-        if isinstance(item, Announced) and item.addresses6:
+        if isinstance(item, Announcement) and item.addresses6:
             sandbox = next(other for other in group if isinstance(other, Sandbox))
             addresses = b"".join(address.packed for address in item.addresses6)
             with suppress(DnetError), entered(sandbox) as (namespace, _):

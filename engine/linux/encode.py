@@ -110,7 +110,7 @@ ENCODERS: dict[type[Object], Callable[[Any, Any, int], int]] = {
     links.Dummy: lambda it, to, _: lib.dnet_put_dummy(to, it.index, it.device.encode(), _mac(it.mac), it.mtu),
     Device: lambda it, to, _: lib.dnet_put_delete(to, it.index),  # its absence
     links.Identity: lambda it, to, _: lib.dnet_put_identity(to, it.index, ffi.NULL, _mac(it.mac), it.mtu),
-    links.Announced: lambda it, to, _: lib.dnet_put_identity(to, it.index, ffi.NULL, _mac(it.mac), 0),
+    links.Announcement: lambda it, to, _: lib.dnet_put_identity(to, it.index, ffi.NULL, _mac(it.mac), 0),
     links.NoAutoconf: _put_quiet,
     links.Alias: lambda it, to, _: lib.dnet_put_quiet(to, it.index, it.alias.encode(), 0),
     links.ArpNotify: lambda it, to, _: lib.dnet_put_arp_notify(to, it.index),

@@ -125,7 +125,7 @@ class CarrierSeen(Setting, kind="Settled"):
 
 
 @frozen
-class Announced(Setting):
+class Announcement(Setting, kind="Announced"):
     """What neighbours know of a device's addresses: a gratuitous ARP, and advertisements of `addresses6`."""
 
     mac: str

@@ -29,7 +29,7 @@ from dnet.linux import files
 from dnet.linux.builder import Progress
 from dnet.objects.grouping import by_kind, of_backend, of_kind, runs
 from dnet.objects.host import Flows
-from dnet.objects.links import Announced
+from dnet.objects.links import Announcement
 from dnet.objects.object import Absent, Object
 from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
 from dnet.objects.vlans import VlanMapEntry
@@ -296,10 +296,10 @@ def _differences(before: Sequence[Group], after: Sequence[Group]) -> tuple[list[
     return gone, made
 
 
-def _announced(group: Group) -> list[Announced]:
+def _announced(group: Group) -> list[Announcement]:
     """Return the announcements that have to wait for the group's ports of Open vSwitch."""
     has_ports = any(isinstance(item, OvsPort) for item in group)
-    return [item for item in group if isinstance(item, Announced)] if has_ports else []
+    return [item for item in group if isinstance(item, Announcement)] if has_ports else []
 
 
 def _at_most(limit: int, on_progress: Progress) -> Progress:
