@@ -34,7 +34,7 @@ def made_bridge(made: MadeBridge, datapath_type: str) -> tuple[Object, ...]:
     bridge: Object = links.Bridge(device, index, "", mac=mac, mtu=0)
     if made.mark:
         bridge, index = OvsBridge(device, made.mark, datapath_type, mac=mac, mtu=0, tag=0), BY_NAME
-    return (bridge, links.NoAutoconf(device, index, "", alias="dnet bridge"), links.Up(device, index, ""))
+    return (bridge, links.NoAutoconf(device, index, "", alias="dnet bridge"), links.LinkUp(device, index, ""))
 
 
 @frozen(kw_only=True)
@@ -75,12 +75,12 @@ def attachment(container: Container, item: Attachment) -> Iterator[Object]:
         addresses = (ip_interface(item.lease["address"]), *addresses)
     for address in addresses:
         yield Address(interface, index, name, interface=address)
-    yield links.Up(interface, index, name)
+    yield links.LinkUp(interface, index, name)
     yield from _leased_routes(container, item, index)
     yield from _default_routes(container, item, index, addresses)
     if KINDS[item.kind].is_port:
         yield links.NoAutoconf(item.host_interface, item.host_index, "", alias=text, mtu=item.mtu)
-        yield links.Up(item.host_interface, item.host_index, "")
+        yield links.LinkUp(item.host_interface, item.host_index, "")
         yield links.CarrierSeen(item.host_interface, item.host_index, "")
         if KINDS[item.kind].needs_switch:
             yield port(item)
@@ -138,7 +138,7 @@ def _before_move(item: Attachment) -> tuple[Object, ...]:
     restored += [links.Alias(device, index, "", known["alias"])]
     restored += [links.NoAutoconf(device, index, "")] if known["is_quiet"] else []
     restored += [Dumped(device, index, "", text, bytes.fromhex(message)) for text, message in known["addresses"]]
-    restored += [links.Up(device, index, "")] if known["is_up"] else []
+    restored += [links.LinkUp(device, index, "")] if known["is_up"] else []
     restored += [Dumped(device, index, "", text, bytes.fromhex(message)) for text, message in known["routes"]]
     return tuple(restored)
 

@@ -12,7 +12,7 @@ from dnet.model.network import Network, Uplink
 from dnet.model.vlan import PortVlans
 from dnet.objects import replay
 from dnet.objects.host import Addition
-from dnet.objects.links import Bridge, BridgePort, Membership, Up
+from dnet.objects.links import Bridge, BridgePort, LinkUp, Membership
 from dnet.objects.object import Object
 from dnet.objects.observed import Link
 from dnet.objects.vlans import BridgeVlanFiltering, BridgeVlans, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
@@ -33,7 +33,7 @@ def _bridge(net: Network) -> Iterator[Object]:
     if net.device_mac:
         # Otherwise the MAC would be the lowest one of the ports, and change as containers come and go.
         yield replay.mac(Link(index=index, name=device), net.device_mac)
-    yield Up(device, index, "")
+    yield LinkUp(device, index, "")
     for item in (*sandbox.gateway_addresses(net, index), *sandbox.loopback(net, index)):
         yield Addition(item)
 
@@ -60,7 +60,7 @@ def endpoint(net: Network, container: Container, item: Endpoint) -> Group:
         sandbox.host_interface(net, container, item),
         _settings(net, item),
         *port_vlans(net, item),
-        Up(item.host_interface, item.host_index, ""),
+        LinkUp(item.host_interface, item.host_index, ""),
     )
 
 

@@ -13,7 +13,7 @@ from dnet.model import address
 from dnet.model.container import Container, Endpoint
 from dnet.model.network import DATAPATH_TYPE, Network, Uplink
 from dnet.objects.host import NatElement
-from dnet.objects.links import NoTransmitOffloads, Up
+from dnet.objects.links import LinkUp, NoTransmitOffloads
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.vlans import ALL_VLANS
 
@@ -42,7 +42,7 @@ def endpoint(net: Network, container: Container, item: Endpoint) -> Group:
         NoTransmitOffloads(item.interface, veth.peer_index, container.name, switch=net.device),
         *sandbox.inside(net, container, item),
         sandbox.host_interface(net, container, item),
-        Up(item.host_interface, item.host_index, ""),
+        LinkUp(item.host_interface, item.host_index, ""),
         *port(net, item),
     )
 

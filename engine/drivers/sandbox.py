@@ -15,7 +15,7 @@ from dnet.model.attachment import Attachment
 from dnet.model.container import MODE_FOREIGN, MODE_HOST, Container, Endpoint
 from dnet.model.network import Network
 from dnet.objects.host import Forwarding
-from dnet.objects.links import NoAutoconf, Up, Veth
+from dnet.objects.links import LinkUp, NoAutoconf, Veth
 from dnet.objects.object import Object
 from dnet.objects.routes import Address, DisplacedRoute, LocalRouting, LoopbackRoute, Route
 from dnet.objects.sandbox import HostSandbox, JoinedSandbox, Sandbox
@@ -38,7 +38,7 @@ def gateway(net: Network, index: int) -> Iterator[Object]:
     """Yield what makes the network's device, which exists, the gateway; `index` is its ifindex."""
     yield NoAutoconf(net.device, index, "", alias=f"dnet network {net.name}", mtu=net.mtu)
     yield from gateway_addresses(net, index)
-    yield Up(net.device, index, "")
+    yield LinkUp(net.device, index, "")
     yield from loopback(net, index)
 
 
@@ -71,7 +71,7 @@ def sandbox(container: Container, name_path: str) -> tuple[Object, ...]:
     if container.mode == MODE_HOST:
         return (HostSandbox(container.name, container.sandbox, name_path),)
     item = Sandbox(container.name, container.sandbox, name_path)
-    return (item,) if container.endpoints else (item, Up("lo", LOOPBACK_INDEX, container.name))
+    return (item,) if container.endpoints else (item, LinkUp("lo", LOOPBACK_INDEX, container.name))
 
 
 def index_inside(container: Container, item: Endpoint | Attachment) -> int:
@@ -102,13 +102,13 @@ def inside(net: Network, container: Container, item: Endpoint) -> Iterator[Objec
     """Yield what an endpoint adds to the sandbox, except the interface itself."""
     interface, name, index = item.interface, container.name, index_inside(container, item)
     if container.endpoints.index(item) == 0 and container.mode != MODE_FOREIGN:
-        yield Up("lo", LOOPBACK_INDEX, name)
+        yield LinkUp("lo", LOOPBACK_INDEX, name)
     yield NoAutoconf(interface, index, name, mtu=container.mtu or net.mtu)
     yield Address(interface, index, name, interface=item.address, is_bare=not net.icc)
     if item.address6:
         yield Address(interface, index, name, interface=item.address6, is_bare=not net.icc)
         yield Address(interface, index, name, interface=link_local(item.address6.ip))
-    yield Up(interface, index, name)
+    yield LinkUp(interface, index, name)
     if not net.icc:
         # Neighbours are reached through the host, which lets pass what a link allows.
         for address, subnet in ((net.gateway, net.subnet), (net.gateway6 if item.address6 else None, net.subnet6)):

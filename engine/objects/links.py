@@ -178,7 +178,7 @@ class BridgePort(Setting):
 
 
 @frozen
-class Up(Setting):
+class LinkUp(Setting, kind="Up"):
     """The administrative state up."""
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from dnet.model.container import Container, Endpoint
 from dnet.model.container_spec import EndpointSpec
 from dnet.model.network import DEFAULT_DEVICE, Network, veth_name
 from dnet.model.values import replace
-from dnet.objects.links import Up
+from dnet.objects.links import LinkUp
 from dnet.objects.observed import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Report
 from dnet.operations import attachment_bridges, attachment_checks, endpoints, leases, reattach, targets
 from dnet.operations.attachment_checks import label
@@ -226,7 +226,7 @@ def _wire_new(
 ) -> dict[str, Attached]:
     before_move = _before_move(context, link) if link and spec.kind == "direct" else {}
     if link and spec.kind == "macvlan" and not link.is_up:
-        context.kernel.create([[Up(link.name, link.index, "")]])
+        context.kernel.create([[LinkUp(link.name, link.index, "")]])
         context.notice(f"raised {link.name}, which was down")
     with changing(context, members):
         check_unchanged(context, members)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from dnet.model.vlan import PortVlans
-from dnet.objects.links import Bridge, NoAutoconf, Up
+from dnet.objects.links import Bridge, LinkUp, NoAutoconf
 from dnet.objects.object import Object
 from tests.support.hosts import FakeHost, Namespace, wait_until
 
@@ -181,7 +181,7 @@ class LinuxBridge(Switch):
         self.index = (self.number + 1) * BRIDGE_INDEX
         self.indexes = {self.device: self.index}
         bridge = Bridge(self.device, self.index, "", mac=f"02:00:00:00:01:{self.number:02x}", mtu=0)
-        quiet, up = NoAutoconf(self.device, self.index, ""), Up(self.device, self.index, "")
+        quiet, up = NoAutoconf(self.device, self.index, ""), LinkUp(self.device, self.index, "")
         self.create(bridge, *self.filtering(), quiet, up)
 
     def join(self, ports: Mapping[str, PortVlans]) -> None:
@@ -190,7 +190,7 @@ class LinuxBridge(Switch):
         self.indexes |= {link["ifname"]: link["ifindex"] for link in self.host.json("ip -j link")}
         found: list[Object] = []
         for name, vlans in ports.items():
-            found += [*self.membership(name, vlans), Up(name, self.indexes[name], "")]
+            found += [*self.membership(name, vlans), LinkUp(name, self.indexes[name], "")]
         self.create(*found)
 
 

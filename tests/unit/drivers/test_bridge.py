@@ -9,7 +9,7 @@ import pytest
 from dnet.drivers import bridge, sandbox
 from dnet.model.parse import check_mac
 from dnet.objects.host import Forwarding, NatElement
-from dnet.objects.links import Bridge, NoAutoconf, Up, Veth
+from dnet.objects.links import Bridge, LinkUp, NoAutoconf, Veth
 from dnet.objects.object import Device, Object
 from dnet.objects.routes import Address, Route
 from dnet.objects.sandbox import HostSandbox, Sandbox
@@ -63,8 +63,8 @@ def test_peer_is_born_before_anything_inside():
 
 def test_inside_is_up_before_the_hosts_end():
     """The sandbox's end is up before the host's end, which comes last: fewest carrier events and floods."""
-    inside = find(ENDPOINT, Up, device="eth0")
-    outside = find(ENDPOINT, Up, sandbox="")
+    inside = find(ENDPOINT, LinkUp, device="eth0")
+    outside = find(ENDPOINT, LinkUp, sandbox="")
     assert inside < outside
     assert kernel(ENDPOINT)[-1] is ENDPOINT[outside]
 
@@ -72,7 +72,7 @@ def test_inside_is_up_before_the_hosts_end():
 @pytest.mark.parametrize("objects", [NETWORK, ENDPOINT], ids=["network", "endpoint"])
 def test_silent_before_up(objects):
     """IPv6 autoconfiguration is off at every device before it comes up: it floods the bridge otherwise."""
-    ups = [item for item in objects if isinstance(item, Up) and item.device != "lo"]
+    ups = [item for item in objects if isinstance(item, LinkUp) and item.device != "lo"]
     assert ups
     for item in ups:
         assert find(objects, NoAutoconf, device=item.device, sandbox=item.sandbox) < objects.index(item)
@@ -81,7 +81,7 @@ def test_silent_before_up(objects):
 def test_route_after_up():
     """The default route, which needs an interface that is up and the address, comes after both."""
     route = find(ENDPOINT, Route)
-    assert find(ENDPOINT, Up, device="eth0") < route
+    assert find(ENDPOINT, LinkUp, device="eth0") < route
     assert find(ENDPOINT, Address, sandbox="web") < route
 
 
@@ -219,7 +219,7 @@ def test_network():
     assert (device.device, device.index, device.sandbox) == (NET.device, NET.device_index, "")
     address = NETWORK[find(NETWORK, Address)]
     assert address.interface == IPv4Interface("10.1.0.1/16")
-    assert find(NETWORK, Bridge) < find(NETWORK, Address) < find(NETWORK, Up)
+    assert find(NETWORK, Bridge) < find(NETWORK, Address) < find(NETWORK, LinkUp)
     assert check_mac(device.mac) == device.mac
 
 
@@ -277,7 +277,7 @@ def test_sandbox():
 def test_loopback(objects):
     """The loopback of a sandbox is raised once, whether it has endpoints or none."""
     assert isinstance(objects[0], Sandbox)
-    assert objects[find(objects, Up, device="lo")].place == "lo in sandbox web"
+    assert objects[find(objects, LinkUp, device="lo")].place == "lo in sandbox web"
 
 
 def test_same_wish_same_objects():

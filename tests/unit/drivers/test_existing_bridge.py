@@ -16,7 +16,7 @@ from dnet.model.network import Uplink
 from dnet.model.network_spec import NetworkSpec
 from dnet.objects import replay
 from dnet.objects.host import Addition, LinkMessage, NatElement
-from dnet.objects.links import Bridge, Up
+from dnet.objects.links import Bridge, LinkUp
 from dnet.objects.object import Absent
 from dnet.objects.observed import Link, Report
 from tests.support import samples
@@ -128,7 +128,7 @@ def message_type(item: Absent) -> int:
 def test_objects_on_a_bridge_of_the_users():
     """It is neither made nor named nor quieted; its MAC is kept, and what is added can be taken away again."""
     objects = [item for item in bridge.network(FOREIGN) if item.backend == "kernel"][2:]
-    assert [type(item) for item in objects] == [LinkMessage, Up, *[Addition] * 5]
+    assert [type(item) for item in objects] == [LinkMessage, LinkUp, *[Addition] * 5]
     assert [str(item) for item in objects if isinstance(item, Addition)] == [
         "route_localnet on br0",
         "address 10.1.0.1/24 on br0",

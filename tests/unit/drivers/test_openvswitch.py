@@ -12,7 +12,7 @@ from dnet.model import address
 from dnet.model.network import Network
 from dnet.model.vlan import PortVlans
 from dnet.objects.host import Forwarding
-from dnet.objects.links import Bridge, BridgePort, NoAutoconf, NoTransmitOffloads, Up, Veth
+from dnet.objects.links import Bridge, BridgePort, LinkUp, NoAutoconf, NoTransmitOffloads, Veth
 from dnet.objects.object import Device, Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, LocalRouting
@@ -62,7 +62,7 @@ def test_gateway_is_the_bridges_own_device(net):
     on_device = [item for item in objects if isinstance(item, Device)]
     plain = [item for item in bridge.network(net) if isinstance(item, Device) and not isinstance(item, Bridge)]
     assert on_device == [replace(item, index=0) for item in plain]
-    assert {NoAutoconf, LocalRouting, Address, Up} <= {type(item) for item in on_device}
+    assert {NoAutoconf, LocalRouting, Address, LinkUp} <= {type(item) for item in on_device}
     assert position(objects, OvsBridge) < min(map(objects.index, on_device))
 
 
@@ -85,7 +85,7 @@ def test_foreign_bridge():
 def test_endpoint_ends_with_its_port():
     """The host's end is up before it becomes a port, which is the last of all; it is no port of a Linux bridge."""
     assert ENDPOINT[-1] == OvsPort(END.host_interface, "ovs0", END.id, 0, (), 0, is_protected=False)
-    assert ENDPOINT[-2] == Up(END.host_interface, END.host_index, "")
+    assert ENDPOINT[-2] == LinkUp(END.host_interface, END.host_index, "")
     veth = ENDPOINT[position(ENDPOINT, Veth)]
     assert (veth.master, veth.master_index) == ("ovs0", 0)
     assert not [item for item in ENDPOINT if isinstance(item, BridgePort)]
@@ -103,7 +103,7 @@ def test_complete_frames():
     offloads = position(ENDPOINT, NoTransmitOffloads)
     veth = ENDPOINT[position(ENDPOINT, Veth)]
     assert ENDPOINT[offloads] == NoTransmitOffloads("eth0", veth.peer_index, "web", switch="ovs0")
-    assert position(ENDPOINT, Veth) < offloads < position(ENDPOINT, Up, device="eth0")
+    assert position(ENDPOINT, Veth) < offloads < position(ENDPOINT, LinkUp, device="eth0")
 
 
 def test_vlans_and_isolation():

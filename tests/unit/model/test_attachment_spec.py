@@ -17,7 +17,7 @@ from dnet.model.attachment_spec import AttachmentSpec
 from dnet.model.container import MODE_FOREIGN
 from dnet.model.default_route import with_defaults
 from dnet.model.vlan import PortVlans
-from dnet.objects.links import CarrierSeen, Macvlan, MovedDevice, Up, Veth
+from dnet.objects.links import CarrierSeen, LinkUp, Macvlan, MovedDevice, Veth
 from dnet.objects.observed import INFINIBAND, Link
 from dnet.objects.routes import Address, DisplacedRoute, Route
 from dnet.operations import attachment_checks
@@ -223,13 +223,13 @@ def test_objects_of_an_attachment():
     made = list(attachment.attachment(foreign(attachments=(item,), displaced=(old,)), item))
     kinds = [type(one) for one in made]
     assert kinds[0] is Veth
-    assert kinds.index(Address) < kinds.index(Up)
+    assert kinds.index(Address) < kinds.index(LinkUp)
     routes = [one for one in made if isinstance(one, Route)]
     assert [(str(one.destination), one.gateway and str(one.gateway)) for one in routes] == [
         ("172.16.0.1/32", None), ("0.0.0.0/0", "172.16.0.1"),
     ]  # fmt: skip
     assert kinds.index(DisplacedRoute) == made.index(routes[1]) - 1
-    assert made.index(CarrierSeen("veth200000", 1 << 21, "")) > made.index(Up("veth200000", 1 << 21, ""))
+    assert made.index(CarrierSeen("veth200000", 1 << 21, "")) > made.index(LinkUp("veth200000", 1 << 21, ""))
 
 
 def test_kinds_of_attachments():

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dnet.model.vlan import PortVlans
 from dnet.objects import grouping
 from dnet.objects.host import Directory, File, NatElement
-from dnet.objects.links import Up
+from dnet.objects.links import LinkUp
 from dnet.objects.sandbox import HostSandbox, Sandbox
 from dnet.objects.vlans import VlanMapEntry
 
 ENTRY = VlanMapEntry("veth1", 1, PortVlans(access=5))
 SANDBOX, HOST = Sandbox("web", "/run/web", ""), HostSandbox("db", "/run/db", "")
 BOX, HOSTS = Directory("/box"), File("/box/hosts", "")
-GROUPS = [(BOX, HOSTS, SANDBOX), (), (HOST, Up("veth1", 1, ""), SANDBOX)]
+GROUPS = [(BOX, HOSTS, SANDBOX), (), (HOST, LinkUp("veth1", 1, ""), SANDBOX)]
 
 
 def test_of_kind():

@@ -13,7 +13,7 @@ from dnet.model.values import Value
 from dnet.model.vlan import PortVlans
 from dnet.objects import links
 from dnet.objects.host import NatElement
-from dnet.objects.links import Bridge, NoAutoconf, NoTransmitOffloads, Up, Veth
+from dnet.objects.links import Bridge, LinkUp, NoAutoconf, NoTransmitOffloads, Veth
 from dnet.objects.object import Absent, Device, Object, Setting
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, Route
@@ -45,7 +45,7 @@ PHRASES = {
         "address 10.1.0.2/16 on eth0 in sandbox web",
     ),
     Address("dnet0", 60, "", interface=IPv4Interface("10.1.0.1/16")): ("address 10.1.0.1/16 on dnet0",),
-    Up("lo", 1, "web"): ("up lo in sandbox web",),
+    LinkUp("lo", 1, "web"): ("up lo in sandbox web",),
     Route("eth0", 256, "web", IPv4Network("0.0.0.0/0"), IPv4Address("10.1.0.1")): (
         "route default via 10.1.0.1",
         "eth0",
@@ -83,7 +83,9 @@ def test_phrases_name_the_thing(item, words):
     assert "\n" not in phrase
 
 
-@pytest.mark.parametrize("item", [Up("eth0", 5, ""), Address("eth0", 5, "", interface=IPv4Interface("10.1.0.1/16"))])
+@pytest.mark.parametrize(
+    "item", [LinkUp("eth0", 5, ""), Address("eth0", 5, "", interface=IPv4Interface("10.1.0.1/16"))]
+)
 def test_host_side_names_no_sandbox(item):
     """An object on the host's side speaks of no sandbox."""
     assert "sandbox" not in str(item)
@@ -122,7 +124,7 @@ def test_objects_about_devices_are_kernel_objects(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", [Bridge, Veth, NoAutoconf, Address, Up, Route, MacEntry, ClsactHooks], ids=lambda kind: kind.__name__
+    "kind", [Bridge, Veth, NoAutoconf, Address, LinkUp, Route, MacEntry, ClsactHooks], ids=lambda kind: kind.__name__
 )
 def test_netlink_objects_have_a_message(kind):
     """Each of these is one netlink message, which is how a refusal finds its object."""
@@ -131,7 +133,7 @@ def test_netlink_objects_have_a_message(kind):
 
 def test_only_what_vanishes_by_itself_is_owned():
     """Addresses, routes and states go with their device; devices, sandboxes and elements have to be deleted."""
-    kinds = (Address, Route, Up, NoAutoconf, MacEntry, NoTransmitOffloads, ClsactHooks, VlanProgram)
+    kinds = (Address, Route, LinkUp, NoAutoconf, MacEntry, NoTransmitOffloads, ClsactHooks, VlanProgram)
     assert [kind.owned for kind in kinds] == [True] * 8
     kinds = (Bridge, Veth, Sandbox, NatElement, VlanMapEntry, OvsBridge, OvsPort)
     assert [kind.owned for kind in kinds] == [False] * 7
