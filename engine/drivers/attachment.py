@@ -120,12 +120,12 @@ def _interface(name: str, item: Attachment, index: int) -> Iterator[Object]:
             yield links.Dummy(item.interface, index, name, item.mac, item.mtu)
 
 
-def port(item: Attachment) -> links.Membership | OvsPort:
+def port(item: Attachment) -> links.PortOf | OvsPort:
     """Return what makes the host interface of an attachment, which exists, a port of its bridge."""
     name, index = item.host_interface, item.host_index
     if KINDS[item.kind].needs_switch:
         return OvsPort.of(name, item.device, item.id, item.vlans, is_protected=False)
-    return links.Membership(name, index, "", master=item.device, master_index=item.device_index)
+    return links.PortOf(name, index, "", master=item.device, master_index=item.device_index)
 
 
 def _before_move(item: Attachment) -> tuple[Object, ...]:

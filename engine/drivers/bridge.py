@@ -12,7 +12,7 @@ from dnet.model.network import Network, Uplink
 from dnet.model.vlan import PortVlans
 from dnet.objects import replay
 from dnet.objects.host import Addition
-from dnet.objects.links import Bridge, BridgePort, LinkUp, Membership
+from dnet.objects.links import Bridge, BridgePort, LinkUp, PortOf
 from dnet.objects.object import Object
 from dnet.objects.observed import Link
 from dnet.objects.vlans import BridgeVlanFiltering, BridgeVlans, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
@@ -84,14 +84,14 @@ def _passing(net: Network, device: str, index: int, passed: PortVlans | None) ->
 def uplink(net: Network, item: Uplink) -> Group:
     """Return what makes an interface of the host a port of the bridge. BPF programs come before the port."""
     passing = list(_passing(net, item.interface, item.index, item.vlans_on(net)))
-    membership = Membership(item.interface, item.index, "", master=net.device, master_index=net.device_index)
+    membership = PortOf(item.interface, item.index, "", master=net.device, master_index=net.device_index)
     own = [part for part in passing if isinstance(part, BridgeVlans)]
     return (*(part for part in passing if part not in own), membership, *own)
 
 
 def port(net: Network, item: Endpoint) -> Group:
     """Return what makes the host interface of an endpoint a port of the bridge again."""
-    membership = Membership(item.host_interface, item.host_index, "", master=net.device, master_index=net.device_index)
+    membership = PortOf(item.host_interface, item.host_index, "", master=net.device, master_index=net.device_index)
     # The bridge forgets its VLANs and MAC entries when a port leaves; BPF programs stay on the device.
     forgotten = (part for part in port_vlans(net, item) if isinstance(part, (BridgeVlans, MacEntry)))
     return (membership, _settings(net, item), *forgotten)

@@ -116,7 +116,7 @@ ENCODERS: dict[type[Object], Callable[[Any, Any, int], int]] = {
     links.ArpNotify: lambda it, to, _: lib.dnet_put_arp_notify(to, it.index),
     links.CarrierSeen: lambda it, to, _: lib.dnet_put_ask(to, it.index, ffi.NULL),
     links.LinkUp: lambda it, to, _: lib.dnet_put_up(to, it.index),
-    links.Membership: lambda it, to, _: lib.dnet_put_master(to, it.index, it.master_index),
+    links.PortOf: lambda it, to, _: lib.dnet_put_master(to, it.index, it.master_index),
     links.BridgePort: lambda it, to, _: lib.dnet_put_bridge_port(to, it.index, it.hairpin, it.isolated),
     links.NoTransmitOffloads: lambda it, to, _: lib.dnet_put_name(to, it.device.encode()),
     routes.Address: _put_address,

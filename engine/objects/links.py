@@ -150,7 +150,7 @@ class NoAutoconf(Setting, kind="Quiet"):
 
 
 @frozen
-class Membership(Setting):
+class PortOf(Setting, kind="Membership"):
     """A device's being a port of the bridge `master`, for devices that exist already."""
 
     master: str

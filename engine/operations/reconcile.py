@@ -22,7 +22,7 @@ from dnet.model.container import MODE_FOREIGN, Container
 from dnet.model.network import Network
 from dnet.model.values import replace
 from dnet.objects.host import Directory, File, NatElement, NftTable, Symlink
-from dnet.objects.links import Membership
+from dnet.objects.links import PortOf
 from dnet.objects.object import Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.sandbox import Sandbox
@@ -76,7 +76,7 @@ def _run(context: Context, *, is_dry_run: bool) -> list[Finding]:
     findings += [Finding(f"{end} of container {item.name}") for item in whole for end in _missing_ends(context, item)]
     findings += [Finding(str(item)) for item in _missing_files(context, whole)]
     strays = repair_ports(context, networks, is_dry_run=True)
-    findings += [Finding(str(item)) for item in strays if isinstance(item, (Membership, OvsBridge, OvsPort))]
+    findings += [Finding(str(item)) for item in strays if isinstance(item, (PortOf, OvsBridge, OvsPort))]
     findings += [Finding(str(item)) for item in missing_vlans(context)]
     spent = [item for item in containers if _is_spent(context, item)]
     findings += [Finding(f"removal of container {item.name}, which has no process any more") for item in spent]

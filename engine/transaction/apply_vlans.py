@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dnet.model.vlan import PortVlans
-from dnet.objects.links import Bridge, Membership, Veth
+from dnet.objects.links import Bridge, PortOf, Veth
 from dnet.objects.object import Absent, Object
 from dnet.objects.vlans import (
     BridgeVlanFiltering,
@@ -28,7 +28,7 @@ def delete_vlans(context: Context, gone: Sequence[Group], made: Sequence[Group],
         return
     new = {item for group in made for item in group}
     old = [item for item in old if item not in new]
-    devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge, Membership))}
+    devices = {item.index for group in after for item in group if isinstance(item, (Veth, Bridge, PortOf))}
     left = [item for item in old if getattr(item, "index", 0) in devices]
     absent = [Absent(item) for kind in (BridgeVlans, BridgeVlanFiltering) for item in left if isinstance(item, kind)]
     hooks = [item for item in left if isinstance(item, ClsactHooks)]

@@ -18,7 +18,7 @@ from dnet.drivers import nat_table
 from dnet.errors import DnetError, KernelRefused, NotFound, OvsError
 from dnet.model.vlan import PortVlans
 from dnet.objects.host import Flows, Forwarding
-from dnet.objects.links import Bridge, Membership, NoAutoconf, Veth
+from dnet.objects.links import Bridge, NoAutoconf, PortOf, Veth
 from dnet.objects.object import Absent, Device, Object
 from dnet.objects.observed import Report
 from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
@@ -98,7 +98,7 @@ class FakeNamespaceView:
     def masters(self) -> dict[int, int]:
         """Return the ports of bridges and the bridges themselves, as they were made."""
         made = {item.index: getattr(item, "master_index", 0) for item in self._kernel.devices()}
-        moved = {item.index: item.master_index for item in self._kernel.objects if isinstance(item, Membership)}
+        moved = {item.index: item.master_index for item in self._kernel.objects if isinstance(item, PortOf)}
         bridges = {index for index, master in made.items() if not master}
         return {index: master if master in bridges else 0 for index, master in {**made, **moved}.items()}
 

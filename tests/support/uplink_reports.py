@@ -15,7 +15,7 @@ from dnet.drivers import uplink, uplink_snapshot
 from dnet.drivers.uplink_snapshot import Snapshot
 from dnet.objects import observed, replay
 from dnet.objects.host import AddressMessage, LinkMessage, Message, RouteMessage
-from dnet.objects.links import Membership
+from dnet.objects.links import PortOf
 from dnet.objects.object import Object
 from dnet.objects.observed import Address, Link, Report, Route
 
@@ -37,7 +37,7 @@ SYSCTLS = {"accept_ra": "1", "forwarding": "0", "ndisc_notify": "0", "autoconf":
 PERMANENT, SECONDARY, NODAD, TENTATIVE, DADFAILED, NOPREFIXROUTE = 0x80, 0x01, 0x02, 0x40, 0x08, 0x200
 
 
-PORT = (Membership("eth1", 3, "", master="br0", master_index=70),)
+PORT = (PortOf("eth1", 3, "", master="br0", master_index=70),)
 
 
 def adopting(snapshot: Snapshot, port: Sequence[Object] = PORT) -> tuple[Object, ...]:
