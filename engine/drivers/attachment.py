@@ -17,7 +17,7 @@ from dnet.model.container import Container
 from dnet.model.record import MadeBridge
 from dnet.model.values import Value, frozen
 from dnet.objects import links
-from dnet.objects.host import Dumped
+from dnet.objects.host import ForeignState
 from dnet.objects.object import Object
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address, Route
@@ -137,9 +137,9 @@ def _before_move(item: Attachment) -> tuple[Object, ...]:
     restored: list[Object] = [links.Identity(device, index, "", known["mac"], known["mtu"])]
     restored += [links.Alias(device, index, "", known["alias"])]
     restored += [links.NoAutoconf(device, index, "")] if known["is_quiet"] else []
-    restored += [Dumped(device, index, "", text, bytes.fromhex(message)) for text, message in known["addresses"]]
+    restored += [ForeignState(device, index, "", text, bytes.fromhex(message)) for text, message in known["addresses"]]
     restored += [links.LinkUp(device, index, "")] if known["is_up"] else []
-    restored += [Dumped(device, index, "", text, bytes.fromhex(message)) for text, message in known["routes"]]
+    restored += [ForeignState(device, index, "", text, bytes.fromhex(message)) for text, message in known["routes"]]
     return tuple(restored)
 
 

@@ -95,7 +95,7 @@ def _put_message(item: host.Message, batch: Any, _: object) -> int:
     return int(lib.dnet_put_message(batch, item.type, item.flags, item.body, len(item.body)))
 
 
-def _put_dumped(item: host.Dumped, batch: Any, _: object) -> int:
+def _put_dumped(item: host.ForeignState, batch: Any, _: object) -> int:
     is_new = not isinstance(item, routes.DisplacedRoute)
     return int(lib.dnet_put_dumped(batch, is_new, item.index, item.message, len(item.message)))
 
@@ -124,7 +124,7 @@ ENCODERS: dict[type[Object], Callable[[Any, Any, int], int]] = {
     routes.LocalRouting: lambda it, to, is_new: lib.dnet_put_route_localnet(to, is_new, it.index),
     routes.LoopbackRoute: lambda it, to, is_new: lib.dnet_put_loopback_route(to, is_new, it.index),
     routes.DisplacedRoute: _put_dumped,
-    host.Dumped: _put_dumped,
+    host.ForeignState: _put_dumped,
     host.LinkMessage: _put_message,
     host.AddressMessage: _put_message,
     host.RouteMessage: _put_message,

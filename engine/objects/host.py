@@ -85,7 +85,7 @@ class Flows(Object, backend="flows"):
 
 
 @frozen
-class Dumped(Setting):
+class ForeignState(Setting, kind="Dumped"):
     """A route or address that is not dnet's, as the kernel told it: `message`, and in words `text`."""
 
     text: str

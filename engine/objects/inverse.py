@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dnet.objects.host import Dumped
+from dnet.objects.host import ForeignState
 from dnet.objects.links import Dummy, Macvlan, MovedDevice, ReturnedDevice, Veth
 from dnet.objects.object import Absent, Device, Object
 from dnet.objects.routes import DisplacedRoute, Route
@@ -35,7 +35,7 @@ def absence(item: Object) -> Object | None:
         case MovedDevice():
             found = ReturnedDevice(item.peer, item.peer_index, item.peer_sandbox, item.device, item.index)
         case DisplacedRoute():
-            found = Dumped(item.device, item.index, item.sandbox, item.text, item.message)
+            found = ForeignState(item.device, item.index, item.sandbox, item.text, item.message)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dnet.model.address import IPAddress, IPInterface, IPNetwork
 from dnet.model.values import frozen
-from dnet.objects.host import Dumped
+from dnet.objects.host import ForeignState
 from dnet.objects.object import Setting
 
 
@@ -66,7 +66,7 @@ class Route(Setting):
 
 
 @frozen
-class DisplacedRoute(Dumped, owned=False):
+class DisplacedRoute(ForeignState, owned=False):
     """The absence of a route that another one has the place of. Deleted, the route is there again."""
 
     def __str__(self) -> str:
