@@ -11,7 +11,7 @@ from dnet.model.container import Container, Endpoint
 from dnet.model.network import Network, Uplink
 from dnet.model.vlan import PortVlans
 from dnet.objects import replay
-from dnet.objects.host import Addition
+from dnet.objects.host import OnForeignDevice
 from dnet.objects.links import Bridge, BridgePort, LinkUp, PortOf
 from dnet.objects.object import Object
 from dnet.objects.observed import Link
@@ -35,7 +35,7 @@ def _bridge(net: Network) -> Iterator[Object]:
         yield replay.mac(Link(index=index, name=device), net.device_mac)
     yield LinkUp(device, index, "")
     for item in (*sandbox.gateway_addresses(net, index), *sandbox.loopback(net, index)):
-        yield Addition(item)
+        yield OnForeignDevice(item)
 
 
 def vlans(net: Network) -> Iterator[Object]:

@@ -18,7 +18,7 @@ from dnet.linux.netlink import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, NLM_F_REQUE
 from dnet.linux.send import GONE, UNREACHABLE, Sender
 from dnet.linux.sysctl import Sysctls
 from dnet.objects import inverse, observed
-from dnet.objects.host import Addition, Flows, Forwarding
+from dnet.objects.host import Flows, Forwarding, OnForeignDevice
 from dnet.objects.links import Bridge, MovedDevice, Veth
 from dnet.objects.object import Absent, Object
 from dnet.objects.observed import IFLA_INFO_DATA, IFLA_LINKINFO, pairs
@@ -204,7 +204,7 @@ class Kernel:
         items = [item for group in groups for item in group]
         builder.delete_devices(self._sockets, [item for item in items if isinstance(item, (Veth, Bridge))])
         self.remove_inside([inverse.of_group(group) for group in groups])
-        additions = [item for item in items if isinstance(item, Addition)]
+        additions = [item for item in items if isinstance(item, OnForeignDevice)]
         self.sender.put_back([Absent(one.item) for one in additions if self.is_device(one.item.index, one.item.device)])
         self.sender.restore([item for item in items if isinstance(item, MovedDevice)])
         builder.unpin([item for item in items if isinstance(item, Sandbox) and not item.owned], on_progress)

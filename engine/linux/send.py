@@ -15,7 +15,7 @@ from dnet.linux.encode import ENCODERS, advertised_route, ends_segment
 from dnet.linux.netlink import Sockets, device_index, device_name, new_batch, refusal, refused
 from dnet.linux.sysctl import Sysctls
 from dnet.model.values import replace
-from dnet.objects.host import Addition, Forwarding, Message, Sysctl
+from dnet.objects.host import Forwarding, Message, OnForeignDevice, Sysctl
 from dnet.objects.links import MovedDevice, ReceiveOffloads, ReturnedDevice
 from dnet.objects.object import Absent, Device, Object
 from dnet.objects.routes import AdvertisedRoute
@@ -122,7 +122,7 @@ class Sender:
 
     def encode(self, item: Object, batch: Any) -> None:
         """Append the one message that creates `item`."""
-        made = item.item if isinstance(item, (Absent, Addition)) else item
+        made = item.item if isinstance(item, (Absent, OnForeignDevice)) else item
         if isinstance(made, Device) and made.device and not (made.index or made.sandbox):
             made = replace(made, index=self._index_by_name(made))
         match made:

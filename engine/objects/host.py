@@ -138,7 +138,7 @@ class Sysctl(Setting):
 
 
 @frozen
-class Addition(Object):
+class OnForeignDevice(Object, kind="Addition"):
     """Something of dnet's on a device of somebody else's, which therefore does not vanish with the device.
 
     Creating it is creating `item`, deleting it is creating its absence.

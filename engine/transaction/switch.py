@@ -20,7 +20,7 @@ from dnet.model.network_spec import NetworkSpec
 from dnet.model.record import LeftBehind
 from dnet.model.values import replace
 from dnet.model.vlan import DEFAULT_VLAN
-from dnet.objects.host import Addition
+from dnet.objects.host import OnForeignDevice
 from dnet.objects.links import Bridge
 from dnet.objects.object import Object
 from dnet.objects.observed import Link
@@ -124,7 +124,7 @@ class Switches:
             yield Bridge(name, link.index, "", mac=link.mac, mtu=link.mtu)
         elif link:
             held = [replace(item, index=link.index) for item in addresses if item.device == name]
-            yield from map(Addition, held)
+            yield from map(OnForeignDevice, held)
 
     def collect(self, *, is_dry_run: bool = False) -> list[tuple[str, DnetError | None]]:
         """Remove what was left behind, from the databases that can be reached again.

@@ -15,7 +15,7 @@ from dnet.linux.netlink import new_batch
 from dnet.model.network import Uplink
 from dnet.model.network_spec import NetworkSpec
 from dnet.objects import replay
-from dnet.objects.host import Addition, LinkMessage, NatElement
+from dnet.objects.host import LinkMessage, NatElement, OnForeignDevice
 from dnet.objects.links import Bridge, LinkUp
 from dnet.objects.object import Absent
 from dnet.objects.observed import Link, Report
@@ -128,16 +128,16 @@ def message_type(item: Absent) -> int:
 def test_objects_on_a_bridge_of_the_users():
     """It is neither made nor named nor quieted; its MAC is kept, and what is added can be taken away again."""
     objects = [item for item in bridge.network(FOREIGN) if item.backend == "kernel"][2:]
-    assert [type(item) for item in objects] == [LinkMessage, LinkUp, *[Addition] * 5]
-    assert [str(item) for item in objects if isinstance(item, Addition)] == [
+    assert [type(item) for item in objects] == [LinkMessage, LinkUp, *[OnForeignDevice] * 5]
+    assert [str(item) for item in objects if isinstance(item, OnForeignDevice)] == [
         "route_localnet on br0",
         "address 10.1.0.1/24 on br0",
         "address fd00:1::1/64 on br0",
         "address fe80::1/64 on br0",
         "route local ::1 dev br0",
     ]
-    removals = [Absent(item.item) for item in objects if isinstance(item, Addition)]
-    assert [str(item) for item in removals] == [f"no {item}" for item in objects if isinstance(item, Addition)]
+    removals = [Absent(item.item) for item in objects if isinstance(item, OnForeignDevice)]
+    assert [str(item) for item in removals] == [f"no {item}" for item in objects if isinstance(item, OnForeignDevice)]
     assert [message_type(item) for item in removals] == [19, 21, 21, 21, 25]  # RTM_SETLINK, RTM_DELADDR, RTM_DELROUTE
 
 
@@ -147,7 +147,7 @@ def test_what_was_found_is_not_added():
     whole = samples.network(
         "own", "10.1.0.0/24", owns_device=False, found=names, subnet6=FOREIGN.subnet6, gateway6=FOREIGN.gateway6
     )
-    assert not [item for item in bridge.network(whole) if isinstance(item, (Addition, Bridge))]
+    assert not [item for item in bridge.network(whole) if isinstance(item, (OnForeignDevice, Bridge))]
 
 
 def test_gateway_that_is_the_hosts_already():
