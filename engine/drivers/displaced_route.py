@@ -8,12 +8,12 @@ from dnet.drivers import desired
 from dnet.model.attachment import KernelRoute
 from dnet.model.container import Container
 from dnet.model.values import replace
-from dnet.objects.observed import METRIC6, Report, Route
+from dnet.objects.observed import METRIC6, Observed, Route
 
 MESSAGE_BYTES_MAX = 400  # of a route that can be put back; a longer one goes through a dozen gateways
 
 
-def with_displaced(before: Container, after: Container, inside: Report) -> Container:
+def with_displaced(before: Container, after: Container, inside: Observed) -> Container:
     """Return `after` with the routes of others that its default routes displace.
 
     `inside` is what the kernel reports of the sandbox.
@@ -38,7 +38,7 @@ def _default_versions(container: Container) -> Iterator[int]:
         yield from item.defaults if item.device_index or not item.device else ()
 
 
-def _kernel_route(route: Route, inside: Report) -> KernelRoute:
+def _kernel_route(route: Route, inside: Observed) -> KernelRoute:
     """Return a route of somebody else as a route that is displaced."""
     device = inside.name_of(route.index)
     words = ["route default"]

@@ -16,7 +16,7 @@ from dnet.model.address import IPAddress, IPNetwork
 from dnet.model.network import Network
 from dnet.model.network_spec import NetworkSpec
 from dnet.model.values import Value, frozen, replace
-from dnet.objects.observed import PERMANENT, SECONDARY, TABLE_LOCAL, Address, Link, Report, Route
+from dnet.objects.observed import PERMANENT, SECONDARY, TABLE_LOCAL, Address, Link, Observed, Route
 from dnet.objects.replay import SETTINGS
 
 MTU_DEFAULT = 1500
@@ -57,7 +57,7 @@ def check(link: Link) -> None:
         raise InvalidRequest(f"{link.name} is no bridge but {what}", object=link.name, hint=hint)
 
 
-def examine(spec: NetworkSpec, link: Link, report: Report) -> FoundBridge:
+def examine(spec: NetworkSpec, link: Link, report: Observed) -> FoundBridge:
     """Return what a network takes over from a Linux bridge of the host; raise if they do not fit."""
     check(link)
     if spec.vlan or spec.vlan_backend:
@@ -101,7 +101,7 @@ def found_on(link: Link, addresses: Iterable[Address], routes: Iterable[Route]) 
     return tuple(name for name, is_there in names.items() if is_there)
 
 
-def refreshed(network: Network, report: Report) -> Network:
+def refreshed(network: Network, report: Observed) -> Network:
     """Return a network whose bridge has been created anew under the same name; raise if there is no such bridge."""
     link = report.link(network.device)
     if link is None:

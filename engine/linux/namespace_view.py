@@ -43,9 +43,9 @@ class NamespaceView:
         found = [observed.route(message) for message in dump(self._fd, RTM_GETROUTE, AF_UNSPEC)]
         return [item for item in found if item.version]
 
-    def report(self) -> observed.Report:
+    def report(self) -> observed.Observed:
         """Return all of that."""
-        return observed.Report(self.links(), self.addresses(), self.routes())
+        return observed.Observed(self.links(), self.addresses(), self.routes())
 
     def masters(self) -> dict[int, int]:
         """Return the host's devices, each with the index of the bridge or bond that it is a port of, or 0."""

@@ -446,7 +446,7 @@ def subnet_routes(item: Address) -> set[tuple[IPNetwork, int, IPAddress | None]]
 
 
 @frozen
-class Report(Value):
+class Observed(Value):
     """What the kernel has told: devices, addresses and routes of a network namespace, in its order."""
 
     links: Sequence[Link] = ()

@@ -34,8 +34,8 @@ from dnet.objects.observed import (
     TENTATIVE,
     UNICAST,
     Link,
+    Observed,
     Pair,
-    Report,
     Route,
     packed,
 )
@@ -132,7 +132,7 @@ def proved_address(item: ObservedAddress, origin: str, link: Link) -> Iterator[A
         yield address(item, origin, link, item.flags, is_update=True)
 
 
-def again(report: Report, link: Link) -> Iterator[Message | AdvertisedRoute]:
+def again(report: Observed, link: Link) -> Iterator[Message | AdvertisedRoute]:
     """Yield what a device has and loses by being down; what the kernel has made by itself, it makes again."""
     makes_link_local = link.address_generation not in (None, GENERATION_NONE)
     for item in reversed(report.addresses_of(link)):

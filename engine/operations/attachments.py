@@ -16,7 +16,7 @@ from dnet.model.container_spec import EndpointSpec
 from dnet.model.network import DEFAULT_DEVICE, Network, veth_name
 from dnet.model.values import replace
 from dnet.objects.links import LinkUp
-from dnet.objects.observed import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Report
+from dnet.objects.observed import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Observed
 from dnet.operations import attachment_bridges, attachment_checks, endpoints, leases, reattach, targets
 from dnet.operations.attachment_checks import label
 from dnet.operations.inside import changing, check_unchanged, choose_default_routes, gateway_priority, look_into
@@ -138,7 +138,7 @@ def _resolved(context: Context, spec: AttachmentSpec) -> AttachmentSpec:
     return spec
 
 
-def _check_inside(context: Context, container: Container, spec: AttachmentSpec, inside: Report) -> None:
+def _check_inside(context: Context, container: Container, spec: AttachmentSpec, inside: Observed) -> None:
     """Raise when the name of the interface, or an address, is in the container already."""
     name, who = spec.interface, label(container)
     holder = attachment_checks.holder(container, name) if name else ""
@@ -221,7 +221,7 @@ def _wire_new(
     members: Sequence[Container],
     spec: AttachmentSpec,
     link: Link | None,
-    insides: Mapping[str, Report],
+    insides: Mapping[str, Observed],
     on_progress: BulkProgress | None,
 ) -> dict[str, Attached]:
     before_move = _before_move(context, link) if link and spec.kind == "direct" else {}
@@ -309,7 +309,7 @@ def _take_off(
         table = "endpoint" if isinstance(item, Endpoint) else "attachment"
         context.store.set_phase(table, [item.id], "deleting")
         [after] = choose_default_routes(context, [(container, after)], {})
-    after = with_displaced(container, after, Report())
+    after = with_displaced(container, after, Observed())
     change_or_revert(context, [container], [after], is_forced=is_forced)
     attachment_bridges.remove_unused_bridges(context)
     return after
@@ -335,7 +335,7 @@ def _attachment(
     container: Container,
     spec: AttachmentSpec,
     link: Link | None,
-    inside: Report,
+    inside: Observed,
     index: int,
     before_move: Mapping[str, Any],
     priority: int,

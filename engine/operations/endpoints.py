@@ -11,7 +11,7 @@ from dnet.model.container_spec import EndpointSpec
 from dnet.model.network import Network
 from dnet.model.values import replace
 from dnet.model.vlan import PortVlans
-from dnet.objects.observed import Report
+from dnet.objects.observed import Observed
 from dnet.operations.inside import changing_stored, check_own_sandbox, choose_default_routes, gateway_priority
 from dnet.transaction.containers import change_or_revert
 from dnet.transaction.context import Context
@@ -59,7 +59,7 @@ def joining(
     members: Sequence[Container],
     spec: EndpointSpec,
     network: Network,
-    insides: Mapping[str, Report] | None = None,
+    insides: Mapping[str, Observed] | None = None,
     *,
     takes_default: bool | None = None,
 ) -> Iterator[Container]:
@@ -84,7 +84,7 @@ def joining(
         yield from changed
 
 
-def interface_names(insides: Mapping[str, Report]) -> dict[str, set[str]]:
+def interface_names(insides: Mapping[str, Observed]) -> dict[str, set[str]]:
     """Return the names of the interfaces in containers, by the containers' ids."""
     return {identity: {link.name for link in inside.links} for identity, inside in insides.items()}
 

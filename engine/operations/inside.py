@@ -12,20 +12,20 @@ from dnet.errors import InvalidRequest
 from dnet.model.container import MODE_HOST, Container
 from dnet.model.default_route import with_defaults
 from dnet.model.record import ContainerHead
-from dnet.objects.observed import Report
+from dnet.objects.observed import Observed
 from dnet.transaction.context import Context
 
 AnyContainer = TypeVar("AnyContainer", bound=Container | ContainerHead)
 
 
-def look_into(context: Context, container: Container) -> Report:
+def look_into(context: Context, container: Container) -> Observed:
     """Return what is in a container's namespace; of its routes, those of the main table.
 
     Raises NotFound when the namespace is gone, or has been replaced by another one.
     """
     with context.kernel.looking_into(desired.sandbox_of(container)) as sight:
         routes = [route for route in sight.routes() if route.is_main]
-        return Report(sight.links(), sight.addresses(), routes)
+        return Observed(sight.links(), sight.addresses(), routes)
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def check_own_sandbox(container: AnyContainer) -> AnyContainer:
 
 
 def choose_default_routes(
-    context: Context, changes: Iterable[tuple[Container, Container]], insides: Mapping[str, Report]
+    context: Context, changes: Iterable[tuple[Container, Container]], insides: Mapping[str, Observed]
 ) -> list[Container]:
     """Return containers, each given before and after a change, with the interface of their default routes chosen.
 

@@ -14,7 +14,7 @@ from dnet.model.container import MODE_FOREIGN, Container
 from dnet.model.default_route import with_defaults
 from dnet.model.values import replace
 from dnet.objects.object import Object
-from dnet.objects.observed import Report
+from dnet.objects.observed import Observed
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.operations import attachment_bridges, leases
 from dnet.operations.attachment_checks import label
@@ -298,14 +298,14 @@ def collect(context: Context, container: Container) -> None:
     commit_rows(context, [gone], [container])
 
 
-def _is_there(way: StaticRoute, inside: Report) -> bool:
+def _is_there(way: StaticRoute, inside: Observed) -> bool:
     return any(
         (held.destination, held.gateway) == (way.destination, way.gateway) and way.metric in {0, held.metric}
         for held in inside.routes
     )
 
 
-def _renumbered(way: StaticRoute, inside: Report) -> StaticRoute:
+def _renumbered(way: StaticRoute, inside: Observed) -> StaticRoute:
     """Return a route through an interface that is not dnet's with the number that this has now."""
     if not way.index:
         return way

@@ -10,7 +10,7 @@ from dnet.model.attachment import StaticRoute
 from dnet.model.attachment_spec import check_metric
 from dnet.model.container import Container
 from dnet.model.values import replace
-from dnet.objects.observed import METRIC6, Report, Route
+from dnet.objects.observed import METRIC6, Observed, Route
 from dnet.operations import reattach, targets
 from dnet.operations.attachment_checks import label
 from dnet.operations.inside import changing, check_unchanged, look_into
@@ -118,7 +118,7 @@ def _metric(way: StaticRoute) -> int:
     return way.metric or (METRIC6 if way.destination.version == 6 else 0)
 
 
-def _placed(container: Container, way: StaticRoute, inside: Report) -> StaticRoute:
+def _placed(container: Container, way: StaticRoute, inside: Observed) -> StaticRoute:
     """Return a route with the index of its interface, if that is not dnet's."""
     if not way.interface or way.interface in desired.inner_indexes(container):
         return way
@@ -131,7 +131,7 @@ def _placed(container: Container, way: StaticRoute, inside: Report) -> StaticRou
     return replace(way, index=index)
 
 
-def _check_free(container: Container, way: StaticRoute, inside: Report) -> None:
+def _check_free(container: Container, way: StaticRoute, inside: Observed) -> None:
     for held in inside.routes:
         if (held.destination, held.metric) == (way.destination, _metric(way)):
             sentence = f"{label(container)} has a route {_words(held, inside)} already"
@@ -139,7 +139,7 @@ def _check_free(container: Container, way: StaticRoute, inside: Report) -> None:
             raise Conflict(sentence, object=str(way), hint=hint)
 
 
-def _leading(container: Container, way: StaticRoute, inside: Report) -> StaticRoute:
+def _leading(container: Container, way: StaticRoute, inside: Observed) -> StaticRoute:
     """Return a route with the interface that its gateway is behind; raise when there is none, as the kernel would."""
     if way.gateway is None or way.gateway.is_link_local:
         return way
@@ -155,7 +155,7 @@ def _leading(container: Container, way: StaticRoute, inside: Report) -> StaticRo
     return replace(way, interface=inside.name_of(nearest.index))
 
 
-def _words(held: Route, inside: Report) -> str:
+def _words(held: Route, inside: Observed) -> str:
     words = [_destination(held.destination.prefixlen, str(held.destination))]
     words += [f"via {held.gateway}"] if held.gateway else []
     words += [f"dev {inside.name_of(held.index)}"] if held.index else []

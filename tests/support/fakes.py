@@ -20,7 +20,7 @@ from dnet.model.vlan import PortVlans
 from dnet.objects.host import Flows, Forwarding
 from dnet.objects.links import Bridge, NoAutoconf, PortOf, Veth
 from dnet.objects.object import Absent, Device, Object
-from dnet.objects.observed import Report
+from dnet.objects.observed import Observed
 from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
 from dnet.objects.routes import Route
 from dnet.objects.sandbox import JoinedSandbox, Sandbox
@@ -114,9 +114,9 @@ class FakeNamespaceView:
     def local_addresses(self) -> set[object]:
         return {ip_address(text) for text in ("127.0.0.1", "::1", "192.0.2.10", "2001:db8::10")}
 
-    def report(self) -> Report:
+    def report(self) -> Observed:
         """Return nothing: what the kernel reports in its own words is not remembered."""
-        return Report((), (), ())
+        return Observed((), (), ())
 
     def links(self) -> NoReturn:
         raise NotImplementedError

@@ -17,7 +17,7 @@ from dnet.objects import observed, replay
 from dnet.objects.host import AddressMessage, LinkMessage, Message, RouteMessage
 from dnet.objects.links import PortOf
 from dnet.objects.object import Object
-from dnet.objects.observed import Address, Link, Report, Route
+from dnet.objects.observed import Address, Link, Observed, Route
 
 SETTINGS = tuple(0 for _ in replay.SETTINGS)
 
@@ -108,12 +108,12 @@ def route(text: str, index: int = 3, *, protocol: int = 4, scope: int = 0, kind:
     return observed.route(encoded(rtmsg, 24, fields, [*destination, *through, *named]))
 
 
-def report(addresses: list[Address] | None = None, routes: list[Route] | None = None, *links: Link) -> Report:
+def report(addresses: list[Address] | None = None, routes: list[Route] | None = None, *links: Link) -> Observed:
     """Return a host with eth1, eth2 and br0."""
-    return Report([ETH1, ETH2, BRIDGE, *links], addresses or [], routes or [])
+    return Observed([ETH1, ETH2, BRIDGE, *links], addresses or [], routes or [])
 
 
-def taken(found: Report, **given: Any) -> Snapshot:
+def taken(found: Observed, **given: Any) -> Snapshot:
     """Return a snapshot of eth1 and br0."""
     options = {"sysctls": SYSCTLS, "bridge_sysctls": SYSCTLS, "spare": None, "takes_mac": True, "boot": "this"}
     return uplink_snapshot.take(found, ETH1, BRIDGE, **{**options, **given})

@@ -18,7 +18,7 @@ from dnet.objects import replay
 from dnet.objects.host import LinkMessage, NatElement, OnForeignDevice
 from dnet.objects.links import Bridge, LinkUp
 from dnet.objects.object import Absent
-from dnet.objects.observed import Link, Report
+from dnet.objects.observed import Link, Observed
 from tests.support import samples
 from tests.support.uplink_reports import address, route
 
@@ -27,7 +27,7 @@ BR0 = Link(index=70, name="br0", kind="bridge", mac="02:00:00:00:00:70", setting
 
 def taken(*texts: str, link: Link = BR0, **options: Any) -> existing_bridge.FoundBridge:
     """Return what a network asked for with `options` takes from a bridge with these addresses."""
-    found = Report([link], [address(text, index=70) for text in texts], [])
+    found = Observed([link], [address(text, index=70) for text in texts], [])
     return existing_bridge.examine(NetworkSpec(name="own", bridge="br0", **options), link, found)
 
 
@@ -57,7 +57,7 @@ def test_changing_addresses_are_no_gateways():
     """An IPv6 address that a router has made, and will end, is no gateway; a leased IPv4 one is."""
     leased = {"ifa_preferred": 900, "ifa_valid": 1000, "cstamp": 0, "tstamp": 0}
     items = [address(text, index=70, flags=0, cacheinfo=leased) for text in ("192.0.2.10/24", "2001:db8::10/64")]
-    found = existing_bridge.examine(NetworkSpec(name="own", bridge="br0"), BR0, Report([BR0], items, []))
+    found = existing_bridge.examine(NetworkSpec(name="own", bridge="br0"), BR0, Observed([BR0], items, []))
     assert (found.gateway, found.gateway6) == (IPv4Address("192.0.2.10"), None)
 
 
@@ -162,12 +162,12 @@ def test_gateway_that_is_the_hosts_already():
 def test_bridge_of_another_index():
     """A bridge that has been made again is found by its name, with what is on it now; one that is gone is named."""
     link = Link(index=99, name="br0", kind="bridge", mac="02:00:00:00:00:99", settings=BR0.settings)
-    report = Report([link], [address("10.1.0.1/24", index=99)], [route("::1/128", index=99, kind=2, table=255)])
+    report = Observed([link], [address("10.1.0.1/24", index=99)], [route("::1/128", index=99, kind=2, table=255)])
     found = existing_bridge.refreshed(FOREIGN, report)
     assert (found.device_index, found.device_mac) == (99, "02:00:00:00:00:99")
     assert found.found == ("gateway", "loopback_route")
     with pytest.raises(NotFound, match="bridge br0 of network own, which is not dnet's, is gone") as caught:
-        existing_bridge.refreshed(FOREIGN, Report([], [], []))
+        existing_bridge.refreshed(FOREIGN, Observed([], [], []))
     assert "ip address add 10.1.0.1/24 dev br0" in caught.value.hint
 
 

@@ -13,7 +13,7 @@ from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model.vlan import EVERY_VLAN, PortVlans
 from dnet.objects import observed, replay
 from dnet.objects.object import Absent
-from dnet.objects.observed import Link, Report, Route
+from dnet.objects.observed import Link, Observed, Route
 from dnet.objects.openvswitch import OvsMac, OvsPort
 from dnet.objects.routes import AdvertisedRoute
 from dnet.objects.vlans import ClsactHooks, VlanMapEntry
@@ -236,7 +236,7 @@ def test_port_of_open_vswitch():
 # What cannot be
 
 
-def refusal(link: Link, found: Report | None = None, *, is_wireless: bool = False) -> Exception:
+def refusal(link: Link, found: Observed | None = None, *, is_wireless: bool = False) -> Exception:
     """Return the error that `check` raises for a device."""
     whole = found or report([], [], link)
     with pytest.raises((Conflict, InvalidRequest, NotFound, Unsupported)) as caught:

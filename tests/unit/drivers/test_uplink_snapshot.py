@@ -10,7 +10,7 @@ import pytest
 from dnet.drivers import uplink_snapshot
 from dnet.objects import observed, replay
 from dnet.objects.host import RouteMessage, Sysctl
-from dnet.objects.observed import Report
+from dnet.objects.observed import Observed
 from tests.support.uplink_reports import (
     ADDRESSES,
     BRIDGE,
@@ -199,14 +199,14 @@ def test_memory():
 
 def test_devices_with_other_indexes():
     """Giving back goes by the indexes that devices have by then; a device that is gone is left out."""
-    now = Report([replace(ETH1, index=9), replace(BRIDGE, index=71)], [], [])
+    now = Observed([replace(ETH1, index=9), replace(BRIDGE, index=71)], [], [])
     found = uplink_snapshot.now(SNAPSHOT, now)
     assert {item.index for item in releasing(found)} == {9, 71}
     [item] = [item for item in releasing(found) if str(item).startswith("route default via 192.0.2.2")]
     assert decoded(item).get_attr("RTA_OIF") == 9
-    without = uplink_snapshot.now(SNAPSHOT, Report([replace(BRIDGE, index=71)], [], []))
+    without = uplink_snapshot.now(SNAPSHOT, Observed([replace(BRIDGE, index=71)], [], []))
     assert not [item for item in phrases(releasing(without)) if "eth1" in item]
-    alone = uplink_snapshot.now(SNAPSHOT, Report([ETH1], [], []))
+    alone = uplink_snapshot.now(SNAPSHOT, Observed([ETH1], [], []))
     assert not [item for item in phrases(releasing(alone)) if "br0" in item]
 
 
