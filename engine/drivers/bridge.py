@@ -14,7 +14,7 @@ from dnet.objects import replay
 from dnet.objects.host import OnForeignDevice
 from dnet.objects.links import Bridge, BridgePort, LinkUp, PortOf
 from dnet.objects.object import Object
-from dnet.objects.observed import Link
+from dnet.objects.observed import ObservedLink
 from dnet.objects.vlans import BridgeVlanFiltering, BridgeVlans, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
 
 
@@ -32,7 +32,7 @@ def _bridge(net: Network) -> Iterator[Object]:
         return
     if net.device_mac:
         # Otherwise the MAC would be the lowest one of the ports, and change as containers come and go.
-        yield replay.mac(Link(index=index, name=device), net.device_mac)
+        yield replay.mac(ObservedLink(index=index, name=device), net.device_mac)
     yield LinkUp(device, index, "")
     for item in (*sandbox.gateway_addresses(net, index), *sandbox.loopback(net, index)):
         yield OnForeignDevice(item)

@@ -16,7 +16,7 @@ from dnet.model.address import IPAddress, IPNetwork
 from dnet.model.network import Network
 from dnet.model.network_spec import NetworkSpec
 from dnet.model.values import Value, frozen, replace
-from dnet.objects.observed import PERMANENT, SECONDARY, TABLE_LOCAL, Address, Link, Observed, Route
+from dnet.objects.observed import PERMANENT, SECONDARY, TABLE_LOCAL, Address, Observed, ObservedLink, Route
 from dnet.objects.replay import SETTINGS
 
 MTU_DEFAULT = 1500
@@ -44,7 +44,7 @@ class FoundBridge(Value):
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-def check(link: Link) -> None:
+def check(link: ObservedLink) -> None:
     """Raise unless a device is a Linux bridge."""
     if link.kind == "openvswitch":
         hint = "name a Linux bridge, or another name for a new one"
@@ -57,7 +57,7 @@ def check(link: Link) -> None:
         raise InvalidRequest(f"{link.name} is no bridge but {what}", object=link.name, hint=hint)
 
 
-def examine(spec: NetworkSpec, link: Link, report: Observed) -> FoundBridge:
+def examine(spec: NetworkSpec, link: ObservedLink, report: Observed) -> FoundBridge:
     """Return what a network takes over from a Linux bridge of the host; raise if they do not fit."""
     check(link)
     if spec.vlan or spec.vlan_backend:
@@ -89,7 +89,7 @@ def gateways(spec: NetworkSpec, addresses: Iterable[Address]) -> tuple[IPv4Inter
     )
 
 
-def found_on(link: Link, addresses: Iterable[Address], routes: Iterable[Route]) -> tuple[str, ...]:
+def found_on(link: ObservedLink, addresses: Iterable[Address], routes: Iterable[Route]) -> tuple[str, ...]:
     """Return which settings that a network needs a bridge has already, by the names in Network's `found`."""
     position = SETTINGS.index("route_localnet")
     local_routes = [item for item in routes if item.table == TABLE_LOCAL and link.index in item.indexes()]

@@ -15,7 +15,15 @@ from dnet.objects import replay
 from dnet.objects.host import Message, Sysctl
 from dnet.objects.links import ReceiveOffloads
 from dnet.objects.object import Absent, Object
-from dnet.objects.observed import DADFAILED, GENERATION_NONE, PROTOCOL_KERNEL, Address, Link, Route, subnet_routes
+from dnet.objects.observed import (
+    DADFAILED,
+    GENERATION_NONE,
+    PROTOCOL_KERNEL,
+    Address,
+    ObservedLink,
+    Route,
+    subnet_routes,
+)
 from dnet.objects.openvswitch import OvsMac, OvsPort
 from dnet.objects.replay import SETTINGS
 from dnet.objects.vlans import ClsactHooks, VlanMapEntry
@@ -70,7 +78,7 @@ def _switching(snapshot: Snapshot, port: Sequence[Object]) -> Iterator[Object]:
         yield OvsMac(snapshot.bridge.name, interface.mac)
 
 
-def _becoming(interface: Link, bridge: Link, *, takes_mac: bool) -> Iterator[Message]:
+def _becoming(interface: ObservedLink, bridge: ObservedLink, *, takes_mac: bool) -> Iterator[Message]:
     """Yield the MTU and MAC address that a Linux bridge takes over; ovs-vswitchd sets those of its bridges."""
     if interface.mtu < bridge.mtu:
         yield replay.mtu(bridge, interface.mtu)
@@ -158,7 +166,7 @@ def _changes_mac(snapshot: Snapshot) -> bool:
     return snapshot.takes_mac and snapshot.interface.mac != snapshot.bridge.mac
 
 
-def _setting(link: Link, name: str) -> int:
+def _setting(link: ObservedLink, name: str) -> int:
     return link.settings[SETTINGS.index(name)]
 
 
@@ -192,7 +200,7 @@ def _sysctls(snapshot: Snapshot, values: Mapping[str, str]) -> Iterator[Sysctl]:
     return (Sysctl(bridge.name, bridge.index, "", key, value) for key, value in values.items())
 
 
-def _leaving(snapshot: Snapshot, link: Link) -> Iterator[Message]:
+def _leaving(snapshot: Snapshot, link: ObservedLink) -> Iterator[Message]:
     """Yield the removal of all addresses and routes from a device, in reverse."""
     interface = snapshot.interface
     for item, _ in reversed(_explicit(snapshot, link)):
@@ -201,7 +209,7 @@ def _leaving(snapshot: Snapshot, link: Link) -> Iterator[Message]:
         yield replay.no_address(address, interface.name, link)
 
 
-def _arriving(snapshot: Snapshot, link: Link) -> Iterator[Object]:
+def _arriving(snapshot: Snapshot, link: ObservedLink) -> Iterator[Object]:
     """Yield all addresses and routes on a device."""
     interface = snapshot.interface
     for address in _ordered(snapshot):
@@ -224,7 +232,7 @@ def _ordered(snapshot: Snapshot) -> list[Address]:
     return fours + [item for item in reversed(snapshot.addresses) if item.interface.version != 4]
 
 
-def _implied(snapshot: Snapshot, link: Link) -> set[Key]:
+def _implied(snapshot: Snapshot, link: ObservedLink) -> set[Key]:
     """Return the routes that the kernel adds on a device with the addresses."""
     keys: set[Key] = set()
     for item in snapshot.addresses:
@@ -242,7 +250,7 @@ def _key(route: Route) -> Key:
     return route.destination, route.metric, route.source
 
 
-def _explicit(snapshot: Snapshot, link: Link) -> list[tuple[Route, bool]]:
+def _explicit(snapshot: Snapshot, link: ObservedLink) -> list[tuple[Route, bool]]:
     """Return the routes to send for a device, nearest first, each with whether it follows another to the same place.
 
     Those that precede others are sent in reverse.
@@ -258,7 +266,7 @@ def _explicit(snapshot: Snapshot, link: Link) -> list[tuple[Route, bool]]:
     return sorted([*first, *last], key=lambda pair: -pair[0].scope)
 
 
-def _corrections(snapshot: Snapshot, link: Link) -> Iterator[Message]:
+def _corrections(snapshot: Snapshot, link: ObservedLink) -> Iterator[Message]:
     """Yield the removal of routes that the kernel adds with the addresses, but that were absent or in another order."""
     own = {_key(item): number for number, item in enumerate(snapshot.routes) if item.protocol == PROTOCOL_KERNEL}
     for key in sorted(_implied(snapshot, link), key=str):

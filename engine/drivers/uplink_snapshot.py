@@ -12,7 +12,7 @@ from dataclasses import asdict, field
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model.address import IPInterface
 from dnet.model.values import Value, frozen, replace
-from dnet.objects.observed import ETHERNET, IFF_LOOPBACK, SECONDARY, Address, Link, Observed, Route
+from dnet.objects.observed import ETHERNET, IFF_LOOPBACK, SECONDARY, Address, Observed, ObservedLink, Route
 
 # The settings in net.ipv6.conf that say how the host learns from routers, and how it sends.
 LEARNING = ("accept_ra_defrtr", "accept_ra_pinfo", "accept_ra_rtr_pref", "accept_ra_rt_info_max_plen", "autoconf")
@@ -33,8 +33,8 @@ class Snapshot(Value):
     for none, and None if it is a Linux bridge. `merging` are receive offloads that have to be off meanwhile.
     """
 
-    interface: Link
-    bridge: Link
+    interface: ObservedLink
+    bridge: ObservedLink
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
     behind: tuple[int, ...] = ()
@@ -64,7 +64,7 @@ class Snapshot(Value):
 # Taking a snapshot
 
 
-def check(report: Observed, interface: str, bridge: Link, *, is_wireless: bool) -> Link:
+def check(report: Observed, interface: str, bridge: ObservedLink, *, is_wireless: bool) -> ObservedLink:
     """Return the interface if it can become a port of the bridge; otherwise raise."""
     link = report.link(interface)
     if link is None:
@@ -92,7 +92,7 @@ def check(report: Observed, interface: str, bridge: Link, *, is_wireless: bool) 
     return link
 
 
-def _unfit(report: Observed, link: Link, bridge: Link, *, is_wireless: bool) -> tuple[str, str]:
+def _unfit(report: Observed, link: ObservedLink, bridge: ObservedLink, *, is_wireless: bool) -> tuple[str, str]:
     """Return why a device cannot be a port of a bridge, and a remedy; empty texts if it can."""
     reasons = (
         (link.index == bridge.index, "it is the network's bridge itself", ""),
@@ -109,7 +109,7 @@ def _unfit(report: Observed, link: Link, bridge: Link, *, is_wireless: bool) -> 
     return next(((why, hint) for is_so, why, hint in reasons if is_so), ("", ""))
 
 
-def _check_addresses(report: Observed, link: Link) -> None:
+def _check_addresses(report: Observed, link: ObservedLink) -> None:
     """Raise if another interface has an address of this one, too: only one of them could go on working."""
     own = {item.interface.ip for item in report.addresses_of(link) if not item.interface.ip.is_link_local}
     for item in report.addresses:
@@ -122,8 +122,8 @@ def _check_addresses(report: Observed, link: Link) -> None:
 
 def take(
     report: Observed,
-    interface: Link,
-    bridge: Link,
+    interface: ObservedLink,
+    bridge: ObservedLink,
     *,
     sysctls: Mapping[str, str],
     bridge_sysctls: Mapping[str, str],
@@ -174,7 +174,7 @@ def take(
     )
 
 
-def _learned(report: Observed, bridge: Link) -> tuple[str, ...]:
+def _learned(report: Observed, bridge: ObservedLink) -> tuple[str, ...]:
     addresses = [str(item) for item in report.addresses_of(bridge) if item.is_advertised]
     return (*addresses, *(item.text({}) for item in report.routes_of(bridge) if item.is_learned))
 
@@ -269,7 +269,7 @@ def read(stored: str) -> Snapshot:
         fields[name] = tuple(Address(bytes.fromhex(item)) for item in fields[name])
     fields["routes"] = tuple(Route(bytes.fromhex(item)) for item in fields["routes"])
     for name in ("interface", "bridge"):
-        fields[name] = Link(**{**fields[name], "settings": tuple(fields[name]["settings"])})
+        fields[name] = ObservedLink(**{**fields[name], "settings": tuple(fields[name]["settings"])})
     for name in ("behind", "ahead", "bridge_subnets", "bridge_learned"):
         fields[name] = tuple(fields[name])
     return Snapshot(**{**fields, "names": {int(index): name for index, name in fields["names"].items()}})

@@ -59,7 +59,7 @@ class Kernel:
         """Whether the host's device `index` exists and is called `name`."""
         return bool(name) and self.device_name(index) == name
 
-    def link(self, name: str) -> observed.Link | None:
+    def link(self, name: str) -> observed.ObservedLink | None:
         """Return a device of the host, or None; the others are not read."""
         message = self._sockets.ask(name)
         return observed.link(message) if message else None

@@ -29,7 +29,7 @@ class NamespaceView:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def links(self) -> list[observed.Link]:
+    def links(self) -> list[observed.ObservedLink]:
         """Return the devices."""
         return [observed.link(message) for message in dump(self._fd, RTM_GETLINK, AF_UNSPEC)]
 

@@ -80,7 +80,7 @@ def _u32(value: int) -> bytes:
 
 
 @frozen(kw_only=True)
-class Link(Value):
+class ObservedLink(Value):
     """A network device. `master` is the bridge or bond that it is a port of, `parent` the device that it is made on.
 
     Both are indexes, 0 for none. `kind` is empty for physical devices, `type` one of ARPHRD_*. `settings` are
@@ -113,7 +113,7 @@ class Link(Value):
         return self.address_generation == GENERATION_NONE
 
 
-def link(message: bytes) -> Link:
+def link(message: bytes) -> ObservedLink:
     """Read an RTM_NEWLINK."""
     _, _, kind, index, flags, _ = struct.unpack_from("=BBHiII", message, HEADER_BYTES)
     found = dict(pairs(message, HEADER_BYTES + 16))
@@ -124,7 +124,7 @@ def link(message: bytes) -> Link:
     families = dict(pairs(found.get(IFLA_AF_SPEC, b"")))
     inet = dict(pairs(families.get(INET, b""))).get(IFLA_INET_CONF, b"")
     generation = dict(pairs(families.get(INET6, b""))).get(IFLA_INET6_ADDR_GEN_MODE)
-    return Link(
+    return ObservedLink(
         index=index,
         name=_text(found.get(IFLA_IFNAME, b"")),
         kind=_text(info.get(IFLA_INFO_KIND, b"")),
@@ -449,11 +449,11 @@ def subnet_routes(item: Address) -> set[tuple[IPNetwork, int, IPAddress | None]]
 class Observed(Value):
     """What the kernel has told: devices, addresses and routes of a network namespace, in its order."""
 
-    links: Sequence[Link] = ()
+    links: Sequence[ObservedLink] = ()
     addresses: Sequence[Address] = ()
     routes: Sequence[Route] = ()
 
-    def link(self, name: str) -> Link | None:
+    def link(self, name: str) -> ObservedLink | None:
         """Return the device of that name."""
         return next((item for item in self.links if item.name == name), None)
 
@@ -465,10 +465,10 @@ class Observed(Value):
         """Return the name of a device, or what ip(8) calls one that has none here."""
         return next((item.name for item in self.links if item.index == index), f"if{index}")
 
-    def addresses_of(self, link: Link) -> tuple[Address, ...]:
+    def addresses_of(self, link: ObservedLink) -> tuple[Address, ...]:
         """Return a device's addresses."""
         return tuple(item for item in self.addresses if item.index == link.index)
 
-    def routes_of(self, link: Link) -> tuple[Route, ...]:
+    def routes_of(self, link: ObservedLink) -> tuple[Route, ...]:
         """Return the routes through a device, those apart that come with it and its addresses."""
         return tuple(item for item in self.routes if link.index in item.indexes() and not item.is_kernels)

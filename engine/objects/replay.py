@@ -33,8 +33,8 @@ from dnet.objects.observed import (
     TABLE_MAIN,
     TENTATIVE,
     UNICAST,
-    Link,
     Observed,
+    ObservedLink,
     Pair,
     Route,
     packed,
@@ -64,40 +64,42 @@ def u32(value: int) -> bytes:
 # Links
 
 
-def _link(link: Link, text: str, attributes: Iterable[Pair] = (), state: tuple[int, int] = (0, 0)) -> LinkMessage:
+def _link(
+    link: ObservedLink, text: str, attributes: Iterable[Pair] = (), state: tuple[int, int] = (0, 0)
+) -> LinkMessage:
     """Return a message that sets attributes, and the flags of `state` (new flags, which of them)."""
     body = struct.pack("=BBHiII", 0, 0, 0, link.index, *state) + packed(attributes)
     return LinkMessage(link.name, link.index, "", RTM_SETLINK, 0, body, text)
 
 
-def up(link: Link, *, is_up: bool = True) -> LinkMessage:
+def up(link: ObservedLink, *, is_up: bool = True) -> LinkMessage:
     """Return the administrative state of a device."""
     return _link(link, f"{'up' if is_up else 'down'} {link.name}", state=(IFF_UP if is_up else 0, IFF_UP))
 
 
-def no_port(link: Link, bridge: Link) -> LinkMessage:
+def no_port(link: ObservedLink, bridge: ObservedLink) -> LinkMessage:
     """Return a device's being no port of a bridge, or of any other."""
     return _link(link, f"no port {link.name} of {bridge.name}", [(IFLA_MASTER, u32(0))])
 
 
-def mac(link: Link, text: str) -> LinkMessage:
+def mac(link: ObservedLink, text: str) -> LinkMessage:
     """Return a device's MAC address."""
     return _link(link, f"MAC address {text} on {link.name}", [(IFLA_ADDRESS, bytes.fromhex(text.replace(":", "")))])
 
 
-def mtu(link: Link, size: int) -> LinkMessage:
+def mtu(link: ObservedLink, size: int) -> LinkMessage:
     """Return a device's MTU, in bytes."""
     return _link(link, f"MTU {size} on {link.name}", [(IFLA_MTU, u32(size))])
 
 
-def address_generation(link: Link, mode: int) -> LinkMessage:
+def address_generation(link: ObservedLink, mode: int) -> LinkMessage:
     """Return how a device makes IPv6 addresses of its own."""
     name = GENERATIONS[mode] if mode < len(GENERATIONS) else str(mode)
     inet6 = packed([(INET6 | NESTED, packed([(IFLA_INET6_ADDR_GEN_MODE, bytes([mode]))]))])
     return _link(link, f"addr_gen_mode {name} on {link.name}", [(IFLA_AF_SPEC | NESTED, inet6)])
 
 
-def settings(link: Link, values: Mapping[str, int]) -> LinkMessage:
+def settings(link: ObservedLink, values: Mapping[str, int]) -> LinkMessage:
     """Return values of net.ipv4.conf.DEVICE, by name."""
     words = ", ".join(f"{name}={value}" for name, value in values.items())
     return _link(link, f"{words} on {link.name}", [_inet_settings(values)])
@@ -111,7 +113,9 @@ def _inet_settings(values: Mapping[str, int]) -> Pair:
 # Addresses
 
 
-def address(item: ObservedAddress, origin: str, link: Link, flags: int, *, is_update: bool = False) -> AddressMessage:
+def address(
+    item: ObservedAddress, origin: str, link: ObservedLink, flags: int, *, is_update: bool = False
+) -> AddressMessage:
     """Return on a device what has been seen on the device called `origin`; an update changes flags and lifetimes."""
     nodad = " nodad" if flags & NODAD else ""
     text = f"{'flags of ' if is_update else ''}address {item}{nodad} on {link.name}"
@@ -121,7 +125,7 @@ def address(item: ObservedAddress, origin: str, link: Link, flags: int, *, is_up
     )
 
 
-def proved_address(item: ObservedAddress, origin: str, link: Link) -> Iterator[AddressMessage]:
+def proved_address(item: ObservedAddress, origin: str, link: ObservedLink) -> Iterator[AddressMessage]:
     """Yield an IPv6 address as it was seen: one that has proved unique is not to be proved so again.
 
     A connection cannot wait for another second of that. The flags that it had come with a second message.
@@ -132,7 +136,7 @@ def proved_address(item: ObservedAddress, origin: str, link: Link) -> Iterator[A
         yield address(item, origin, link, item.flags, is_update=True)
 
 
-def again(report: Observed, link: Link) -> Iterator[Message | AdvertisedRoute]:
+def again(report: Observed, link: ObservedLink) -> Iterator[Message | AdvertisedRoute]:
     """Yield what a device has and loses by being down; what the kernel has made by itself, it makes again."""
     makes_link_local = link.address_generation not in (None, GENERATION_NONE)
     for item in reversed(report.addresses_of(link)):
@@ -143,7 +147,7 @@ def again(report: Observed, link: Link) -> Iterator[Message | AdvertisedRoute]:
         yield advertised(found, link) if found.is_advertised else route(found, link, link, names)
 
 
-def no_address(item: ObservedAddress, origin: str, link: Link) -> AddressMessage:
+def no_address(item: ObservedAddress, origin: str, link: ObservedLink) -> AddressMessage:
     """Return the absence of an address from a device."""
     body = item.on(link.index, (origin, link.name), item.flags)
     return AddressMessage(link.name, link.index, "", RTM_DELADDR, 0, body, f"no address {item} on {link.name}")
@@ -152,14 +156,16 @@ def no_address(item: ObservedAddress, origin: str, link: Link) -> AddressMessage
 # Routes
 
 
-def advertised(item: Route, link: Link) -> AdvertisedRoute:
+def advertised(item: Route, link: ObservedLink) -> AdvertisedRoute:
     """Return a route that a router has advertised, through a device."""
     assert item.gateway is not None  # noqa: S101  or it is not advertised
     place = (link.name, link.index, "")
     return AdvertisedRoute(*place, item.destination, item.gateway, item.metric, item.preference, item.expires_s)
 
 
-def route(item: Route, origin: Link, link: Link, names: Mapping[int, str], *, is_last: bool = True) -> RouteMessage:
+def route(
+    item: Route, origin: ObservedLink, link: ObservedLink, names: Mapping[int, str], *, is_last: bool = True
+) -> RouteMessage:
     """Return a route through a device that has been seen through `origin`: behind others of its kind, or before them.
 
     `names` are those of the devices that its other next hops go through.
@@ -170,7 +176,7 @@ def route(item: Route, origin: Link, link: Link, names: Mapping[int, str], *, is
     return RouteMessage(link.name, link.index, "", RTM_NEWROUTE, flags, body, text)
 
 
-def no_route(item: Route, origin: Link, link: Link, names: Mapping[int, str]) -> RouteMessage:
+def no_route(item: Route, origin: ObservedLink, link: ObservedLink, names: Mapping[int, str]) -> RouteMessage:
     """Return the absence of a route through a device."""
     text = f"no route {item.text({**names, origin.index: link.name})}"
     body = item.through(origin.index, link.index)
@@ -179,7 +185,7 @@ def no_route(item: Route, origin: Link, link: Link, names: Mapping[int, str]) ->
     return RouteMessage(link.name, link.index, "", RTM_DELROUTE, 0, body, text)
 
 
-def no_subnet_route(link: Link, destination: IPNetwork, metric: int, source: IPAddress | None) -> RouteMessage:
+def no_subnet_route(link: ObservedLink, destination: IPNetwork, metric: int, source: IPAddress | None) -> RouteMessage:
     """Return the absence of a route that the kernel adds with an address."""
     family, scope = (INET, SCOPE_LINK) if destination.version == 4 else (INET6, 0)
     body = struct.pack(

@@ -9,7 +9,7 @@ from dnet.drivers import attachment
 from dnet.drivers.attachment import KINDS
 from dnet.errors import OvsError
 from dnet.model.record import MadeBridge
-from dnet.objects.observed import Link
+from dnet.objects.observed import ObservedLink
 from dnet.objects.openvswitch import OvsBridge
 from dnet.transaction.apply import create_groups, delete_groups, remove_groups
 from dnet.transaction.context import Context
@@ -18,7 +18,7 @@ from dnet.transaction.rollback import reverting
 
 
 @contextmanager
-def held_bridge(context: Context, device: str, kind: str) -> Iterator[Link | None]:
+def held_bridge(context: Context, device: str, kind: str) -> Iterator[ObservedLink | None]:
     """Yield a bridge of the host's, made when it is missing and its name allows that; None when it does not.
 
     `kind` is that of the attachment. One of dnet's making does not go away while the block inserts who attaches to it.
@@ -33,7 +33,7 @@ def held_bridge(context: Context, device: str, kind: str) -> Iterator[Link | Non
         yield context.kernel.link(device) or make_bridge(context, device, kind)
 
 
-def make_bridge(context: Context, device: str, kind: str) -> Link | None:
+def make_bridge(context: Context, device: str, kind: str) -> ObservedLink | None:
     """Make a bridge, with the index that it had if dnet has made it before; under the network lock."""
     datapath_type = _datapath_type(context, device) if KINDS[kind].needs_switch else ""
     with context.store.write():

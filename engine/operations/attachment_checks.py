@@ -11,10 +11,10 @@ from dnet.model.address import mac_of
 from dnet.model.attachment import Attachment
 from dnet.model.attachment_spec import AttachmentSpec
 from dnet.model.container import Container
-from dnet.objects.observed import INFINIBAND, Link
+from dnet.objects.observed import INFINIBAND, ObservedLink
 
 
-def choose_mac(spec: AttachmentSpec, identity: str, link: Link | None) -> str:
+def choose_mac(spec: AttachmentSpec, identity: str, link: ObservedLink | None) -> str:
     """Return an attachment's MAC address: the one asked for, the device's own, or one that stays the same.
 
     It follows the IPv4 address, as those of endpoints do, or else the attachment's own id.
@@ -32,7 +32,7 @@ def choose_mac(spec: AttachmentSpec, identity: str, link: Link | None) -> str:
 # The host's device
 
 
-def check_device(spec: AttachmentSpec, link: Link, *, is_wireless: bool, master: str) -> None:
+def check_device(spec: AttachmentSpec, link: ObservedLink, *, is_wireless: bool, master: str) -> None:
     """Raise unless an attachment can be made to a device; `master` is the bridge or bond that it is a port of."""
     name = link.name
     if KINDS[spec.kind].is_port:

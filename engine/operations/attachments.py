@@ -16,7 +16,7 @@ from dnet.model.container_spec import EndpointSpec
 from dnet.model.network import DEFAULT_DEVICE, Network, veth_name
 from dnet.model.values import replace
 from dnet.objects.links import LinkUp
-from dnet.objects.observed import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Link, Observed
+from dnet.objects.observed import PROTOCOL_ADVERTISED, PROTOCOL_KERNEL, Observed, ObservedLink
 from dnet.operations import attachment_bridges, attachment_checks, endpoints, leases, reattach, targets
 from dnet.operations.attachment_checks import label
 from dnet.operations.inside import changing, check_unchanged, choose_default_routes, gateway_priority, look_into
@@ -160,10 +160,10 @@ def _check_inside(context: Context, container: Container, spec: AttachmentSpec, 
 
 
 @contextmanager
-def _device(context: Context, spec: AttachmentSpec) -> Iterator[Link | None]:
+def _device(context: Context, spec: AttachmentSpec) -> Iterator[ObservedLink | None]:
     """Yield the host's device, checked; a bridge that is missing is made if its name allows. None for none."""
     kernel = context.kernel
-    found: AbstractContextManager[Link | None] = nullcontext(None)
+    found: AbstractContextManager[ObservedLink | None] = nullcontext(None)
     if spec.device:
         found = (
             attachment_bridges.held_bridge(context, spec.device, spec.kind)
@@ -182,7 +182,7 @@ def _device(context: Context, spec: AttachmentSpec) -> Iterator[Link | None]:
         yield link
 
 
-def _check_use(context: Context, spec: AttachmentSpec, link: Link) -> None:
+def _check_use(context: Context, spec: AttachmentSpec, link: ObservedLink) -> None:
     """Raise where something else uses a device in a way that an attachment to it would break."""
     for network in context.store.networks.all():
         if network.device == link.name and link.name in {DEFAULT_DEVICE, f"br-{network.id[:12]}"}:
@@ -220,7 +220,7 @@ def _wire_new(
     context: Context,
     members: Sequence[Container],
     spec: AttachmentSpec,
-    link: Link | None,
+    link: ObservedLink | None,
     insides: Mapping[str, Observed],
     on_progress: BulkProgress | None,
 ) -> dict[str, Attached]:
@@ -257,7 +257,7 @@ def _lease(context: Context, made: Attached) -> Attached:
     return Attached(container, next(one for one in container.attachments if one.id == item.id), is_new=True)
 
 
-def _before_move(context: Context, link: Link) -> dict[str, Any]:
+def _before_move(context: Context, link: ObservedLink) -> dict[str, Any]:
     """Return what a device has on the host, to be given back to it."""
     sight = context.kernel.look()
     held = [item for item in sight.addresses() if item.index == link.index and item.is_kept]
@@ -334,7 +334,7 @@ def _check_same(container: Container, end: Endpoint, wanted: EndpointSpec) -> No
 def _attachment(
     container: Container,
     spec: AttachmentSpec,
-    link: Link | None,
+    link: ObservedLink | None,
     inside: Observed,
     index: int,
     before_move: Mapping[str, Any],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dnet.model.host_link import HostLink
-from dnet.objects.observed import INFINIBAND, Link
+from dnet.objects.observed import INFINIBAND, ObservedLink
 from dnet.transaction.context import Context
 
 NAME_CHARACTERS_MAX = 15
@@ -17,7 +17,7 @@ def find(context: Context, name: str) -> HostLink | None:
     return HostLink(link.name, link.kind == "bridge", context.switches.has_bridge(link), link.type == INFINIBAND)
 
 
-def _link(context: Context, name: str) -> Link | None:
+def _link(context: Context, name: str) -> ObservedLink | None:
     if name.startswith("mac:"):
         mac = name.removeprefix("mac:").lower().replace("-", ":")
         return next((link for link in context.kernel.look().links() if link.mac == mac and not link.master), None)

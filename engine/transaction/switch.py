@@ -23,7 +23,7 @@ from dnet.model.vlan import DEFAULT_VLAN
 from dnet.objects.host import OnForeignDevice
 from dnet.objects.links import Bridge
 from dnet.objects.object import Object
-from dnet.objects.observed import Link
+from dnet.objects.observed import ObservedLink
 from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.routes import Address
 from dnet.openvswitch.remote import Remote, is_here, remote
@@ -71,7 +71,7 @@ class Switches:
             self.close()
             self._switch = _connect(where)
 
-    def has_bridge(self, link: Link) -> bool:
+    def has_bridge(self, link: ObservedLink) -> bool:
         """Whether a device of the host's is a bridge of Open vSwitch; for those of other kinds nothing is asked."""
         is_here = self._is_given or self.has_local_server()
         is_likely = link.kind == "openvswitch" or (link.kind == "tun" and (is_here or self._network()))

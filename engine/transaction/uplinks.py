@@ -19,7 +19,7 @@ from dnet.model.record import Adoption
 from dnet.model.values import replace
 from dnet.model.vlan import PortVlans
 from dnet.objects.object import Object
-from dnet.objects.observed import Link
+from dnet.objects.observed import ObservedLink
 from dnet.objects.vlans import ClsactHooks
 from dnet.openvswitch.remote import is_here
 from dnet.transaction.apply import change_groups, make_on_host, put_back
@@ -53,7 +53,7 @@ def take_snapshot(context: Context, network: Network, interface: str) -> Snapsho
     )
 
 
-def _merging(context: Context, bridge: Link, interface: str) -> int:
+def _merging(context: Context, bridge: ObservedLink, interface: str) -> int:
     """Return what makes long frames of what an interface receives; nothing where Open vSwitch takes those."""
     return 0 if context.kernel.has_offloads(bridge.name) else context.kernel.receive_offloads(interface)
 
@@ -92,7 +92,7 @@ def _check_not_switched(context: Context, interface: str) -> None:
         raise _in_use(interface, held[0])
 
 
-def _check_hooks(context: Context, network: Network, link: Link) -> None:
+def _check_hooks(context: Context, network: Network, link: ObservedLink) -> None:
     """Raise when somebody has tc hooks where those are to be that keep VLANs apart."""
     if network.vlan_backend != "bpf":
         return

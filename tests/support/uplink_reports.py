@@ -17,18 +17,20 @@ from dnet.objects import observed, replay
 from dnet.objects.host import AddressMessage, LinkMessage, Message, RouteMessage
 from dnet.objects.links import PortOf
 from dnet.objects.object import Object
-from dnet.objects.observed import Address, Link, Observed, Route
+from dnet.objects.observed import Address, Observed, ObservedLink, Route
 
 SETTINGS = tuple(0 for _ in replay.SETTINGS)
 
 
-ETH1 = Link(index=3, name="eth1", mac="02:00:00:00:00:01", address_generation=0, settings=SETTINGS)
+ETH1 = ObservedLink(index=3, name="eth1", mac="02:00:00:00:00:01", address_generation=0, settings=SETTINGS)
 
 
-BRIDGE = Link(index=70, name="br0", kind="bridge", mac="02:42:0a:01:00:01", address_generation=1, settings=SETTINGS)
+BRIDGE = ObservedLink(
+    index=70, name="br0", kind="bridge", mac="02:42:0a:01:00:01", address_generation=1, settings=SETTINGS
+)
 
 
-ETH2 = Link(index=4, name="eth2", mac="02:00:00:00:00:02")
+ETH2 = ObservedLink(index=4, name="eth2", mac="02:00:00:00:00:02")
 
 
 SYSCTLS = {"accept_ra": "1", "forwarding": "0", "ndisc_notify": "0", "autoconf": "1", "disable_ipv6": "0"}
@@ -108,7 +110,7 @@ def route(text: str, index: int = 3, *, protocol: int = 4, scope: int = 0, kind:
     return observed.route(encoded(rtmsg, 24, fields, [*destination, *through, *named]))
 
 
-def report(addresses: list[Address] | None = None, routes: list[Route] | None = None, *links: Link) -> Observed:
+def report(addresses: list[Address] | None = None, routes: list[Route] | None = None, *links: ObservedLink) -> Observed:
     """Return a host with eth1, eth2 and br0."""
     return Observed([ETH1, ETH2, BRIDGE, *links], addresses or [], routes or [])
 

@@ -18,14 +18,16 @@ from dnet.objects import replay
 from dnet.objects.host import LinkMessage, NatElement, OnForeignDevice
 from dnet.objects.links import Bridge, LinkUp
 from dnet.objects.object import Absent
-from dnet.objects.observed import Link, Observed
+from dnet.objects.observed import Observed, ObservedLink
 from tests.support import samples
 from tests.support.uplink_reports import address, route
 
-BR0 = Link(index=70, name="br0", kind="bridge", mac="02:00:00:00:00:70", settings=tuple(0 for _ in replay.SETTINGS))
+BR0 = ObservedLink(
+    index=70, name="br0", kind="bridge", mac="02:00:00:00:00:70", settings=tuple(0 for _ in replay.SETTINGS)
+)
 
 
-def taken(*texts: str, link: Link = BR0, **options: Any) -> existing_bridge.FoundBridge:
+def taken(*texts: str, link: ObservedLink = BR0, **options: Any) -> existing_bridge.FoundBridge:
     """Return what a network asked for with `options` takes from a bridge with these addresses."""
     found = Observed([link], [address(text, index=70) for text in texts], [])
     return existing_bridge.examine(NetworkSpec(name="own", bridge="br0", **options), link, found)
@@ -91,13 +93,13 @@ def test_refused_choices():
 )
 def test_other_devices(kind, words):
     """A device that is no Linux bridge says what it is."""
-    assert words in refusal(link=Link(index=70, name="br0", kind=kind))
+    assert words in refusal(link=ObservedLink(index=70, name="br0", kind=kind))
 
 
 @pytest.mark.parametrize(("mtu", "asked", "expected"), [(1500, 0, 0), (9000, 0, 9000), (9000, 1400, 1400)])
 def test_mtu(mtu, asked, expected):
     """The bridge's MTU is the network's unless another one is asked for."""
-    link = Link(index=70, name="br0", kind="bridge", mtu=mtu)
+    link = ObservedLink(index=70, name="br0", kind="bridge", mtu=mtu)
     assert taken(link=link, mtu=asked).mtu == expected
 
 
@@ -161,7 +163,7 @@ def test_gateway_that_is_the_hosts_already():
 
 def test_bridge_of_another_index():
     """A bridge that has been made again is found by its name, with what is on it now; one that is gone is named."""
-    link = Link(index=99, name="br0", kind="bridge", mac="02:00:00:00:00:99", settings=BR0.settings)
+    link = ObservedLink(index=99, name="br0", kind="bridge", mac="02:00:00:00:00:99", settings=BR0.settings)
     report = Observed([link], [address("10.1.0.1/24", index=99)], [route("::1/128", index=99, kind=2, table=255)])
     found = existing_bridge.refreshed(FOREIGN, report)
     assert (found.device_index, found.device_mac) == (99, "02:00:00:00:00:99")

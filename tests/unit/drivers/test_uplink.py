@@ -13,7 +13,7 @@ from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model.vlan import EVERY_VLAN, PortVlans
 from dnet.objects import observed, replay
 from dnet.objects.object import Absent
-from dnet.objects.observed import Link, Observed, Route
+from dnet.objects.observed import Observed, ObservedLink, Route
 from dnet.objects.openvswitch import OvsMac, OvsPort
 from dnet.objects.routes import AdvertisedRoute
 from dnet.objects.vlans import ClsactHooks, VlanMapEntry
@@ -236,7 +236,7 @@ def test_port_of_open_vswitch():
 # What cannot be
 
 
-def refusal(link: Link, found: Observed | None = None, *, is_wireless: bool = False) -> Exception:
+def refusal(link: ObservedLink, found: Observed | None = None, *, is_wireless: bool = False) -> Exception:
     """Return the error that `check` raises for a device."""
     whole = found or report([], [], link)
     with pytest.raises((Conflict, InvalidRequest, NotFound, Unsupported)) as caught:
@@ -248,11 +248,11 @@ def refusal(link: Link, found: Observed | None = None, *, is_wireless: bool = Fa
     ("link", "kind", "words"),
     [
         (BRIDGE, InvalidRequest, "it is the network's bridge itself"),
-        (Link(index=1, name="lo", flags=9, type=772), InvalidRequest, "it is the loopback"),
-        (Link(index=9, name="br9", kind="bridge"), InvalidRequest, "it is a bridge"),
-        (Link(index=9, name="tun0", kind="tun", type=65534), InvalidRequest, "it is no Ethernet device"),
-        (Link(index=9, name="e9", master=70), InvalidRequest, "it is a port of br0 already"),
-        (Link(index=9, name="e9", master=4), Conflict, "e9 is in use by eth2"),
+        (ObservedLink(index=1, name="lo", flags=9, type=772), InvalidRequest, "it is the loopback"),
+        (ObservedLink(index=9, name="br9", kind="bridge"), InvalidRequest, "it is a bridge"),
+        (ObservedLink(index=9, name="tun0", kind="tun", type=65534), InvalidRequest, "it is no Ethernet device"),
+        (ObservedLink(index=9, name="e9", master=70), InvalidRequest, "it is a port of br0 already"),
+        (ObservedLink(index=9, name="e9", master=4), Conflict, "e9 is in use by eth2"),
     ],
 )
 def test_unfit(link, kind, words):
@@ -269,7 +269,7 @@ def test_wireless():
 
 def test_rivals():
     """An interface that a macvlan device is made on is in use."""
-    mv0 = Link(index=9, name="mv0", kind="macvlan", parent=3)
+    mv0 = ObservedLink(index=9, name="mv0", kind="macvlan", parent=3)
     assert "eth1 is in use by macvlan mv0" in str(refusal(ETH1, report([], [], mv0)))
 
 

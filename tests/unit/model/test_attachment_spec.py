@@ -18,14 +18,14 @@ from dnet.model.container import MODE_FOREIGN
 from dnet.model.default_route import with_defaults
 from dnet.model.vlan import PortVlans
 from dnet.objects.links import CarrierSeen, LinkUp, Macvlan, MovedDevice, Veth
-from dnet.objects.observed import INFINIBAND, Link
+from dnet.objects.observed import INFINIBAND, ObservedLink
 from dnet.objects.routes import Address, DisplacedRoute, Route
 from dnet.operations import attachment_checks
 from dnet.state.attachments import ATTACHMENT, details_of, read_attachment
 from tests.support import samples
 
-BRIDGE = Link(name="br0", index=9, kind="bridge", mac="02:00:00:00:00:09", mtu=1400)
-ETHERNET = Link(name="eth1", index=7, mac="02:00:00:00:00:07")
+BRIDGE = ObservedLink(name="br0", index=9, kind="bridge", mac="02:00:00:00:00:09", mtu=1400)
+ETHERNET = ObservedLink(name="eth1", index=7, mac="02:00:00:00:00:07")
 NET = samples.network("blue", "10.1.0.0/16")
 TARGET = {"path": "/proc/7/ns/net", "inode": 5, "cookie": 6, "kind": "docker", "reference": "abc", "name": "web"}
 
