@@ -16,7 +16,7 @@ from dnet.model.address import IPAddress, IPNetwork
 from dnet.model.network import Network
 from dnet.model.network_spec import NetworkSpec
 from dnet.model.values import Value, frozen, replace
-from dnet.objects.observed import PERMANENT, SECONDARY, TABLE_LOCAL, Address, Observed, ObservedLink, Route
+from dnet.objects.observed import PERMANENT, SECONDARY, TABLE_LOCAL, Observed, ObservedAddress, ObservedLink, Route
 from dnet.objects.replay import SETTINGS
 
 MTU_DEFAULT = 1500
@@ -79,7 +79,9 @@ def examine(spec: NetworkSpec, link: ObservedLink, report: Observed) -> FoundBri
     )
 
 
-def gateways(spec: NetworkSpec, addresses: Iterable[Address]) -> tuple[IPv4Interface | None, IPv6Interface | None]:
+def gateways(
+    spec: NetworkSpec, addresses: Iterable[ObservedAddress]
+) -> tuple[IPv4Interface | None, IPv6Interface | None]:
     """Return the addresses of a bridge that become a network's gateways; None where it has none of that IP version."""
     usable = [item.interface for item in addresses if _is_usable(item)]
     four, six = IPv4Interface, IPv6Interface
@@ -89,7 +91,7 @@ def gateways(spec: NetworkSpec, addresses: Iterable[Address]) -> tuple[IPv4Inter
     )
 
 
-def found_on(link: ObservedLink, addresses: Iterable[Address], routes: Iterable[Route]) -> tuple[str, ...]:
+def found_on(link: ObservedLink, addresses: Iterable[ObservedAddress], routes: Iterable[Route]) -> tuple[str, ...]:
     """Return which settings that a network needs a bridge has already, by the names in Network's `found`."""
     position = SETTINGS.index("route_localnet")
     local_routes = [item for item in routes if item.table == TABLE_LOCAL and link.index in item.indexes()]
@@ -121,7 +123,7 @@ def refreshed(network: Network, report: Observed) -> Network:
     return replace(network, device_index=link.index, device_mac=link.mac, found=tuple(kept))
 
 
-def _is_usable(item: Address) -> bool:
+def _is_usable(item: ObservedAddress) -> bool:
     """Whether an address can be the gateway of containers: not a link-local one, nor an IPv6 one that changes."""
     if item.interface.is_link_local:
         return False

@@ -19,7 +19,7 @@ from dnet.objects.observed import (
     DADFAILED,
     GENERATION_NONE,
     PROTOCOL_KERNEL,
-    Address,
+    ObservedAddress,
     ObservedLink,
     Route,
     subnet_routes,
@@ -226,7 +226,7 @@ def _arriving(snapshot: Snapshot, link: ObservedLink) -> Iterator[Object]:
             yield replay.advertised(item, link)
 
 
-def _ordered(snapshot: Snapshot) -> list[Address]:
+def _ordered(snapshot: Snapshot) -> list[ObservedAddress]:
     """Return addresses in the order to add them: the kernel lists the oldest IPv4 and the newest IPv6 address first."""
     fours = [item for item in snapshot.addresses if item.interface.version == 4]
     return fours + [item for item in reversed(snapshot.addresses) if item.interface.version != 4]

@@ -12,7 +12,7 @@ from dataclasses import asdict, field
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model.address import IPInterface
 from dnet.model.values import Value, frozen, replace
-from dnet.objects.observed import ETHERNET, IFF_LOOPBACK, SECONDARY, Address, Observed, ObservedLink, Route
+from dnet.objects.observed import ETHERNET, IFF_LOOPBACK, SECONDARY, Observed, ObservedAddress, ObservedLink, Route
 
 # The settings in net.ipv6.conf that say how the host learns from routers, and how it sends.
 LEARNING = ("accept_ra_defrtr", "accept_ra_pinfo", "accept_ra_rtr_pref", "accept_ra_rt_info_max_plen", "autoconf")
@@ -35,11 +35,11 @@ class Snapshot(Value):
 
     interface: ObservedLink
     bridge: ObservedLink
-    addresses: tuple[Address, ...] = ()
+    addresses: tuple[ObservedAddress, ...] = ()
     routes: tuple[Route, ...] = ()
     behind: tuple[int, ...] = ()
     ahead: tuple[int, ...] = ()
-    displaced: tuple[Address, ...] = ()
+    displaced: tuple[ObservedAddress, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     bridge_sysctls: Mapping[str, str] = field(default_factory=dict)
     bridge_subnets: tuple[str, ...] = ()
@@ -202,7 +202,7 @@ def now(snapshot: Snapshot, report: Observed) -> Snapshot:
     ]
     own = {item.interface for item in kept}
     learned = [
-        Address(item.on(link.index, names, item.flags))
+        ObservedAddress(item.on(link.index, names, item.flags))
         for item in present.values()
         if item.is_advertised and item.interface not in own and str(item) not in snapshot.bridge_learned
     ]
@@ -237,7 +237,7 @@ def merged(snapshot: Snapshot, older: Snapshot) -> Snapshot:
     index, old_index = snapshot.interface.index, older.interface.index
     names = (older.interface.name, snapshot.interface.name)
     addresses = [
-        Address(item.on(index, names, item.flags))
+        ObservedAddress(item.on(index, names, item.flags))
         for item in older.addresses
         if item.lifetime_s is None and item.interface not in present
     ]
@@ -266,7 +266,7 @@ def read(stored: str) -> Snapshot:
     """Return the snapshot that `text` wrote."""
     fields = json.loads(stored)
     for name in ("addresses", "displaced"):
-        fields[name] = tuple(Address(bytes.fromhex(item)) for item in fields[name])
+        fields[name] = tuple(ObservedAddress(bytes.fromhex(item)) for item in fields[name])
     fields["routes"] = tuple(Route(bytes.fromhex(item)) for item in fields["routes"])
     for name in ("interface", "bridge"):
         fields[name] = ObservedLink(**{**fields[name], "settings": tuple(fields[name]["settings"])})

@@ -33,7 +33,7 @@ class NamespaceView:
         """Return the devices."""
         return [observed.link(message) for message in dump(self._fd, RTM_GETLINK, AF_UNSPEC)]
 
-    def addresses(self) -> list[observed.Address]:
+    def addresses(self) -> list[observed.ObservedAddress]:
         """Return the addresses, of both families."""
         found = [observed.address(message) for message in dump(self._fd, RTM_GETADDR, AF_UNSPEC)]
         return [item for item in found if item.version]

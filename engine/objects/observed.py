@@ -147,7 +147,7 @@ def _text(value: bytes) -> str:
 
 
 @frozen
-class Address(Value):
+class ObservedAddress(Value):
     """An address on a device; `body` is its message without the header."""
 
     body: bytes
@@ -229,20 +229,20 @@ class Address(Value):
         attributes.append((IFA_FLAGS, _u32(flags)))
         return self.body[:2] + bytes([flags & 0xFF]) + self.body[3:4] + _u32(index) + packed(attributes)
 
-    def aged(self, other: Address) -> Address:
+    def aged(self, other: ObservedAddress) -> ObservedAddress:
         """Return it with the lifetimes that another report of it tells, and proved unique if it is by now."""
         kept = [(kind, value) for kind, value in pairs(self.body, 8) if kind not in {IFA_CACHEINFO, IFA_FLAGS}]
         lifetimes = [(IFA_CACHEINFO, other.found[IFA_CACHEINFO])] if IFA_CACHEINFO in other.found else []
         flags = self.flags & ~TENTATIVE | other.flags & TENTATIVE
-        return Address(self.body[:8] + packed([*kept, *lifetimes, (IFA_FLAGS, _u32(flags))]))
+        return ObservedAddress(self.body[:8] + packed([*kept, *lifetimes, (IFA_FLAGS, _u32(flags))]))
 
     def __str__(self) -> str:
         return f"{self.interface}{f' peer {self.peer}' if self.peer else ''}"
 
 
-def address(message: bytes) -> Address:
+def address(message: bytes) -> ObservedAddress:
     """Read an RTM_NEWADDR."""
-    return Address(message[HEADER_BYTES:])
+    return ObservedAddress(message[HEADER_BYTES:])
 
 
 @frozen
@@ -426,7 +426,7 @@ def route(message: bytes) -> Route:
     return Route(message[HEADER_BYTES:])
 
 
-def subnet_routes(item: Address) -> set[tuple[IPNetwork, int, IPAddress | None]]:
+def subnet_routes(item: ObservedAddress) -> set[tuple[IPNetwork, int, IPAddress | None]]:
     """Return destination, metric and source of the routes that the kernel adds with an address.
 
     fib_add_ifaddr and inet6_addr_add of the kernel; those of the table `local` are left out.
@@ -450,7 +450,7 @@ class Observed(Value):
     """What the kernel has told: devices, addresses and routes of a network namespace, in its order."""
 
     links: Sequence[ObservedLink] = ()
-    addresses: Sequence[Address] = ()
+    addresses: Sequence[ObservedAddress] = ()
     routes: Sequence[Route] = ()
 
     def link(self, name: str) -> ObservedLink | None:
@@ -465,7 +465,7 @@ class Observed(Value):
         """Return the name of a device, or what ip(8) calls one that has none here."""
         return next((item.name for item in self.links if item.index == index), f"if{index}")
 
-    def addresses_of(self, link: ObservedLink) -> tuple[Address, ...]:
+    def addresses_of(self, link: ObservedLink) -> tuple[ObservedAddress, ...]:
         """Return a device's addresses."""
         return tuple(item for item in self.addresses if item.index == link.index)
 

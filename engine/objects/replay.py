@@ -34,12 +34,12 @@ from dnet.objects.observed import (
     TENTATIVE,
     UNICAST,
     Observed,
+    ObservedAddress,
     ObservedLink,
     Pair,
     Route,
     packed,
 )
-from dnet.objects.observed import Address as ObservedAddress
 from dnet.objects.routes import AdvertisedRoute
 
 RTM_SETLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE, RTM_DELROUTE = 19, 20, 21, 24, 25

@@ -17,7 +17,7 @@ from dnet.objects import observed, replay
 from dnet.objects.host import AddressMessage, LinkMessage, Message, RouteMessage
 from dnet.objects.links import PortOf
 from dnet.objects.object import Object
-from dnet.objects.observed import Address, Observed, ObservedLink, Route
+from dnet.objects.observed import Observed, ObservedAddress, ObservedLink, Route
 
 SETTINGS = tuple(0 for _ in replay.SETTINGS)
 
@@ -72,7 +72,7 @@ def decoded(item: Message) -> Any:
     return message
 
 
-def address(text: str, index: int = 3, flags: int = PERMANENT, **attributes: Any) -> Address:
+def address(text: str, index: int = 3, flags: int = PERMANENT, **attributes: Any) -> ObservedAddress:
     """Return an address as the kernel reports it."""
     interface = ip_interface(text)
     is_four = interface.version == 4
@@ -110,7 +110,9 @@ def route(text: str, index: int = 3, *, protocol: int = 4, scope: int = 0, kind:
     return observed.route(encoded(rtmsg, 24, fields, [*destination, *through, *named]))
 
 
-def report(addresses: list[Address] | None = None, routes: list[Route] | None = None, *links: ObservedLink) -> Observed:
+def report(
+    addresses: list[ObservedAddress] | None = None, routes: list[Route] | None = None, *links: ObservedLink
+) -> Observed:
     """Return a host with eth1, eth2 and br0."""
     return Observed([ETH1, ETH2, BRIDGE, *links], addresses or [], routes or [])
 
