@@ -8,7 +8,7 @@ from dnet.drivers import desired
 from dnet.model.attachment import KernelRoute
 from dnet.model.container import Container
 from dnet.model.values import replace
-from dnet.objects.observed import METRIC6, Observed, Route
+from dnet.objects.observed import METRIC6, Observed, ObservedRoute
 
 MESSAGE_BYTES_MAX = 400  # of a route that can be put back; a longer one goes through a dozen gateways
 
@@ -38,7 +38,7 @@ def _default_versions(container: Container) -> Iterator[int]:
         yield from item.defaults if item.device_index or not item.device else ()
 
 
-def _kernel_route(route: Route, inside: Observed) -> KernelRoute:
+def _kernel_route(route: ObservedRoute, inside: Observed) -> KernelRoute:
     """Return a route of somebody else as a route that is displaced."""
     device = inside.name_of(route.index)
     words = ["route default"]

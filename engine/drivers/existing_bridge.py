@@ -16,7 +16,15 @@ from dnet.model.address import IPAddress, IPNetwork
 from dnet.model.network import Network
 from dnet.model.network_spec import NetworkSpec
 from dnet.model.values import Value, frozen, replace
-from dnet.objects.observed import PERMANENT, SECONDARY, TABLE_LOCAL, Observed, ObservedAddress, ObservedLink, Route
+from dnet.objects.observed import (
+    PERMANENT,
+    SECONDARY,
+    TABLE_LOCAL,
+    Observed,
+    ObservedAddress,
+    ObservedLink,
+    ObservedRoute,
+)
 from dnet.objects.replay import SETTINGS
 
 MTU_DEFAULT = 1500
@@ -91,7 +99,9 @@ def gateways(
     )
 
 
-def found_on(link: ObservedLink, addresses: Iterable[ObservedAddress], routes: Iterable[Route]) -> tuple[str, ...]:
+def found_on(
+    link: ObservedLink, addresses: Iterable[ObservedAddress], routes: Iterable[ObservedRoute]
+) -> tuple[str, ...]:
     """Return which settings that a network needs a bridge has already, by the names in Network's `found`."""
     position = SETTINGS.index("route_localnet")
     local_routes = [item for item in routes if item.table == TABLE_LOCAL and link.index in item.indexes()]

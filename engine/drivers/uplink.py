@@ -21,7 +21,7 @@ from dnet.objects.observed import (
     PROTOCOL_KERNEL,
     ObservedAddress,
     ObservedLink,
-    Route,
+    ObservedRoute,
     subnet_routes,
 )
 from dnet.objects.openvswitch import OvsMac, OvsPort
@@ -246,11 +246,11 @@ def _implied(snapshot: Snapshot, link: ObservedLink) -> set[Key]:
     return keys
 
 
-def _key(route: Route) -> Key:
+def _key(route: ObservedRoute) -> Key:
     return route.destination, route.metric, route.source
 
 
-def _explicit(snapshot: Snapshot, link: ObservedLink) -> list[tuple[Route, bool]]:
+def _explicit(snapshot: Snapshot, link: ObservedLink) -> list[tuple[ObservedRoute, bool]]:
     """Return the routes to send for a device, nearest first, each with whether it follows another to the same place.
 
     Those that precede others are sent in reverse.

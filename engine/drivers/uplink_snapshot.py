@@ -12,7 +12,15 @@ from dataclasses import asdict, field
 from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model.address import IPInterface
 from dnet.model.values import Value, frozen, replace
-from dnet.objects.observed import ETHERNET, IFF_LOOPBACK, SECONDARY, Observed, ObservedAddress, ObservedLink, Route
+from dnet.objects.observed import (
+    ETHERNET,
+    IFF_LOOPBACK,
+    SECONDARY,
+    Observed,
+    ObservedAddress,
+    ObservedLink,
+    ObservedRoute,
+)
 
 # The settings in net.ipv6.conf that say how the host learns from routers, and how it sends.
 LEARNING = ("accept_ra_defrtr", "accept_ra_pinfo", "accept_ra_rtr_pref", "accept_ra_rt_info_max_plen", "autoconf")
@@ -36,7 +44,7 @@ class Snapshot(Value):
     interface: ObservedLink
     bridge: ObservedLink
     addresses: tuple[ObservedAddress, ...] = ()
-    routes: tuple[Route, ...] = ()
+    routes: tuple[ObservedRoute, ...] = ()
     behind: tuple[int, ...] = ()
     ahead: tuple[int, ...] = ()
     displaced: tuple[ObservedAddress, ...] = ()
@@ -212,7 +220,7 @@ def now(snapshot: Snapshot, report: Observed) -> Snapshot:
         there = {item.text({}) for item in through}
         numbers = [number for number in numbers if snapshot.routes[number].text({}) in there]
     learned_routes = [
-        Route(item.through(bridge.index, link.index))
+        ObservedRoute(item.through(bridge.index, link.index))
         for item in through
         if item.is_learned and item.text({}) not in snapshot.bridge_learned
     ]
@@ -222,7 +230,10 @@ def now(snapshot: Snapshot, report: Observed) -> Snapshot:
         interface=link,
         bridge=replace(snapshot.bridge, index=bridge.index),
         addresses=(*learned, *kept),
-        routes=(*(Route(snapshot.routes[number].through(old, link.index)) for number in numbers), *learned_routes),
+        routes=(
+            *(ObservedRoute(snapshot.routes[number].through(old, link.index)) for number in numbers),
+            *learned_routes,
+        ),
         behind=tuple(numbers.index(number) for number in snapshot.behind if number in numbers),
         ahead=tuple(numbers.index(number) for number in snapshot.ahead if number in numbers),
     )
@@ -246,7 +257,7 @@ def merged(snapshot: Snapshot, older: Snapshot) -> Snapshot:
     return replace(
         snapshot,
         addresses=(*snapshot.addresses, *addresses),
-        routes=(*snapshot.routes, *(Route(item.through(old_index, index)) for item in routes)),
+        routes=(*snapshot.routes, *(ObservedRoute(item.through(old_index, index)) for item in routes)),
         names={**older.names, **snapshot.names},
     )
 
@@ -267,7 +278,7 @@ def read(stored: str) -> Snapshot:
     fields = json.loads(stored)
     for name in ("addresses", "displaced"):
         fields[name] = tuple(ObservedAddress(bytes.fromhex(item)) for item in fields[name])
-    fields["routes"] = tuple(Route(bytes.fromhex(item)) for item in fields["routes"])
+    fields["routes"] = tuple(ObservedRoute(bytes.fromhex(item)) for item in fields["routes"])
     for name in ("interface", "bridge"):
         fields[name] = ObservedLink(**{**fields[name], "settings": tuple(fields[name]["settings"])})
     for name in ("behind", "ahead", "bridge_subnets", "bridge_learned"):

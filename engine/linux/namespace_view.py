@@ -38,7 +38,7 @@ class NamespaceView:
         found = [observed.address(message) for message in dump(self._fd, RTM_GETADDR, AF_UNSPEC)]
         return [item for item in found if item.version]
 
-    def routes(self) -> list[observed.Route]:
+    def routes(self) -> list[observed.ObservedRoute]:
         """Return the routes of all tables, of both families."""
         found = [observed.route(message) for message in dump(self._fd, RTM_GETROUTE, AF_UNSPEC)]
         return [item for item in found if item.version]

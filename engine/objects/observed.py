@@ -246,7 +246,7 @@ def address(message: bytes) -> ObservedAddress:
 
 
 @frozen
-class Route(Value):
+class ObservedRoute(Value):
     """A route; `body` is its message without the header."""
 
     body: bytes
@@ -421,9 +421,9 @@ def _via(found: Mapping[int, bytes], device: str) -> str:
     return f"{via}dev {device}" if device else via.strip()
 
 
-def route(message: bytes) -> Route:
+def route(message: bytes) -> ObservedRoute:
     """Read an RTM_NEWROUTE."""
-    return Route(message[HEADER_BYTES:])
+    return ObservedRoute(message[HEADER_BYTES:])
 
 
 def subnet_routes(item: ObservedAddress) -> set[tuple[IPNetwork, int, IPAddress | None]]:
@@ -451,7 +451,7 @@ class Observed(Value):
 
     links: Sequence[ObservedLink] = ()
     addresses: Sequence[ObservedAddress] = ()
-    routes: Sequence[Route] = ()
+    routes: Sequence[ObservedRoute] = ()
 
     def link(self, name: str) -> ObservedLink | None:
         """Return the device of that name."""
@@ -469,6 +469,6 @@ class Observed(Value):
         """Return a device's addresses."""
         return tuple(item for item in self.addresses if item.index == link.index)
 
-    def routes_of(self, link: ObservedLink) -> tuple[Route, ...]:
+    def routes_of(self, link: ObservedLink) -> tuple[ObservedRoute, ...]:
         """Return the routes through a device, those apart that come with it and its addresses."""
         return tuple(item for item in self.routes if link.index in item.indexes() and not item.is_kernels)

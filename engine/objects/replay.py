@@ -36,8 +36,8 @@ from dnet.objects.observed import (
     Observed,
     ObservedAddress,
     ObservedLink,
+    ObservedRoute,
     Pair,
-    Route,
     packed,
 )
 from dnet.objects.routes import AdvertisedRoute
@@ -156,7 +156,7 @@ def no_address(item: ObservedAddress, origin: str, link: ObservedLink) -> Addres
 # Routes
 
 
-def advertised(item: Route, link: ObservedLink) -> AdvertisedRoute:
+def advertised(item: ObservedRoute, link: ObservedLink) -> AdvertisedRoute:
     """Return a route that a router has advertised, through a device."""
     assert item.gateway is not None  # noqa: S101  or it is not advertised
     place = (link.name, link.index, "")
@@ -164,7 +164,7 @@ def advertised(item: Route, link: ObservedLink) -> AdvertisedRoute:
 
 
 def route(
-    item: Route, origin: ObservedLink, link: ObservedLink, names: Mapping[int, str], *, is_last: bool = True
+    item: ObservedRoute, origin: ObservedLink, link: ObservedLink, names: Mapping[int, str], *, is_last: bool = True
 ) -> RouteMessage:
     """Return a route through a device that has been seen through `origin`: behind others of its kind, or before them.
 
@@ -176,7 +176,7 @@ def route(
     return RouteMessage(link.name, link.index, "", RTM_NEWROUTE, flags, body, text)
 
 
-def no_route(item: Route, origin: ObservedLink, link: ObservedLink, names: Mapping[int, str]) -> RouteMessage:
+def no_route(item: ObservedRoute, origin: ObservedLink, link: ObservedLink, names: Mapping[int, str]) -> RouteMessage:
     """Return the absence of a route through a device."""
     text = f"no route {item.text({**names, origin.index: link.name})}"
     body = item.through(origin.index, link.index)

@@ -10,7 +10,7 @@ from dnet.model.attachment import StaticRoute
 from dnet.model.attachment_spec import check_metric
 from dnet.model.container import Container
 from dnet.model.values import replace
-from dnet.objects.observed import METRIC6, Observed, Route
+from dnet.objects.observed import METRIC6, Observed, ObservedRoute
 from dnet.operations import reattach, targets
 from dnet.operations.attachment_checks import label
 from dnet.operations.inside import changing, check_unchanged, look_into
@@ -109,7 +109,7 @@ def is_meant(item: StaticRoute, way: StaticRoute) -> bool:
     )
 
 
-def is_same(item: StaticRoute, held: Route) -> bool:
+def is_same(item: StaticRoute, held: ObservedRoute) -> bool:
     """Whether the kernel's route is one that was asked for."""
     return (item.destination, item.gateway, _metric(item)) == (held.destination, held.gateway, held.metric)
 
@@ -155,7 +155,7 @@ def _leading(container: Container, way: StaticRoute, inside: Observed) -> Static
     return replace(way, interface=inside.name_of(nearest.index))
 
 
-def _words(held: Route, inside: Observed) -> str:
+def _words(held: ObservedRoute, inside: Observed) -> str:
     words = [_destination(held.destination.prefixlen, str(held.destination))]
     words += [f"via {held.gateway}"] if held.gateway else []
     words += [f"dev {inside.name_of(held.index)}"] if held.index else []

@@ -17,7 +17,7 @@ from dnet.objects import observed, replay
 from dnet.objects.host import AddressMessage, LinkMessage, Message, RouteMessage
 from dnet.objects.links import PortOf
 from dnet.objects.object import Object
-from dnet.objects.observed import Observed, ObservedAddress, ObservedLink, Route
+from dnet.objects.observed import Observed, ObservedAddress, ObservedLink, ObservedRoute
 
 SETTINGS = tuple(0 for _ in replay.SETTINGS)
 
@@ -91,7 +91,9 @@ def address(text: str, index: int = 3, flags: int = PERMANENT, **attributes: Any
     return observed.address(encoded(ifaddrmsg, 20, fields, [*base, *local, *rest, ("IFA_FLAGS", flags)]))
 
 
-def route(text: str, index: int = 3, *, protocol: int = 4, scope: int = 0, kind: int = 1, **attributes: Any) -> Route:
+def route(
+    text: str, index: int = 3, *, protocol: int = 4, scope: int = 0, kind: int = 1, **attributes: Any
+) -> ObservedRoute:
     """Return a route of the main table as the kernel reports it, to a destination, `default` or `default6`."""
     words = {"default": "0.0.0.0/0", "default6": "::/0"}
     network = ip_interface(words.get(text, text)).network
@@ -111,7 +113,7 @@ def route(text: str, index: int = 3, *, protocol: int = 4, scope: int = 0, kind:
 
 
 def report(
-    addresses: list[ObservedAddress] | None = None, routes: list[Route] | None = None, *links: ObservedLink
+    addresses: list[ObservedAddress] | None = None, routes: list[ObservedRoute] | None = None, *links: ObservedLink
 ) -> Observed:
     """Return a host with eth1, eth2 and br0."""
     return Observed([ETH1, ETH2, BRIDGE, *links], addresses or [], routes or [])

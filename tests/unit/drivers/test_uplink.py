@@ -13,7 +13,7 @@ from dnet.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from dnet.model.vlan import EVERY_VLAN, PortVlans
 from dnet.objects import observed, replay
 from dnet.objects.object import Absent
-from dnet.objects.observed import Observed, ObservedLink, Route
+from dnet.objects.observed import Observed, ObservedLink, ObservedRoute
 from dnet.objects.openvswitch import OvsMac, OvsPort
 from dnet.objects.routes import AdvertisedRoute
 from dnet.objects.vlans import ClsactHooks, VlanMapEntry
@@ -283,7 +283,9 @@ def test_address_on_two_interfaces():
 
 def test_nexthop_objects():
     """A route by one of the kernel's nexthop objects names its device there, where it cannot be replaced."""
-    by_object = Route(route("10.0.0.0/8").body + observed.packed([(30, (7).to_bytes(4, "little"))]))  # RTA_NH_ID
+    by_object = ObservedRoute(
+        route("10.0.0.0/8").body + observed.packed([(30, (7).to_bytes(4, "little"))])
+    )  # RTA_NH_ID
     assert "nexthop object 7" in str(refusal(ETH1, report([], [by_object])))
 
 
