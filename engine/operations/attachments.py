@@ -23,7 +23,7 @@ from dnet.operations.inside import changing, check_unchanged, choose_default_rou
 from dnet.transaction.containers import change_or_revert, check_switch
 from dnet.transaction.context import Context
 from dnet.transaction.identity import new_id
-from dnet.transaction.lots import BulkProgress, Members
+from dnet.transaction.lots import BulkProgress, LazyContainers
 from dnet.transaction.recovery import prepare
 from dnet.transaction.reserve_endpoints import EndpointReservation
 from dnet.transaction.rollback import reverting
@@ -55,28 +55,28 @@ def attach(
 
 
 def _join(
-    context: Context, members: Members, to: NetworkAttachmentSpec, on_progress: BulkProgress | None
+    context: Context, members: LazyContainers, to: NetworkAttachmentSpec, on_progress: BulkProgress | None
 ) -> list[Attached]:
     wanted = to.spec
     network = context.store.networks.get(wanted.network)
     to.check(network)
     network = endpoints.prepare_network(context, network, wanted)
     joined = set(context.store.networks.member_names(network.id))
-    known = Members(context.store, [item for item in members.heads if item.name in joined])
+    known = LazyContainers(context.store, [item for item in members.heads if item.name in joined])
     there: dict[str, Attached] = {}
     for item in known:
         for end in item.endpoints:
             if end.network_id == network.id:
                 _check_same(item, end, wanted)
                 there[item.id] = Attached(item, end, is_new=False)
-    new = Members(context.store, [item for item in members.heads if item.id not in there])
+    new = LazyContainers(context.store, [item for item in members.heads if item.id not in there])
     made = _join_new(context, new, to, network, on_progress) if new else {}
     return [made.get(item.id) or there[item.id] for item in members.heads]
 
 
 def _join_new(
     context: Context,
-    members: Members,
+    members: LazyContainers,
     to: NetworkAttachmentSpec,
     network: Network,
     on_progress: BulkProgress | None,

@@ -15,7 +15,7 @@ from dnet.objects.observed import Observed
 from dnet.operations.inside import changing_stored, check_own_sandbox, choose_default_routes, gateway_priority
 from dnet.transaction.containers import change_or_revert
 from dnet.transaction.context import Context
-from dnet.transaction.lots import BulkProgress, Members, lots
+from dnet.transaction.lots import BulkProgress, LazyContainers, lots
 from dnet.transaction.networks import prepare_switch, repair_networks
 from dnet.transaction.recovery import prepare
 from dnet.transaction.reserve_endpoints import EndpointReservation
@@ -31,7 +31,9 @@ def connect(
     network = prepare_network(context, context.store.networks.get(spec.network), spec)
     with context.store.write(is_intent=True):
         heads = context.store.containers.heads(references)
-        members = Members(context.store, [heads.get(one) or context.store.containers.get(one) for one in references])
+        members = LazyContainers(
+            context.store, [heads.get(one) or context.store.containers.get(one) for one in references]
+        )
         context.store.check_ready(members.heads)
         for item in members.heads:
             check_own_sandbox(item)

@@ -40,7 +40,7 @@ def create(context: Context, spec: NetworkSpec) -> Network:
             create_groups(context, groups)
             with context.store.write():
                 context.store.set_phase("network", [network.id], "ready")
-        context.ruleset.make_way(is_thorough=True)
+        context.ruleset.let_through(is_thorough=True)
     context.kernel.sysctls.keep()
     if network.owns_device and network.found:
         context.notice(

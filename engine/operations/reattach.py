@@ -23,7 +23,7 @@ from dnet.operations.targets import at_target, look_up, reference_of
 from dnet.transaction.apply import join_ports
 from dnet.transaction.containers import change_containers, commit_rows
 from dnet.transaction.context import Context
-from dnet.transaction.lots import Members
+from dnet.transaction.lots import LazyContainers
 from dnet.transaction.recovery import prepare
 from dnet.transaction.rollback import reverting
 
@@ -60,12 +60,12 @@ def find(context: Context, text: str) -> Container:
     return at_target(container, target) if reference_of(container) == (target.kind, target.reference) else container
 
 
-def find_all(context: Context, texts: Sequence[str]) -> Members:
+def find_all(context: Context, texts: Sequence[str]) -> LazyContainers:
     """Return the containers that texts mean, each once; many at once without a query for each."""
     known = context.store.containers.heads(texts) if len(texts) > 1 else {}
     own = {name: item for name, item in known.items() if item.mode != MODE_FOREIGN}
     found = [check_own_sandbox(own[text]) if text in own else find(context, text) for text in texts]
-    return Members(context.store, found)
+    return LazyContainers(context.store, found)
 
 
 def _free_name(context: Context, name: str) -> None:

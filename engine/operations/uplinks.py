@@ -116,7 +116,7 @@ def _adopt(
             uplinks.restore_adoption(context, replace(known, vlans=vlans or known.vlans), network, owner)
         else:
             uplinks.adopt_interface(context, network, _snapshot(context, network, interface), vlans, phase, owner)
-    context.ruleset.make_way(is_thorough=False)
+    context.ruleset.let_through(is_thorough=False)
 
 
 def _confirm(context: Context, interface: str) -> bool:
@@ -177,7 +177,7 @@ def _warn(context: Context, network: Network, snapshot: Snapshot) -> None:
             f"bridge {network.device} runs the spanning tree protocol, so that {interface} passes nothing for "
             f"{delay_s:g} s"
         )
-    for chain in firewalls.naming(context.nft, interface):
+    for chain in firewalls.chains_naming(context.nft, interface):
         context.notice(
             f"chain {chain} has rules for {interface}, which traffic does not come in by any more, but by "
             f"{network.device}"

@@ -59,7 +59,7 @@ class Context:
 
     def close(self) -> None:
         """Close the sockets."""
-        self.ruleset.note()
+        self.ruleset.remember()
         self.kernel.close()
         self.nft.close()
         self.bpf.close()

@@ -1,11 +1,11 @@
-"""Other firewalls on the host: whether they stop forwarded traffic of dnet's, and what to do about it.
+"""Other firewalls on the host that stop traffic of networks, and the remedy.
 
-A packet has to be accepted by every base chain at the forward hook; an accept in `inet dnet` does not override a drop
-elsewhere. Where Docker keeps its chain for rules of the user's, DOCKER-USER, dnet puts an accept there, marked as
-its own; everything else is only looked at, and reported with the remedy.
+Every base chain at the forward hook has to accept a packet; an accept in `inet dnet` does not override a drop
+elsewhere. Where Docker has its chain for the user's rules, DOCKER-USER, dnet adds an accept to it, marked as its own.
+All other chains are only read, and reported with the remedy.
 
-Whether a chain stops a network is found by following its rules for a new connection from, and one to, the bridge.
-Rules that ask for more than device names decide nothing: what they let through or stop is only a part.
+To find out whether a chain stops a network, its rules are followed for a new connection from the bridge, and for one to
+it. Rules that match more than device names decide nothing, because they concern only a part of the traffic.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEPTH_MAX = 16  # the kernel's own limit of nested jumps (NFT_JUMP_STACK_SIZE)
 
 
 class Chain(NamedTuple):
-    """A base chain of somebody's at the forward hook."""
+    """A base chain of another firewall at the forward hook."""
 
     family: str
     table: str
@@ -37,14 +37,14 @@ class Chain(NamedTuple):
         return f"{self.family} {self.table} {self.name}"
 
 
-class Way(NamedTuple):
-    """The devices that a packet comes from and goes to; an empty name is one that nothing is known of."""
+class Direction(NamedTuple):
+    """The devices that a packet comes from and goes to; an empty name stands for any other device."""
 
     iifname: str
     oifname: str
 
 
-class Rules:
+class TableRules:
     """The rules of one table, by chain, and its sets of device names."""
 
     def __init__(self, nft: Nft, chain: Chain) -> None:
@@ -54,13 +54,13 @@ class Rules:
             self.by_chain.setdefault(rule["chain"], []).append(rule)
         self._sets = {item["name"]: item.get("elem", ()) for item in nft.json(command, "set")}
 
-    def verdict(self, chain: str, way: Way, depth: int = 0) -> str:
-        """Return `accept` or `drop` when a chain decides about every new connection this way, else nothing."""
+    def verdict(self, chain: str, direction: Direction, depth: int = 0) -> str:
+        """Return `accept` or `drop` when a chain decides about every new connection in a direction, else ``""``."""
         if depth > DEPTH_MAX:
             return ""
         for rule in self.by_chain.get(chain, ()):
             parts = {key: value for item in rule["expr"] for key, value in item.items()}
-            if not all(self._is_met(item, way) for item in rule["expr"]):
+            if not all(self._is_met(item, direction) for item in rule["expr"]):
                 continue
             if "accept" in parts:
                 return "accept"
@@ -68,12 +68,13 @@ class Rules:
                 return "drop"
             if "return" in parts:
                 return ""
-            found = self.verdict((parts.get("jump") or parts.get("goto") or {"target": ""})["target"], way, depth + 1)
-            if found or "goto" in parts:
-                return found
+            target = (parts.get("jump") or parts.get("goto") or {"target": ""})["target"]
+            verdict = self.verdict(target, direction, depth + 1)
+            if verdict or "goto" in parts:
+                return verdict
         return ""
 
-    def _is_met(self, part: Mapping[str, Any], way: Way) -> bool:
+    def _is_met(self, part: Mapping[str, Any], direction: Direction) -> bool:
         """Whether one part of a rule matches for certain."""
         [(kind, value)] = part.items()
         if kind == "xt":
@@ -81,7 +82,7 @@ class Rules:
         if kind != "match":
             return kind in _UNCONDITIONAL
         key = value["left"].get("meta", {}).get("key", "") if isinstance(value["left"], dict) else ""
-        name = {"iifname": way.iifname, "iif": way.iifname, "oifname": way.oifname, "oif": way.oifname}.get(key, "")
+        name = {"iif": direction.iifname, "oif": direction.oifname}.get(key.removesuffix("name"), "")
         patterns = self._names(value["right"]) if name else ()
         if not patterns:
             return False
@@ -103,10 +104,10 @@ def _fits(name: str, pattern: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
-def make_way(nft: Nft, networks: Sequence[Network], *, is_thorough: bool, is_dry_run: bool = False) -> list[str]:
-    """Let networks through Docker's rules; say which chains stop them still.
+def let_through(nft: Nft, networks: Sequence[Network], *, is_thorough: bool, is_dry_run: bool = False) -> list[str]:
+    """Let networks through Docker's rules; return a sentence for each chain that stops some of them still.
 
-    Only a thorough look reads the rules of chains whose policy is to accept: somebody's tables may be large. A dry run
+    `is_thorough`: also read the rules of chains whose policy is to accept, in tables that may be large. A dry run
     changes nothing.
     """
     chains = nft.all_chains()
@@ -119,7 +120,7 @@ def make_way(nft: Nft, networks: Sequence[Network], *, is_thorough: bool, is_dry
         devices = [network.device for network in networks if chain.family != "ip6" or network.subnet6]
         if not devices or (chain.policy != "drop" and not is_thorough):
             continue
-        rules = Rules(nft, chain)
+        rules = TableRules(nft, chain)
         if (chain.family, chain.table) in docker and chain.policy == "drop" and not is_dry_run:
             _accept_in_docker(nft, chain, rules, devices)
             continue
@@ -129,8 +130,8 @@ def make_way(nft: Nft, networks: Sequence[Network], *, is_thorough: bool, is_dry
     return sentences + _legacy([network.device for network in networks])
 
 
-def naming(nft: Nft, device: str) -> list[str]:
-    """Return the chains of others' that have rules for a device by its name."""
+def chains_naming(nft: Nft, device: str) -> list[str]:
+    """Return the chains of other firewalls that have rules for a device by its name."""
     found: dict[str, None] = {}
     for rule in nft.json("list ruleset", "rule"):
         place = f"{rule['family']} {rule['table']}"
@@ -147,13 +148,13 @@ def _is_about(part: Mapping[str, Any], device: str) -> bool:
     return key in {"iif", "iifname", "oif", "oifname"} and device in names
 
 
-def _is_stopped(chain: Chain, rules: Rules, device: str) -> bool:
-    ways = (Way(device, ""), Way("", device))
-    return any((rules.verdict(chain.name, way) or chain.policy) == "drop" for way in ways)
+def _is_stopped(chain: Chain, rules: TableRules, device: str) -> bool:
+    directions = (Direction(device, ""), Direction("", device))
+    return any((rules.verdict(chain.name, direction) or chain.policy) == "drop" for direction in directions)
 
 
 def withdraw(nft: Nft, devices: Sequence[str]) -> None:
-    """Remove what `make_way` put into Docker's chains for these bridges."""
+    """Remove the rules that `let_through` has added to Docker's chains for these bridges."""
     marks = {MARK + device for device in devices}
     for item in nft.all_chains():
         if item["name"] != DOCKER_CHAIN:
@@ -164,10 +165,10 @@ def withdraw(nft: Nft, devices: Sequence[str]) -> None:
         nft.run([f"delete rule {place} handle {handle}" for handle in doomed], f"clean up chain {place}")
 
 
-def _accept_in_docker(nft: Nft, chain: Chain, rules: Rules, devices: Sequence[str]) -> None:
-    """Add the accepts that are missing, and keep containers away from Docker's, which relied on the policy.
+def _accept_in_docker(nft: Nft, chain: Chain, rules: TableRules, devices: Sequence[str]) -> None:
+    """Add the missing accepts after the user's own rules, so that what these drop stays dropped.
 
-    They come after the user's own rules, so that what those drop stays dropped.
+    Docker's containers relied on the policy: dnet's table keeps networks away from them.
     """
     place = f"{chain.family} {chain.table} {DOCKER_CHAIN}"
     present = rules.by_chain.get(DOCKER_CHAIN, [])
@@ -203,7 +204,7 @@ def _outgoing(rule: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _sentence(chain: Chain, rules: Rules, devices: Sequence[str]) -> str:
+def _sentence(chain: Chain, rules: TableRules, devices: Sequence[str]) -> str:
     names = ", ".join(devices)
     if any(name.startswith("ufw") for name in rules.by_chain):
         remedy = "; ".join(f"ufw route allow in on {name}; ufw route allow out on {name}" for name in devices)
@@ -216,7 +217,7 @@ def _sentence(chain: Chain, rules: Rules, devices: Sequence[str]) -> str:
 
 
 def _legacy(devices: Sequence[str]) -> list[str]:
-    """Look at the rules of iptables-legacy, which nftables does not show."""
+    """Return what `let_through` does of the rules of iptables-legacy, which nftables does not show."""
     try:
         with open(LEGACY_TABLES_PATH, encoding="ascii") as file:
             if "filter" not in file.read().split():
@@ -232,9 +233,9 @@ def _legacy(devices: Sequence[str]) -> list[str]:
         return []
     if "-P FORWARD DROP" not in lines:
         return []
-    stopped = [name for name in devices if not {f"-A FORWARD -{way} {name} -j ACCEPT" for way in "io"} <= set(lines)]
+    stopped = [name for name in devices if not {f"-A FORWARD -{side} {name} -j ACCEPT" for side in "io"} <= set(lines)]
     if not stopped:
         return []
-    remedy = "; ".join(f"iptables-legacy -I FORWARD -{way} {name} -j ACCEPT" for name in stopped for way in "io")
+    remedy = "; ".join(f"iptables-legacy -I FORWARD -{side} {name} -j ACCEPT" for name in stopped for side in "io")
     names = ", ".join(stopped)
     return [f"chain FORWARD of iptables-legacy drops forwarded traffic of {names}; to let it through: {remedy}"]

@@ -1,4 +1,4 @@
-"""Lots of a bulk, and containers that are read lot by lot."""
+"""Lots of a bulk operation, and containers that are read lot by lot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dnet.state.store import Store
 
 T = TypeVar("T")
 BulkProgress = Callable[[int, int], None]  # called with how many are done, and of how many
-FIRST_LOT = 32  # few, so that the kernel begins early; each has twice as many as the one before, up to
+FIRST_LOT = 32  # small, so that the kernel begins early; each lot is twice as large as the one before, up to
 LOT = 128  # some 100 ms of the kernel's work
 
 
@@ -25,11 +25,11 @@ def lots(items: Iterable[T]) -> Iterator[list[T]]:
         size = min(2 * size, LOT)
 
 
-class Members(Sequence[Container]):
-    """Containers of which some, as Heads, are read with their lots, when the first of a lot is asked for.
+class LazyContainers(Sequence[Container]):
+    """Containers of which some, given as ContainerHead, are read lot by lot, when the first of a lot is asked for.
 
-    Once they are marked as changing, that is the same as reading all of them at once: nobody else changes interfaces or
-    routes of theirs, or removes them.
+    Once they are marked as changing, that is the same as reading all of them at once: nobody else changes their
+    interfaces or routes, or removes them.
     """
 
     def __init__(self, store: Store, heads: Iterable[ContainerHead | Container]) -> None:

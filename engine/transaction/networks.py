@@ -36,7 +36,7 @@ def repair_networks(context: Context, references: Collection[str], *, with_advic
     Interfaces that were adopted are the caller's business, or, with advice, the user's.
     """
     networks = [context.store.networks.get(reference) for reference in sorted(references)]
-    if networks and not context.ruleset.is_whole():
+    if networks and not context.ruleset.is_complete():
         create_rules(context, context.all_rules())
     for network in networks:
         context.kernel.sysctls.switch_forwarding(4)

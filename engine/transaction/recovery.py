@@ -13,7 +13,7 @@ from dnet.transaction import uplinks
 from dnet.transaction.containers import finish_change, remove_containers
 from dnet.transaction.context import Context
 from dnet.transaction.networks import remove_networks
-from dnet.transaction.vlans import TURNING, finish_enabling, repair_all_vlans
+from dnet.transaction.vlans import ENABLING, finish_enabling, repair_all_vlans
 
 
 def prepare(context: Context) -> None:
@@ -57,7 +57,7 @@ def _half_done(
         yield from _removals(context, containers)
     for item in changing:
         yield f"container {item.name}", partial(finish_change, context, item)
-    if context.store.setting(TURNING):
+    if context.store.setting(ENABLING):
         yield "networks' VLANs", partial(finish_enabling, context)
     if changing:  # the VLANs of their ports, which are on record as they were to be
         yield "ports' VLANs", partial(repair_all_vlans, context)

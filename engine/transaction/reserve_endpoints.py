@@ -15,7 +15,7 @@ from dnet.model.network import Network, veth_name
 from dnet.state.store import Store
 from dnet.transaction import ipam
 from dnet.transaction.identity import new_id
-from dnet.transaction.lots import Members
+from dnet.transaction.lots import LazyContainers
 
 Addresses = Iterator[tuple[IPv4Address, IPv6Address | None]]
 
@@ -90,7 +90,7 @@ class EndpointReservation:
 
     def check_joining(
         self,
-        members: Members,
+        members: LazyContainers,
         wanted: EndpointSpec,
         network: Network,
         present: Mapping[str, Collection[str]] | None = None,

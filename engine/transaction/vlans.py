@@ -23,7 +23,7 @@ from dnet.transaction.context import Context, Group
 from dnet.transaction.networks import repair_ports
 from dnet.transaction.rollback import reverting
 
-TURNING = "turning"  # the setting that is not 0 while a network is made to keep VLANs apart
+ENABLING = "turning"  # the setting that is not 0 while a network is made to keep VLANs apart
 
 
 def missing_vlans(context: Context) -> list[Object]:
@@ -91,14 +91,14 @@ def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
         members = context.store.containers.on_network(network.id)
         with context.store.write():
             context.store.networks.update(aware, "vlan", "vlan_backend")
-            context.store.set_setting(TURNING, time.monotonic_ns())
+            context.store.set_setting(ENABLING, time.monotonic_ns())
         with reverting(
             lambda: _change_network(context, aware, network, members, is_undoing=True),
             lambda: _forget_vlan(context, network),
         ):
             _change_network(context, network, aware, members)
             with context.store.write():
-                context.store.set_setting(TURNING, 0)
+                context.store.set_setting(ENABLING, 0)
     for item in aware.uplinks:
         context.notice(f"interface {item} passes VLANs of network {network.name} from now on: {item.vlans_on(aware)}")
 
@@ -106,19 +106,19 @@ def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
 def _forget_vlan(context: Context, network: Network) -> None:
     with context.store.write():
         context.store.networks.update(network, "vlan", "vlan_backend")
-        context.store.set_setting(TURNING, 0)
+        context.store.set_setting(ENABLING, 0)
 
 
 def finish_enabling(context: Context) -> None:
     """Keep VLANs apart on a network that a killed process was about to make so; its ports are not all in one."""
-    mark = context.store.setting(TURNING)
+    mark = context.store.setting(ENABLING)
     with context.store.network_lock():  # which whoever does that has
-        is_abandoned = mark == context.store.setting(TURNING) != 0
+        is_abandoned = mark == context.store.setting(ENABLING) != 0
     if is_abandoned:
         repair_all_vlans(context)
         with context.store.write():
-            if context.store.setting(TURNING) == mark:
-                context.store.set_setting(TURNING, 0)
+            if context.store.setting(ENABLING) == mark:
+                context.store.set_setting(ENABLING, 0)
 
 
 def repair_all_vlans(context: Context) -> None:

@@ -10,7 +10,7 @@ import pytest
 from dnet.model.record import ContainerHead
 from dnet.state.containers import Containers
 from dnet.state.store import Store
-from dnet.transaction.lots import FIRST_LOT, LOT, Members
+from dnet.transaction.lots import FIRST_LOT, LOT, LazyContainers
 from tests.support import samples
 
 COUNT = FIRST_LOT + 2 * FIRST_LOT + LOT + 10
@@ -44,10 +44,10 @@ def store(tmp_path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def members(store) -> Members:
+def members(store) -> LazyContainers:
     """Return them all, unread, in another order than that of their making."""
     heads = store.containers.heads(NAMES)
-    return Members(store, [heads[name] for name in reversed(NAMES)])
+    return LazyContainers(store, [heads[name] for name in reversed(NAMES)])
 
 
 def test_heads(store):
@@ -103,7 +103,7 @@ def test_no_such_place(members, key):
 def test_each_once_and_read_ones_as_they_are(store):
     """Who is there twice is one member; who has been read already is not read again."""
     first, second = store.containers.get(NAMES[0]), store.containers.heads([NAMES[1]])[NAMES[1]]
-    members = Members(store, [first, second, first, second])
+    members = LazyContainers(store, [first, second, first, second])
     assert len(members) == 2
     assert members[0] is first
     assert members[1].name == NAMES[1]
