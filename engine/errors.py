@@ -15,6 +15,10 @@ DnetError
 
 from __future__ import annotations
 
+import errno as codes
+
+AS_ROOT = "run it as root, with sudo say"
+
 
 class DnetError(Exception):
     """Base of all. The text is one sentence.
@@ -82,3 +86,18 @@ class StateError(DnetError):
 
 class NeedsRoot(DnetError, PermissionError):
     """The process lacks a privilege (CAP_NET_ADMIN, CAP_SYS_ADMIN, or access to the state directory)."""
+
+
+def refused(what: str, errno: int, reason: str, *, words: str = "", unsupported: str = "") -> DnetError:
+    """Return the error for something that the kernel refused.
+
+    what: an imperative, such as `create bridge dnet0`
+    reason: the name of `errno` for people
+    words: what the kernel said in addition
+    unsupported: for a feature that this kernel lacks, the hint; without it, that is KernelRefused
+    """
+    if errno == codes.EPERM:
+        return NeedsRoot(f"cannot {what}: {reason}", object=what, hint=AS_ROOT)
+    if unsupported:
+        return Unsupported(f"cannot {what}: {words or reason}", object=what, hint=unsupported)
+    return KernelRefused(what, errno, f"{reason} ({words})" if words else reason)

@@ -16,8 +16,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
+from dnet import errors
 from dnet._core import ffi, lib
-from dnet.errors import Exhausted, KernelRefused, NeedsRoot, StateError, Unsupported
+from dnet.errors import Exhausted, StateError
 from dnet.model.vlan import VID_MAX, PortVlans
 
 # The number changes whenever struct dnet_vlan_port means something else.
@@ -26,6 +27,7 @@ DIRECTIONS = {"into": lib.DNET_VLAN_INTO, "out": lib.DNET_VLAN_OUT}
 PIN_PREFIXES = ("ports-", "into-", "out-")
 LOG_BYTES = 1 << 16
 LIST_TOGETHER = 1024
+NEEDS_BPF = "this needs BPF in the kernel (CONFIG_BPF_SYSCALL), of 5.10 or later, on a little-endian machine"
 
 
 class Bpf:
@@ -230,12 +232,6 @@ def _vlans(entry: Any) -> PortVlans:
 
 
 def _refuse(what: str, code: int, words: str = "") -> NoReturn:
-    if code == errno.EPERM:
-        raise NeedsRoot(f"cannot {what}: {os.strerror(code)}", object=what, hint="run it as root, with sudo say")
     if code in {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENODEV}:
-        raise Unsupported(
-            f"cannot {what}: {os.strerror(code)}",
-            object=what,
-            hint="this needs BPF in the kernel (CONFIG_BPF_SYSCALL), of 5.10 or later, on a little-endian machine",
-        )
-    raise KernelRefused(what, code, f"{os.strerror(code)} ({words})" if words else os.strerror(code))
+        raise errors.refused(what, code, os.strerror(code), unsupported=NEEDS_BPF)
+    raise errors.refused(what, code, os.strerror(code), words=words)

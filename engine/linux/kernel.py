@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dnet._core import ffi, lib
-from dnet.errors import DnetError, KernelRefused, NeedsRoot, NotFound, StateError
+from dnet.errors import AS_ROOT, DnetError, KernelRefused, NeedsRoot, NotFound, StateError
 from dnet.linux import builder, conntrack, files, netlink
 from dnet.linux.builder import Builder, Progress
 from dnet.linux.namespace_view import NamespaceView
@@ -140,9 +140,7 @@ class Kernel:
             effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
         wanted = (1 << CAP_NET_ADMIN) | (1 << CAP_SYS_ADMIN)
         if effective & wanted != wanted:
-            raise NeedsRoot(
-                "root is needed to make network namespaces and devices", hint="run it as root, with sudo say"
-            )
+            raise NeedsRoot("root is needed to make network namespaces and devices", hint=AS_ROOT)
 
     def prepare_directory(self, path: str) -> None:
         """Make `path` a directory fit to pin namespaces in."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from dnet.errors import DnetError, InvalidRequest, KernelRefused, NeedsRoot, NotFound
+from dnet.errors import AS_ROOT, DnetError, InvalidRequest, KernelRefused, NeedsRoot, NotFound
 from dnet.linux.threads import Background
 from dnet.model.values import Value, frozen
 
@@ -141,6 +141,5 @@ def _refusal(what: str, error: OSError, verb: str = "open") -> DnetError:
     if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ESRCH}:
         return NotFound(f"there is no {what}", object=what)
     if error.errno in {errno.EACCES, errno.EPERM}:
-        hint = "run it as root, with sudo say"
-        return NeedsRoot(f"cannot {verb} {what}: {error.strerror}", object=what, hint=hint)
+        return NeedsRoot(f"cannot {verb} {what}: {error.strerror}", object=what, hint=AS_ROOT)
     return KernelRefused(f"{verb} {what}", error.errno or 0, str(error.strerror))

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dnet import errors
 from dnet._core import ffi, lib
-from dnet.errors import Conflict, DnetError, Exhausted, KernelRefused, NeedsRoot, NotFound, Unsupported
+from dnet.errors import Conflict, DnetError, Exhausted, NotFound, Unsupported
 from dnet.linux import files
 from dnet.objects import observed
 from dnet.objects.host import Message
@@ -228,13 +229,5 @@ def refused(item: Object, code: int, text: str) -> DnetError:
 
 def refusal(what: str, code: int, text: str) -> DnetError:
     """Build the error of something that the kernel refused; `text` are its words, if any."""
-    if code == errno.EOPNOTSUPP:
-        reason = text or os.strerror(code)
-        return Unsupported(
-            f"cannot {what}: {reason}",
-            object=what,
-            hint="this kernel lacks the feature; `dnet doctor` lists them",
-        )
-    if code == errno.EPERM:
-        return NeedsRoot(f"cannot {what}: {os.strerror(code)}", object=what, hint="run it as root, with sudo say")
-    return KernelRefused(what, code, f"{os.strerror(code)} ({text})" if text else os.strerror(code))
+    hint = "this kernel lacks the feature; `dnet doctor` lists them" if code == errno.EOPNOTSUPP else ""
+    return errors.refused(what, code, os.strerror(code), words=text, unsupported=hint)

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from dnet.errors import KernelRefused, NeedsRoot, Unsupported
+from dnet import errors
+from dnet.errors import DnetError, KernelRefused, Unsupported
 
 DISTRIBUTION_PATHS = (
     "/usr/lib/python3/dist-packages/nftables/nftables.py",
@@ -104,8 +105,8 @@ class Nft:
                 raise Unsupported("the program nft is not installed", object="nftables", hint=hint) from error
             return done.returncode, done.stdout, done.stderr
         self._context.set_json_output(as_json)
-        code, output, errors = self._context.cmd(text)
-        return code, output, errors
+        code, output, complaints = self._context.cmd(text)
+        return code, output, complaints
 
     def run(self, commands: Sequence[str], what: str) -> None:
         """Run the commands as one transaction: all of them take effect, or none. `what` names it in errors."""
@@ -169,7 +170,7 @@ def _parts(value: Any) -> tuple[str, ...]:
             return (str(value),)
 
 
-def _refusal(what: str, text: str) -> KernelRefused | NeedsRoot | Unsupported:
+def _refusal(what: str, text: str) -> DnetError:
     """Turn nft's words into an error; its message ends with the C library's name of the errno."""
     lines = [line for line in text.splitlines() if "rror:" in line] or text.splitlines()[:1]
     sentence = re.sub(r"^.*?[Ee]rror: ", "", lines[0]) if lines else ""
@@ -182,9 +183,7 @@ def _refusal(what: str, text: str) -> KernelRefused | NeedsRoot | Unsupported:
     if "element does not exist" in text:  # how libnftables itself says ENOENT of an interval
         return KernelRefused(what, errno.ENOENT, os.strerror(errno.ENOENT))
     number = next((code for code in (errno.EPERM, errno.EEXIST, errno.ENOENT, errno.EBUSY) if _named(code, text)), 0)
-    if number == errno.EPERM:
-        return NeedsRoot(f"cannot {what}: {os.strerror(number)}", object=what, hint="run it as root, with sudo say")
-    return KernelRefused(what, number, os.strerror(number) if number else sentence)
+    return errors.refused(what, number, os.strerror(number) if number else sentence)
 
 
 def _named(code: int, text: str) -> bool:
