@@ -21,7 +21,7 @@ from dnet.objects.object import Absent, Device, Object
 from dnet.objects.routes import AdvertisedRoute
 from dnet.objects.vlans import VlanProgram
 
-# What an absence or a putting back meets when it is made already, or what it is about has gone.
+# The kernel's codes when a removal finds that the object, or what it is on, has gone already.
 GONE = {errno.ESRCH, errno.ENODEV, errno.EEXIST}
 UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EINVAL}
 ABSENT = {21: -errno.EADDRNOTAVAIL, 25: -errno.ESRCH}  # of an address (RTM_DELADDR), of a route (RTM_DELROUTE)
@@ -93,7 +93,7 @@ class Sender:
                 raise TypeError(item)
 
     def put_back(self, items: Sequence[Object]) -> None:
-        """Make objects so, each by itself: what is so already is no failure, and a failure stops nothing behind it.
+        """Apply objects one by one. Ignore those already in place; continue after a failure.
 
         Raises the first failure, when all of them have been tried.
         """

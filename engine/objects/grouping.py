@@ -1,4 +1,4 @@
-"""Objects of groups by what kind they are of, and which backend they belong to."""
+"""Sorting of objects by class and by backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What undoes objects inside a sandbox: objects, too, that are made in their place."""
+"""The inverse of objects inside a sandbox: what to create so that they are gone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inner_index(item: Object) -> int:
 
 
 def absence(item: Object) -> Object | None:
-    """Return what to make inside a sandbox so that an object is not there; None when nothing can be made for that."""
+    """Return what to create inside a sandbox so that an object is gone; None if it goes with another object."""
     found: Object | None = None
     match item:
         case Route():

@@ -67,7 +67,7 @@ class MovedDevice(Device):
 
 @frozen
 class ReturnedDevice(Setting):
-    """The absence of a MovedDevice: it is back among the host's devices, by its old name and index."""
+    """Moves a MovedDevice back to the host, with its old name and index."""
 
     name: str
     host_index: int
@@ -78,7 +78,7 @@ class ReturnedDevice(Setting):
 
 @frozen
 class Dummy(Device):
-    """An interface that leads nowhere."""
+    """A dummy interface, which drops what is sent to it."""
 
     mac: str
     mtu: int
@@ -151,7 +151,7 @@ class NoAutoconf(Setting, kind="Quiet"):
 
 @frozen
 class PortOf(Setting, kind="Membership"):
-    """A device's being a port of the bridge `master`, for devices that exist already."""
+    """Makes an existing device a port of the bridge `master`."""
 
     master: str
     master_index: int
@@ -201,7 +201,7 @@ class NoTransmitOffloads(Setting, kind="Offloads"):
 
 @frozen
 class ReceiveOffloads(Setting, kind="Merging"):
-    """By what a device makes one long frame of several that it receives, in bits of the core's; 0 for nothing.
+    """Receive offloads of a device (GRO, LRO) as a bit mask; 0 if none is on.
 
     A switch that is a process drops what is longer than the MTU.
     """

@@ -1,4 +1,4 @@
-"""Messages of rtnetlink about devices that exist, as objects.
+"""Observed settings, addresses and routes as messages to send again.
 
 What dnet makes from nothing has objects of its own, and the C core writes their messages; here is what is taken from a
 report and sent again, and the settings that go with it.
@@ -78,7 +78,7 @@ def up(link: ObservedLink, *, is_up: bool = True) -> LinkMessage:
 
 
 def no_port(link: ObservedLink, bridge: ObservedLink) -> LinkMessage:
-    """Return a device's being no port of a bridge, or of any other."""
+    """Return the message that takes a device out of its bridge."""
     return _link(link, f"no port {link.name} of {bridge.name}", [(IFLA_MASTER, u32(0))])
 
 
