@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from dnet.operations.containers import Created
     from dnet.operations.doctor import Diagnosis
     from dnet.operations.published_ports import NatRow
-    from dnet.operations.reattach import Refreshed
-    from dnet.operations.reconcile import Finding
+    from dnet.operations.reattach import Finding
     from dnet.operations.routes import ShownRoute
     from dnet.runtime.logs import Entry
     from dnet.transaction.context import Context
@@ -92,50 +91,40 @@ class Engine:
         return with_statuses(containers, Runtime(self._state_directory, self._run_directory))
 
     def close(self) -> None:
-        """Close the database and the sockets. What was created stays."""
+        """Close the database and the sockets. Networks and containers stay."""
         if "_context" in vars(self):
             self._context.close()
         self._store.close()
 
-    # Looking
+    def prepare(self) -> None:
+        """Load what changes need, and recover from killed processes. Every change does that itself.
 
-    def containers(self) -> list[Container]:
-        """Return all containers, oldest first."""
-        return self._with_statuses([item for item in self._store.containers.all() if item.mode != MODE_FOREIGN])
+        Raises NeedsRoot without the privilege.
+        """
+        from dnet.operations import uplinks  # noqa: F401  loaded before a change may take away where it is
+        from dnet.transaction.recovery import prepare
 
-    def container(self, reference: str) -> Container:
-        """Return the container of that name, id or unique id prefix."""
-        return self._with_statuses([self._store.containers.get(reference)])[0]
+        prepare(self._context)
 
-    def names(self, *, prefix: str | None = None) -> list[str]:
-        """Return the names of all containers, or of those called PREFIX-1, PREFIX-2, ..."""
-        found = [item.name for item in self.containers()]
-        return [name for name in found if prefix is None or _is_numbered(name, prefix)]
+    # Networks
 
     def networks(self) -> list[Network]:
-        """Return all networks, by name."""
+        """Return all networks, sorted by name."""
         return self._store.networks.all()
 
     def network(self, reference: str) -> Network:
-        """Return the network of that name, id or unique id prefix."""
+        """Return the network of that name, id or unique id prefix. Raises NotFound."""
         return self._store.networks.get(reference)
 
     def members(self, network: Network) -> list[Container]:
         """Return the containers on a network."""
         return self._store.containers.on_network(network.id)
 
-    def nat(self, network: str = "") -> list[NatRow]:
-        """Return published ports and source address translation, with live counters; of one network, or of all."""
-        from dnet.operations import published_ports
-
-        return published_ports.rows(self._context, network)
-
-    # Networks
-
     def create_network(self, spec: NetworkSpec | str, **options: Unpack[NetworkOptions]) -> Network:
         """Create a network from a specification, or from a name and NetworkSpec's fields as keywords.
 
-        Unset, the subnet is the first free one of Docker's default pools and the gateway its first address.
+        Without a subnet it is the first free one of Docker's default pools. Without a gateway it is the subnet's first
+        address. Raises Conflict when the name or the subnet is in use.
         """
         from dnet.operations import networks
 
@@ -144,26 +133,37 @@ class Engine:
         return networks.create(self._context, spec)
 
     def plan_network(self, spec: NetworkSpec) -> list[Object]:
-        """Return what creating the network would create, in order, touching nothing."""
+        """Return the objects that `create_network` would create, in order. Nothing is changed."""
         from dnet.operations import networks
 
         return networks.plan(self._context, spec)
 
     def delete_networks(self, references: Sequence[str], *, is_forced: bool = False) -> list[Network]:
-        """Remove networks that no container is on; all of them, or none.
+        """Remove networks, all or nothing; return those that are removed.
 
-        `is_forced` leaves out those that there are not, and does without an Open vSwitch that is gone, from whose
-        database a later `reconcile` removes the bridges.
+        Raises NotFound when one is unknown, Conflict when a container is on one, OvsError when the Open vSwitch of one
+        cannot be reached. `is_forced` ignores unknown ones, and leaves to a later `reconcile` what an unreachable Open
+        vSwitch has in its database.
         """
         from dnet.operations import networks
 
         return networks.delete(self._context, references, is_forced=is_forced)
 
     def prune_networks(self, *, is_forced: bool = False) -> list[Network]:
-        """Remove every network that no container is on; `is_forced` as in `delete_networks`."""
+        """Remove every network that has no containers and no uplinks; `is_forced` as in `delete_networks`."""
         from dnet.operations import networks
 
         return networks.prune(self._context, is_forced=is_forced)
+
+    # Uplinks of networks
+
+    def host_link(self, name: str) -> HostLink | None:
+        """Return the host's interface of a name, or of a MAC address written `mac:02:...`; None if there is none."""
+        from dnet.operations import host_links
+        from dnet.transaction.recovery import prepare
+
+        prepare(self._context)
+        return host_links.find(self._context, name)
 
     def adopt(
         self,
@@ -176,16 +176,21 @@ class Engine:
         confirm_within_s: float = 0.0,
         confirm: Callable[[float], bool] | None = None,
     ) -> Network:
-        """Make an interface of the host's a port of a network's bridge; the bridge becomes what the interface was.
+        """Make an interface of the host a port of a network's bridge, which takes over what the interface was.
 
-        Its addresses, routes and MAC address move in one batch, all or nothing, and open connections go on. On a
-        network that keeps VLANs apart it is in those of `vlans`, else a trunk of all of them with the network's own
-        untagged. An interface that is adopted already is left alone, but for its VLANs.
+        The interface's addresses, routes and MAC address move in one batch, all or nothing, and open connections go on.
+        An interface that is adopted already is left alone, except for its VLANs.
 
-        One that carries a default route, or whose untagged frames will not be in the host's VLAN, is moved only if
-        the caller `is_sure`, `ask` says yes to a question, or it is on trial: with `confirm_within_s`, a process of
-        its own gives it back when the time is over, or when this process ends, unless `confirm`, called with the
-        seconds when all is done, has returned True; then the network that is returned is without it.
+        `vlans`: on a network with VLANs, those of the interface. By default it is a trunk of all VLANs, with the
+        network's own untagged.
+
+        An interface that carries a default route, or whose untagged frames will not be in the host's VLAN, is moved
+        only if one of these holds; otherwise InvalidRequest is raised:
+        - `is_sure` is set.
+        - `ask`, called with a question, returns True.
+        - `confirm_within_s` is above 0, at most 86400, which puts the adoption on trial: when so many seconds are over,
+          or this process ends, another process gives the interface back, unless `confirm`, called with the seconds
+          after the move, has returned True. Given back, the interface is missing in the network that is returned.
         """
         from dnet.operations import uplinks
 
@@ -200,37 +205,46 @@ class Engine:
         return uplinks.adopt(self._context, network, interface, vlans, is_sure=is_sure, ask=ask, trial=trial)
 
     def plan_adoption(self, network: str, interface: str, vlans: PortVlans | None = None) -> list[Object]:
-        """Return what adopting an interface would do, in order, touching nothing."""
+        """Return the objects that `adopt` would create, in order. Nothing is changed."""
         from dnet.operations import uplinks
 
         return uplinks.plan_adoption(self._context, network, interface, vlans)
 
     def release(self, network: str, interface: str) -> Network:
-        """Give back an adopted interface all that it was; what has been added to the bridge since stays there."""
+        """Restore an adopted interface to what it was. What has been added to the bridge since then stays there.
+
+        Raises NotFound when the network has not adopted the interface.
+        """
         from dnet.operations import uplinks
 
         return uplinks.release(self._context, network, interface)
 
     def plan_release(self, network: str, interface: str) -> list[Object]:
-        """Return what giving an interface back would do, in order, touching nothing."""
+        """Return the objects that `release` would create, in order. Nothing is changed."""
         from dnet.operations import uplinks
 
         return uplinks.plan_release(self._context, network, interface)
 
-    def prepare(self) -> None:
-        """Load what changes need, and clear away what killed processes left; every change does that by itself."""
-        from dnet.operations import uplinks  # noqa: F401  loaded before a change may take away where it is
-        from dnet.transaction.recovery import prepare
-
-        prepare(self._context)
-
     def release_unconfirmed(self, interface: str) -> None:
-        """Give an interface back unless somebody has confirmed that it shall stay adopted."""
+        """Restore an interface whose adoption is still on trial; do nothing if it has been confirmed."""
         from dnet.operations import uplinks
 
         uplinks.release_unconfirmed(self._context, interface)
 
     # Containers
+
+    def containers(self) -> list[Container]:
+        """Return all containers, oldest first, without foreign ones."""
+        return self._with_statuses([item for item in self._store.containers.all() if item.mode != MODE_FOREIGN])
+
+    def container(self, reference: str) -> Container:
+        """Return the container of that name, id or unique id prefix. Raises NotFound."""
+        return self._with_statuses([self._store.containers.get(reference)])[0]
+
+    def names(self, *, prefix: str | None = None) -> list[str]:
+        """Return the names of all containers, or of those called PREFIX-1, PREFIX-2, ..."""
+        names = [item.name for item in self.containers()]
+        return [name for name in names if prefix is None or _is_numbered(name, prefix)]
 
     def create(
         self,
@@ -239,30 +253,30 @@ class Engine:
         network: str | EndpointSpec | Iterable[str | EndpointSpec] = DEFAULT_NETWORK,
         **options: Unpack[ContainerOptions],
     ) -> Container:
-        """Create one container's network; `options` are ContainerSpec's fields, and unset ones are chosen."""
+        """Create one container's network from ContainerSpec's fields; those that are left out are chosen."""
         spec = ContainerSpec(name=name, network=network, **options)
         return self.create_many([spec]).containers[0]
 
     def create_many(
         self, specs: Iterable[ContainerSpec], *, keep_going: bool = False, on_progress: BulkProgress | None = None
     ) -> Created:
-        """Create containers in one pass. All or nothing, unless `keep_going`.
+        """Create containers in one pass, all or nothing; with `keep_going`, all that do not fail.
 
-        `on_progress(done, total)` is called some twenty times a second; an exception from it, or Ctrl-C, takes
-        everything back.
+        `on_progress(done, total)` is called some twenty times a second. An exception from it, or Ctrl-C, reverts
+        everything.
         """
         from dnet.operations import containers
 
         return containers.create_many(self._context, list(specs), keep_going=keep_going, on_progress=on_progress)
 
     def plan(self, specs: Sequence[ContainerSpec]) -> list[Object]:
-        """Return what `create_many` would create, in order, touching nothing."""
+        """Return the objects that `create_many` would create, in order. Nothing is changed."""
         from dnet.operations import containers
 
         return containers.plan(self._context, specs)
 
     def delete(self, reference: str) -> Container:
-        """Remove one container."""
+        """Remove one container; see `delete_many`."""
         return self.delete_many([reference])[0]
 
     def delete_many(
@@ -274,11 +288,12 @@ class Engine:
         is_running_ok: bool = False,
         on_progress: BulkProgress | None = None,
     ) -> list[Container]:
-        """Remove containers with all that belongs to them; returns when the kernel shows nothing of them.
+        """Remove containers with everything that belongs to them; return when the kernel shows nothing of them.
 
-        None is removed when a name is unknown, unless `is_missing_ok`, when the process of one runs, unless
-        `is_running_ok`, or when another container shares the sandbox of one; `is_forced` allows the last two. Where
-        Open vSwitch is gone, what is on it is removed with `is_forced` only, from its database by a later `reconcile`.
+        Nothing is removed when NotFound is raised, because a name is unknown, unless `is_missing_ok`; or Conflict,
+        because a process runs, unless `is_running_ok`, or because another container shares the sandbox of one; or
+        OvsError, because the Open vSwitch of one cannot be reached. `is_forced` allows these, except unknown names, and
+        leaves to a later `reconcile` what an unreachable Open vSwitch has in its database.
         """
         from dnet.operations import containers
 
@@ -291,72 +306,73 @@ class Engine:
             on_progress=on_progress,
         )
 
+    def rename(self, reference: str, name: str) -> Container:
+        """Give a container another name. Its id, sandbox path and host name stay. Raises Conflict for a name in use."""
+        from dnet.operations import containers
+
+        return containers.rename(self._context, reference, name)
+
+    def refresh_resolvers(self) -> int:
+        """Give every container the host's present resolver; return how many files were rewritten.
+
+        Files are rewritten in place, so that running containers, into which they are mounted, see it at once. A
+        file that somebody has edited is left alone.
+        """
+        from dnet.operations import containers
+
+        return containers.refresh_resolvers(self._context)
+
+    # Endpoints and published ports
+
     def connect(
         self, references: Iterable[str], network: str | EndpointSpec, *, on_progress: BulkProgress | None = None
     ) -> list[Container]:
-        """Join containers to one more network, all of them or none; the default route moves as Docker's would."""
+        """Join containers to one more network, all or nothing. The default route moves as with Docker.
+
+        Raises Conflict when one is on the network already.
+        """
         from dnet.operations import endpoints
 
         spec = EndpointSpec(network=network) if isinstance(network, str) else network
         return endpoints.connect(self._context, list(references), spec, on_progress)
 
-    def set_vlans(self, reference: str, vlans: PortVlans | None, network: str = "") -> Container:
-        """Change the VLANs of a container's port on a network, of its first unless one is named; at one stroke.
+    def disconnect(self, reference: str, network: str, *, is_forced: bool = False) -> Container:
+        """Remove a container's endpoint on a network; with `is_forced`, also while Open vSwitch cannot be reached."""
+        from dnet.operations import endpoints
 
-        None gives the port those that the network gives by itself.
+        return endpoints.disconnect(self._context, reference, network, is_forced=is_forced)
+
+    def set_vlans(self, reference: str, vlans: PortVlans | None, network: str = "") -> Container:
+        """Change the VLANs of a container's port on a network, by default on its first, all at once.
+
+        None gives the port the network's VLAN.
         """
         from dnet.operations import endpoints
 
         return endpoints.set_vlans(self._context, reference, network, vlans)
 
-    def disconnect(self, reference: str, network: str, *, is_forced: bool = False) -> Container:
-        """Take a container off a network; with `is_forced`, also while the network's Open vSwitch is gone."""
-        from dnet.operations import endpoints
+    def publish(self, reference: str, ports: Iterable[str]) -> Container:
+        """Publish further ports of a container, all or nothing; `ports` as in `docker run -p`, such as `8080:80/tcp`.
 
-        return endpoints.disconnect(self._context, reference, network, is_forced=is_forced)
-
-    # Processes
-
-    def run(self, spec: ContainerSpec) -> tuple[Container, int]:
-        """Create a container, run its process with the caller's standard files, and return its exit status.
-
-        The status is 128 + n after signal n. RuntimeFailed tells that the program is missing or cannot be executed.
+        Raises Conflict when a host port is in use.
         """
-        from dnet.operations import processes
+        from dnet.operations import published_ports
 
-        return processes.run(self._context, spec, is_detached=False)
+        return published_ports.publish(self._context, reference, list(ports))
 
-    def run_detached(self, spec: ContainerSpec) -> Container:
-        """Create a container and start its process, which goes on by itself."""
-        from dnet.operations import processes
+    def unpublish(self, reference: str, ports: Iterable[PortMapping]) -> Container:
+        """Stop publishing ports of a container. Open connections go on; new ones are refused."""
+        from dnet.operations import published_ports
 
-        return self.container(processes.run(self._context, spec, is_detached=True)[0].id)
+        return published_ports.unpublish(self._context, reference, list(ports))
 
-    def start(self, references: Iterable[str]) -> list[Container]:
-        """Start containers' processes again, detached."""
-        from dnet.operations import processes
+    def nat(self, network: str = "") -> list[NatRow]:
+        """Return published ports and source address translation with their counters, of one network or of all."""
+        from dnet.operations import published_ports
 
-        return processes.start(self._context, list(references))
+        return published_ports.rows(self._context, network)
 
-    def stop(self, references: Iterable[str], timeout_s: float = 10.0) -> list[Container]:
-        """End containers' processes: SIGTERM, then SIGKILL after `timeout_s`; return when they are gone."""
-        from dnet.operations import processes
-
-        return processes.stop(self._context, list(references), timeout_s)
-
-    def execute(self, reference: str, process: Process) -> int:
-        """Run one more process in a running container with the caller's standard files; return its exit status."""
-        from dnet.operations import processes
-
-        return processes.execute(self._context, reference, process)
-
-    def logs(self, reference: str, *, is_followed: bool = False) -> Iterator[Entry]:
-        """Yield what a detached container's process wrote; when followed, until it ends."""
-        from dnet.operations import processes
-
-        return processes.logs(self._context, reference, is_followed=is_followed)
-
-    # Wiring by hand
+    # Attachments, and what else is done to containers of others
 
     def attach(
         self,
@@ -364,11 +380,11 @@ class Engine:
         to: str | NetworkAttachmentSpec | AttachmentSpec = "",
         **options: Unpack[AttachOptions],
     ) -> Attached:
-        """Attach a container to a network, or with AttachmentSpec's fields as keywords to a device of the host's.
+        """Attach a container to a network, or with AttachmentSpec's fields as keywords to a device of the host.
 
         `target` is one of dnet's containers, one of Docker's or Podman's (name or id, perhaps with `docker:` or
-        `podman:` before it), `pid:N`, or a namespace's path. What is attached so already stays as it is. The default
-        route goes through the new interface when a gateway is given.
+        `podman:` before it), `pid:N`, or the path of a namespace. One that is attached already, as asked for, stays as
+        it is. With a gateway, the default route goes through the new interface.
         """
         from dnet.model import attachment_spec
 
@@ -383,7 +399,7 @@ class Engine:
         *,
         on_progress: BulkProgress | None = None,
     ) -> list[Attached]:
-        """Attach containers in one pass, all of them or none; see `attach`."""
+        """Attach containers in one pass, all or nothing; see `attach`."""
         from dnet.model import attachment_spec
         from dnet.operations import attachments
 
@@ -391,62 +407,33 @@ class Engine:
         return attachments.attach(self._context, list(targets), wanted, on_progress=on_progress)
 
     def detach(self, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
-        """Take an interface off a container: the only one that was attached, unless it is named.
+        """Remove an interface that was attached to a container; it has to be named if there are several.
 
-        A default route, or a device of the host's, whose place it had taken is there again. With `is_forced`, also
-        while the Open vSwitch that it is on is gone.
+        A displaced default route and a device of the host's are restored. With `is_forced`, an interface is removed
+        also while its Open vSwitch cannot be reached. Raises NotFound when there is no such interface.
         """
         from dnet.operations import attachments
 
         return attachments.detach(self._context, target, interface, is_forced=is_forced)
 
     def attached(self) -> list[Container]:
-        """Return containers with interfaces attached to devices, and all of others that dnet is attached to."""
+        """Return containers that have attachments, and all foreign containers that have an interface of dnet's."""
         return [item for item in self._store.containers.all() if item.target or item.attachments]
 
-    def refresh_attachments(self) -> list[Refreshed]:
-        """Look at all that is attached: attach again what has been restarted, and forget what is gone for good."""
-        from dnet.operations import reattach
-
-        return reattach.refresh(self._context)
-
     def add_route(self, target: str, route: str | StaticRoute) -> Container:
-        """Add a route to a container, in the words of ip-route(8): `10.2.0.0/16 via 10.1.0.9`; it is kept."""
+        """Add a route to a container and keep it; `route` as for ip-route(8), such as `10.2.0.0/16 via 10.1.0.9`.
+
+        Raises Conflict when there is one to that destination, InvalidRequest when the gateway cannot be reached.
+        """
         from dnet.operations import routes
 
         return routes.add(self._context, target, _route(route))
 
     def delete_route(self, target: str, route: str | StaticRoute) -> Container:
-        """Take away a route that `add_route` added; gateway, interface and metric may be left out."""
+        """Remove a route that `add_route` added; gateway, interface and metric may be left out. Raises NotFound."""
         from dnet.operations import routes
 
         return routes.delete(self._context, target, _route(route, is_partial_ok=True))
-
-    def routes(self, target: str) -> list[ShownRoute]:
-        """Return the routes that are in a container."""
-        from dnet.operations import routes
-
-        return routes.listed(self._context, target)
-
-    def pipework(self, words: Sequence[str]) -> int:
-        """Do what a command line of pipework's says; return its exit status."""
-        from dnet.adapters import pipework_run
-
-        return pipework_run.run(self, list(words))
-
-    def host_link(self, name: str) -> HostLink | None:
-        """Return the host's interface of a name, or with `mac:` before it the one of a MAC address; None without it."""
-        from dnet.operations import host_links
-        from dnet.transaction.recovery import prepare
-
-        prepare(self._context)
-        return host_links.find(self._context, name)
-
-    def run_inside(self, target: str, command: Sequence[str]) -> int:
-        """Run a program of the host in the network namespace of a target; return its exit status."""
-        from dnet.operations import processes
-
-        return processes.run_program(self._context, target, command)
 
     def has_route(self, target: str, route: str | StaticRoute) -> bool:
         """Return whether `add_route` has added such a route; gateway, interface and metric may be left out."""
@@ -454,59 +441,99 @@ class Engine:
 
         return routes.has(self._context, target, _route(route, is_partial_ok=True))
 
-    def rename(self, reference: str, name: str) -> Container:
-        """Give a container another name. Its id, sandbox path and host name stay."""
-        from dnet.operations import containers
+    def routes(self, target: str) -> list[ShownRoute]:
+        """Return the routes that are in a container, and those of `add_route` that are missing."""
+        from dnet.operations import routes
 
-        return containers.rename(self._context, reference, name)
+        return routes.listed(self._context, target)
 
-    def refresh_resolvers(self) -> int:
-        """Give every container the host's resolver as it is now, and return how many files were rewritten.
+    def pipework(self, words: Sequence[str]) -> int:
+        """Run a command line of pipework, without its name; return its exit status."""
+        from dnet.adapters import pipework_run
 
-        Files are rewritten in place, so that running containers, into which they are mounted, see it at once. A
-        file that somebody has edited is left alone.
+        return pipework_run.run(self, words)
+
+    # Processes
+
+    def run(self, spec: ContainerSpec) -> tuple[Container, int]:
+        """Create a container, run its process with the caller's standard files, and return its exit status.
+
+        The status is 128 + n after signal n. Raises RuntimeFailed when the program is missing or cannot be executed.
         """
-        from dnet.operations import containers
+        from dnet.operations import processes
 
-        return containers.refresh_resolvers(self._context)
+        return processes.run(self._context, spec, is_detached=False)
+
+    def run_detached(self, spec: ContainerSpec) -> Container:
+        """Create a container and start its process, which goes on when this one ends."""
+        from dnet.operations import processes
+
+        return self.container(processes.run(self._context, spec, is_detached=True)[0].id)
+
+    def start(self, references: Iterable[str]) -> list[Container]:
+        """Start the processes of containers again, detached. Those that run are left alone."""
+        from dnet.operations import processes
+
+        return processes.start(self._context, list(references))
+
+    def stop(self, references: Iterable[str], timeout_s: float = 10.0) -> list[Container]:
+        """End the processes of containers by SIGTERM, and by SIGKILL after `timeout_s`; return when they are gone.
+
+        Raises Conflict when one does not run.
+        """
+        from dnet.operations import processes
+
+        return processes.stop(self._context, list(references), timeout_s)
+
+    def execute(self, reference: str, process: Process) -> int:
+        """Run one more process in a running container with the caller's standard files; return its exit status."""
+        from dnet.operations import processes
+
+        return processes.execute(self._context, reference, process)
+
+    def run_inside(self, target: str, command: Sequence[str]) -> int:
+        """Run a program of the host in the network namespace of a target; return its exit status.
+
+        Raises FileNotFoundError when the host has no such program.
+        """
+        from dnet.operations import processes
+
+        return processes.run_program(self._context, target, command)
+
+    def logs(self, reference: str, *, is_followed: bool = False) -> Iterator[Entry]:
+        """Yield what the process of a detached container wrote; with `is_followed`, until the process ends."""
+        from dnet.operations import processes
+
+        return processes.logs(self._context, reference, is_followed=is_followed)
+
+    # The whole host
 
     def reconcile(self, *, is_dry_run: bool = False) -> list[Finding]:
-        """Compare everything with the kernel and make again what is missing; after a reboot, that is all.
+        """Compare everything with the kernel and make again what is missing: after a reboot, everything.
 
-        Returns what was missing, each with the error where it could not be made again; with `is_dry_run`, nothing is
-        touched.
+        Returns what was missing, each with the error if it could not be made again. With `is_dry_run`, nothing is
+        changed.
         """
         from dnet.operations import reconcile
 
         return reconcile.run(self._context, is_dry_run=is_dry_run)
 
-    def doctor(self) -> list[Diagnosis]:
-        """Look at the host: what it lacks, what will run out, what is in the way; nothing is changed."""
-        from dnet.operations import doctor
-
-        return list(doctor.findings(self._context))
-
     def watch(self) -> Iterator[int]:
-        """Keep containers' resolv.conf in step with the host's, for as long as the iterator is read.
+        """Keep containers in step with their surroundings for as long as the iterator is read.
 
-        Yields how many files were rewritten, at the start and after every change of the host's. What is attached to
-        containers of others is attached again when they restart, and forgotten when they are removed; notices tell.
+        Yields how many resolv.conf files were rewritten, at the start and after every change of the host's. Foreign
+        containers are attached again when they restart, and forgotten when they are removed. Leases are renewed.
+        Notices tell of that.
         """
         from dnet.operations.watch import Watching
 
         return Watching(self._context).run()
 
-    def publish(self, reference: str, ports: Iterable[str]) -> Container:
-        """Publish further ports of a container, in the grammar of `docker run -p`; all of them, or none."""
-        from dnet.operations import published_ports
+    def doctor(self) -> list[Diagnosis]:
+        """Return what the host lacks, what will run out, and what is in the way. Nothing is changed."""
+        from dnet.operations import doctor
 
-        return published_ports.publish(self._context, reference, list(ports))
-
-    def unpublish(self, reference: str, ports: Iterable[PortMapping]) -> Container:
-        """Take back published ports of a container. Open connections go on; new ones are refused."""
-        from dnet.operations import published_ports
-
-        return published_ports.unpublish(self._context, reference, list(ports))
+        return list(doctor.findings(self._context))
 
 
 def _route(route: str | StaticRoute, *, is_partial_ok: bool = False) -> StaticRoute:

@@ -1,4 +1,4 @@
-"""Bridges that are created because somebody attaches to them."""
+"""Bridges that attachments need: made when they are missing, removed with the last attachment."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dnet.transaction.rollback import reverting
 
 @contextmanager
 def held_bridge(context: Context, device: str, kind: str) -> Iterator[ObservedLink | None]:
-    """Yield a bridge of the host's, made when it is missing and its name allows that; None when it does not.
+    """Yield a bridge of the host, made if it is missing and its name allows that, or else None.
 
-    `kind` is that of the attachment. One of dnet's making does not go away while the block inserts who attaches to it.
+    `kind` is that of the attachment. While the block runs, nobody removes a bridge that dnet made.
     """
     link = context.kernel.link(device)
     if (link and device not in context.store.attachments.made_bridges()) or not device.startswith(
@@ -34,7 +34,7 @@ def held_bridge(context: Context, device: str, kind: str) -> Iterator[ObservedLi
 
 
 def make_bridge(context: Context, device: str, kind: str) -> ObservedLink | None:
-    """Make a bridge, with the index that it had if dnet has made it before; under the network lock."""
+    """Make a bridge, with its old index if dnet has made it before. Under the network lock."""
     datapath_type = _datapath_type(context, device) if KINDS[kind].needs_switch else ""
     with context.store.write():
         made = context.store.attachments.made_bridges().get(device)
@@ -49,7 +49,7 @@ def make_bridge(context: Context, device: str, kind: str) -> ObservedLink | None
 
 
 def _datapath_type(context: Context, device: str) -> str:
-    """Return the type for a new bridge of Open vSwitch, which runs here and has none of that name elsewhere."""
+    """Return the type for a new bridge of Open vSwitch; raise when it has one of that name elsewhere."""
     switch = context.switches.open()
     switch.prepare()
     if switch.bridge(device) and device not in context.store.attachments.made_bridges():
@@ -64,7 +64,7 @@ def _forget_bridge(context: Context, device: str) -> None:
 
 
 def remove_unused_bridges(context: Context) -> None:
-    """Remove bridges of dnet's making that nobody is attached to; what others use by now is left to them."""
+    """Remove bridges that dnet made and nothing is attached to; those that others use now are left to them."""
     if not any(not context.store.attachments.users_of(device) for device in context.store.attachments.made_bridges()):
         return
     with context.store.network_lock():
@@ -74,7 +74,7 @@ def remove_unused_bridges(context: Context) -> None:
 
 
 def remove_bridge(context: Context, device: str) -> None:
-    """Remove a bridge of dnet's making, or leave it to others who use it by now; under the network lock."""
+    """Remove a bridge that dnet made, or leave it to others if they use it now. Under the network lock."""
     made = context.store.attachments.made_bridges()[device]
     group = attachment.made_bridge(made, "")
     is_there = context.switches.is_within_reach([group])
@@ -90,7 +90,7 @@ def remove_bridge(context: Context, device: str) -> None:
 
 
 def _is_in_use(context: Context, made: MadeBridge, index: int) -> bool:
-    """Whether a bridge has ports, addresses or a network of somebody's."""
+    """Return whether a bridge has ports, addresses or a network of somebody else."""
     device = made.device
     if made.mark and context.switches.open().port_names(device):
         return True

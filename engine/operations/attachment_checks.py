@@ -1,4 +1,4 @@
-"""What an attachment asks for, checked against the host and the container."""
+"""Checks of what an attachment asks for, against the host and the container."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dnet.objects.observed import INFINIBAND, ObservedLink
 
 
 def choose_mac(spec: AttachmentSpec, identity: str, link: ObservedLink | None) -> str:
-    """Return an attachment's MAC address: the one asked for, the device's own, or one that stays the same.
+    """Return an attachment's MAC address: the one asked for, the device's own, or else one that never changes.
 
-    It follows the IPv4 address, as those of endpoints do, or else the attachment's own id.
+    That follows the IPv4 address, as with endpoints, or without one the attachment's id.
     """
     if spec.mac:
         return spec.mac
@@ -83,11 +83,11 @@ def phrase(item: Attachment) -> str:
 
 
 def is_made(spec: AttachmentSpec, item: Attachment) -> bool:
-    """Whether an attachment is what is asked for; what is left open is as it is."""
-    asked = (spec.kind, spec.device, spec.mode, spec.is_dhcp)
-    there = (item.kind, item.device, item.macvlan_mode, item.is_dhcp)
+    """Return whether an attachment is as asked for; what the specification leaves open may be anything."""
+    wanted = (spec.kind, spec.device, spec.mode, spec.is_dhcp)
+    present = (item.kind, item.device, item.macvlan_mode, item.is_dhcp)
     return (
-        asked == there
+        wanted == present
         and set(spec.addresses) == set(item.addresses)
         and set(spec.gateways) == set(item.gateways)
         and spec.interface in {"", item.interface}
@@ -99,16 +99,16 @@ def is_made(spec: AttachmentSpec, item: Attachment) -> bool:
 
 
 def holder(container: Container, interface: str) -> str:
-    """Return what has the name of an interface in a container, in words; empty when nothing of dnet's does."""
-    for end in container.endpoints:
-        if end.interface == interface:
-            return f"on network {end.network}, {end.address}"
+    """Return in words what of dnet's has the name of an interface in a container; empty if nothing has."""
+    for endpoint in container.endpoints:
+        if endpoint.interface == interface:
+            return f"on network {endpoint.network}, {endpoint.address}"
     return next((phrase(item) for item in container.attachments if item.interface == interface), "")
 
 
 def free_interface(container: Container, present: Iterable[str], first: int = 0) -> str:
-    """Return the first name eth0, eth1, ... that neither dnet nor anybody has in the container."""
-    used = {*present, *(end.interface for end in container.endpoints)}
+    """Return the first name of eth0, eth1, ... that no interface of the container has."""
+    used = {*present, *(item.interface for item in container.endpoints)}
     used |= {item.interface for item in container.attachments}
     number = first
     while f"eth{number}" in used:
@@ -117,5 +117,5 @@ def free_interface(container: Container, present: Iterable[str], first: int = 0)
 
 
 def label(container: Container) -> str:
-    """Return what an error calls a container: a foreign one's name says already what it is."""
+    """Return what errors call a container. The name of a foreign one says already what it is."""
     return container.name if container.target else f"container {container.name}"

@@ -1,4 +1,4 @@
-"""Attaching containers, dnet's own and others', to networks and devices, and detaching them again."""
+"""Containers attached to networks and to devices of the host, and detached."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def attach(
     *,
     on_progress: BulkProgress | None = None,
 ) -> list[Attached]:
-    """Attach containers: all of them, or none. What is attached already, as it is wanted, stays as it is."""
+    """Attach containers, all or nothing. Those that are attached already, as asked for, stay as they are."""
     prepare(context)
     members = reattach.find_all(context, references)
     if len(members) > 1 and wanted.is_for_one:
         raise InvalidRequest("several containers cannot have the same address or device", object=references[0])
     if isinstance(wanted, NetworkAttachmentSpec):
-        return _join(context, members, wanted, on_progress)
-    return _wire(context, members, wanted, on_progress)
+        return _attach_to_network(context, members, wanted, on_progress)
+    return _attach_to_device(context, members, wanted, on_progress)
 
 
-def _join(
+def _attach_to_network(
     context: Context, members: LazyContainers, to: NetworkAttachmentSpec, on_progress: BulkProgress | None
 ) -> list[Attached]:
     wanted = to.spec
@@ -63,18 +63,19 @@ def _join(
     network = endpoints.prepare_network(context, network, wanted)
     joined = set(context.store.networks.member_names(network.id))
     known = LazyContainers(context.store, [item for item in members.heads if item.name in joined])
-    there: dict[str, Attached] = {}
+    attached: dict[str, Attached] = {}
     for item in known:
-        for end in item.endpoints:
-            if end.network_id == network.id:
-                _check_same(item, end, wanted)
-                there[item.id] = Attached(item, end, is_new=False)
-    new = LazyContainers(context.store, [item for item in members.heads if item.id not in there])
-    made = _join_new(context, new, to, network, on_progress) if new else {}
-    return [made.get(item.id) or there[item.id] for item in members.heads]
+        for endpoint in item.endpoints:
+            if endpoint.network_id == network.id:
+                _check_same(item, endpoint, wanted)
+                attached[item.id] = Attached(item, endpoint, is_new=False)
+    new = LazyContainers(context.store, [item for item in members.heads if item.id not in attached])
+    if new:
+        attached |= _create_endpoints(context, new, to, network, on_progress)
+    return [attached[item.id] for item in members.heads]
 
 
-def _join_new(
+def _create_endpoints(
     context: Context,
     members: LazyContainers,
     to: NetworkAttachmentSpec,
@@ -100,32 +101,35 @@ def _join_new(
     }
 
 
-def _wire(
+def _attach_to_device(
     context: Context, members: Sequence[Container], spec: AttachmentSpec, on_progress: BulkProgress | None
 ) -> list[Attached]:
-    spec = _resolved(context, spec)
-    present = {item.id: wire for item in members for wire in item.attachments if attachment_checks.is_made(spec, wire)}
+    spec = _with_kind(context, spec)
+    attached = {
+        item.id: Attached(item, one, is_new=False)
+        for item in members
+        for one in item.attachments
+        if attachment_checks.is_made(spec, one)
+    }
     for item in members:
-        if item.id in present:
+        if item.id in attached:
             reattach.repair(context, item)
-    new = [item for item in members if item.id not in present]
+    new = [item for item in members if item.id not in attached]
     insides = {item.id: look_into(context, item) for item in new}
     for item in new:
         _check_inside(context, item, spec, insides[item.id])
-    made: dict[str, Attached] = {}
     if new:
-        with _device(context, spec) as link, _tidying(context, spec):
-            made = _wire_new(context, new, spec, link, insides, on_progress)
-    if spec.is_dhcp:
-        made |= {identity: _lease(context, one) for identity, one in made.items()}
-    return [made.get(item.id) or Attached(item, present[item.id], is_new=False) for item in members]
+        with _device(context, spec) as link, _removing_bridge(context, spec):
+            pairs = _create_attachments(context, new, spec, link, insides, on_progress)
+        for container, created in pairs:
+            leased = _with_lease(context, container, created) if spec.is_dhcp else container
+            interface = next(one for one in leased.attachments if one.id == created.id)
+            attached[container.id] = Attached(leased, interface, is_new=True)
+    return [attached[item.id] for item in members]
 
 
-def _resolved(context: Context, spec: AttachmentSpec) -> AttachmentSpec:
-    """Return what is asked for with the kind that a bridge of its name is of; one that is missing is the kernel's.
-
-    An Open vSwitch that it is on runs then.
-    """
+def _with_kind(context: Context, spec: AttachmentSpec) -> AttachmentSpec:
+    """Return a specification with the kind of its bridge: the kernel's, or Open vSwitch's, which runs then."""
     if spec.kind == "bridge":
         link = context.kernel.link(spec.device)
         made = context.store.attachments.made_bridges().get(spec.device)
@@ -139,7 +143,7 @@ def _resolved(context: Context, spec: AttachmentSpec) -> AttachmentSpec:
 
 
 def _check_inside(context: Context, container: Container, spec: AttachmentSpec, inside: Observed) -> None:
-    """Raise when the name of the interface, or an address, is in the container already."""
+    """Raise when the container has an interface of that name or one of the addresses already."""
     name, who = spec.interface, label(container)
     holder = attachment_checks.holder(container, name) if name else ""
     if holder:
@@ -161,16 +165,16 @@ def _check_inside(context: Context, container: Container, spec: AttachmentSpec, 
 
 @contextmanager
 def _device(context: Context, spec: AttachmentSpec) -> Iterator[ObservedLink | None]:
-    """Yield the host's device, checked; a bridge that is missing is made if its name allows. None for none."""
+    """Yield the host's device, checked, or None if none is asked for. A missing bridge is made if its name allows."""
     kernel = context.kernel
-    found: AbstractContextManager[ObservedLink | None] = nullcontext(None)
+    device: AbstractContextManager[ObservedLink | None] = nullcontext(None)
     if spec.device:
-        found = (
+        device = (
             attachment_bridges.held_bridge(context, spec.device, spec.kind)
             if KINDS[spec.kind].is_port
             else nullcontext(kernel.link(spec.device))
         )
-    with found as link:
+    with device as link:
         if link:
             master = kernel.device_name(link.master)
             attachment_checks.check_device(spec, link, is_wireless=kernel.is_wireless(link.name), master=master)
@@ -183,7 +187,7 @@ def _device(context: Context, spec: AttachmentSpec) -> Iterator[ObservedLink | N
 
 
 def _check_use(context: Context, spec: AttachmentSpec, link: ObservedLink) -> None:
-    """Raise where something else uses a device in a way that an attachment to it would break."""
+    """Raise when an attachment to a device would break what else uses the device."""
     for network in context.store.networks.all():
         if network.device == link.name and link.name in {DEFAULT_DEVICE, f"br-{network.id[:12]}"}:
             hint = f"attach to the network: --network {network.name}"
@@ -194,75 +198,61 @@ def _check_use(context: Context, spec: AttachmentSpec, link: ObservedLink) -> No
             names = ", ".join(sorted(set(users.values())))
             raise Conflict(f"{link.name} is in use: {names} has an interface on it", object=link.name)
         routes = context.kernel.look().routes()
-        if any(way.is_main and way.index == link.index and way.is_default for way in routes):
+        if any(route.is_main and route.index == link.index and route.is_default for route in routes):
             hint = "a macvlan leaves it where it is: --macvlan"
             raise Conflict(f"the host's default route goes through {link.name}", object=link.name, hint=hint)
 
 
 @contextmanager
-def _tidying(context: Context, spec: AttachmentSpec) -> Iterator[None]:
-    """When the block fails, remove a bridge that was made for it."""
+def _removing_bridge(context: Context, spec: AttachmentSpec) -> Iterator[None]:
+    """Run the block; when it fails, remove the bridge that was made for it."""
     try:
         yield
     except BaseException:
-        if KINDS[spec.kind].is_port and spec.device in context.store.attachments.made_bridges():
-            _tidy(context, spec.device)
+        # `_device` holds the network lock as long as a bridge that dnet made is concerned.
+        is_made = KINDS[spec.kind].is_port and spec.device in context.store.attachments.made_bridges()
+        if is_made and not context.store.attachments.users_of(spec.device):
+            attachment_bridges.remove_bridge(context, spec.device)
         raise
 
 
-def _tidy(context: Context, device: str) -> None:
-    # Under the network lock already, which `bridge` holds as long as it is about a bridge of dnet's making.
-    if not context.store.attachments.users_of(device):
-        attachment_bridges.remove_bridge(context, device)
-
-
-def _wire_new(
+def _create_attachments(
     context: Context,
     members: Sequence[Container],
     spec: AttachmentSpec,
     link: ObservedLink | None,
     insides: Mapping[str, Observed],
     on_progress: BulkProgress | None,
-) -> dict[str, Attached]:
+) -> list[tuple[Container, Attachment]]:
     before_move = _before_move(context, link) if link and spec.kind == "direct" else {}
     if link and spec.kind == "macvlan" and not link.is_up:
         context.kernel.create([[LinkUp(link.name, link.index, "")]])
         context.notice(f"raised {link.name}, which was down")
     with changing(context, members):
         check_unchanged(context, members)
-        changes, new = [], {}
+        new, changes = [], []
         for item, index in zip(members, context.store.take_indexes(len(members)), strict=True):
             priority = gateway_priority(item, is_default=True)
-            made = new[item.id] = _attachment(item, spec, link, insides[item.id], index, before_move, priority)
-            changes.append((item, replace(item, attachments=(*item.attachments, made))))
-        context.store.attachments.insert(new.items())
+            new.append(_attachment(item, spec, link, insides[item.id], index, before_move, priority))
+            changes.append((item, replace(item, attachments=(*item.attachments, new[-1]))))
+        context.store.attachments.insert((item.id, one) for item, one in zip(members, new, strict=True))
         after = choose_default_routes(context, changes, insides)
     change_or_revert(context, members, after, on_progress)
-    return {
-        item.id: Attached(item, made, is_new=True)
-        for item in after
-        for made in item.attachments
-        if made.id == new[item.id].id
-    }
+    return list(zip(after, new, strict=True))
 
 
-def _lease(context: Context, made: Attached) -> Attached:
-    """Get a lease for an attachment that has just been made; without one it goes again."""
-    item = made.interface
-    if not isinstance(item, Attachment):
-        return made
-
-    with reverting(lambda: _take_off(context, made.container, item)):
-        container = leases.acquire(context, made.container, item)
-    return Attached(container, next(one for one in container.attachments if one.id == item.id), is_new=True)
+def _with_lease(context: Context, container: Container, item: Attachment) -> Container:
+    """Return a container with a lease for its new attachment, which is removed again when there is none."""
+    with reverting(lambda: _remove_interface(context, container, item)):
+        return leases.acquire(context, container, item)
 
 
 def _before_move(context: Context, link: ObservedLink) -> dict[str, Any]:
-    """Return what a device has on the host, to be given back to it."""
+    """Return what a device has on the host, to be restored when it returns."""
     sight = context.kernel.look()
     held = [item for item in sight.addresses() if item.index == link.index and item.is_kept]
     own = {PROTOCOL_KERNEL, PROTOCOL_ADVERTISED}
-    routes = [way for way in sight.routes() if way.is_main and way.index == link.index and way.protocol not in own]
+    routes = [item for item in sight.routes() if item.is_main and item.index == link.index and item.protocol not in own]
     return {
         "mac": link.mac,
         "mtu": link.mtu,
@@ -275,27 +265,27 @@ def _before_move(context: Context, link: ObservedLink) -> dict[str, Any]:
             # The kernel makes these again by itself.
             if link.is_quiet or not item.interface.ip.is_link_local
         ],
-        "routes": [[f"route {way.destination}", way.message.hex()] for way in routes],
+        "routes": [[f"route {item.destination}", item.message.hex()] for item in routes],
     }
 
 
 def detach(context: Context, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
-    """Take an interface off a container: the only one that was attached, unless it is named.
+    """Remove an interface that was attached to a container; it has to be named if there are several.
 
-    What it was in the place of, a default route or a device of the host's, is there again.
+    A displaced default route and a device of the host's are restored.
     """
     prepare(context)
     container = targets.remembered(context, target) or reattach.find(context, target)
-    item = _chosen(container, interface)
+    item = _find_interface(container, interface)
     if not is_forced:
-        ends, wires = ((item,), ()) if isinstance(item, Endpoint) else ((), (item,))
-        check_switch(context, [replace(container, endpoints=ends, attachments=wires)])
+        endpoints_, attachments = ((item,), ()) if isinstance(item, Endpoint) else ((), (item,))
+        check_switch(context, [replace(container, endpoints=endpoints_, attachments=attachments)])
     if isinstance(item, Attachment):
         leases.release(container, item)
-    return _take_off(context, container, item, is_forced=is_forced)
+    return _remove_interface(context, container, item, is_forced=is_forced)
 
 
-def _take_off(
+def _remove_interface(
     context: Context, container: Container, item: Attachment | Endpoint, *, is_forced: bool = False
 ) -> Container:
     after = replace(
@@ -315,19 +305,20 @@ def _take_off(
     return after
 
 
-def _check_same(container: Container, end: Endpoint, wanted: EndpointSpec) -> None:
-    """Raise unless an endpoint that is there is what is asked for; what is left open is as it is."""
-    address6 = end.address6.ip if end.address6 else None
+def _check_same(container: Container, endpoint: Endpoint, wanted: EndpointSpec) -> None:
+    """Raise unless a present endpoint is as asked for; what is left open may be anything."""
+    address6 = endpoint.address6.ip if endpoint.address6 else None
     if (
-        wanted.ip in {None, end.address.ip}
+        wanted.ip in {None, endpoint.address.ip}
         and wanted.ip6 in {None, address6}
-        and wanted.mac in {"", end.mac}
-        and wanted.interface in {"", end.interface}
-        and wanted.vlans in {None, end.vlans}
+        and wanted.mac in {"", endpoint.mac}
+        and wanted.interface in {"", endpoint.interface}
+        and wanted.vlans in {None, endpoint.vlans}
     ):
         return
-    hint = f"`dnet detach {container.name} -i {end.interface}` takes it off"
-    sentence = f"{label(container)} is on network {end.network} already: {end.interface}, {end.address}, {end.mac}"
+    hint = f"`dnet detach {container.name} -i {endpoint.interface}` takes it off"
+    known = f"{endpoint.interface}, {endpoint.address}, {endpoint.mac}"
+    sentence = f"{label(container)} is on network {endpoint.network} already: {known}"
     raise Conflict(sentence, object=container.name, hint=hint)
 
 
@@ -363,15 +354,15 @@ def _attachment(
     )
 
 
-def _chosen(container: Container, interface: str) -> Attachment | Endpoint:
-    """Return the interface that is to go."""
-    able: list[Attachment | Endpoint] = list(container.attachments)
-    able += container.endpoints if interface or container.target else ()
-    found = [item for item in able if interface in {"", item.interface}]
-    if not found:
+def _find_interface(container: Container, interface: str) -> Attachment | Endpoint:
+    """Return the interface of that name that can be detached, or the only one if the name is empty."""
+    candidates: list[Attachment | Endpoint] = list(container.attachments)
+    candidates += container.endpoints if interface or container.target else ()
+    candidates = [item for item in candidates if interface in {"", item.interface}]
+    if not candidates:
         sentence = f"{label(container)} has no interface {interface}".rstrip() + " that dnet attached"
         raise NotFound(sentence, object=interface or container.name, hint="`dnet attachment ls` lists them")
-    if len(found) > 1:
-        names = ", ".join(item.interface for item in found)
+    if len(candidates) > 1:
+        names = ", ".join(item.interface for item in candidates)
         raise InvalidRequest(f"{label(container)} has several: {names}", object=container.name, hint="name one with -i")
-    return found[0]
+    return candidates[0]

@@ -1,4 +1,4 @@
-"""Looks at the host: what it lacks, what will run out, what is in the way; each with its remedy."""
+"""Diagnosis of the host: what it lacks, what will run out, what is in the way, each with its remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEARLY = 0.9
 
 
 class Diagnosis(NamedTuple):
-    """One finding: fine, worth knowing, or in the way of something; with what to do about it."""
+    """A finding about the host, and what to do about it. `blocks` is in the way of something, `note` worth knowing."""
 
     level: Literal["ok", "note", "blocks"]
     about: str
@@ -33,7 +33,7 @@ class Diagnosis(NamedTuple):
 
 
 def findings(context: Context) -> Iterator[Diagnosis]:
-    """Yield what there is to say; nothing is changed."""
+    """Yield everything that is found. Nothing is changed."""
     try:
         context.kernel.require_privilege()
     except NeedsRoot as error:

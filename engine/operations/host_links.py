@@ -1,4 +1,4 @@
-"""Looks up interfaces of the host."""
+"""Interfaces of the host, by name or MAC address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAME_CHARACTERS_MAX = 15
 
 
 def find(context: Context, name: str) -> HostLink | None:
-    """Return the interface of a name, or with `mac:` before it the one of a MAC address that is no port; or None."""
+    """Return the interface of a name, or of a MAC address after `mac:`, if it is not a port; None if there is none."""
     link = _link(context, name)
     if link is None:
         return None

@@ -1,4 +1,4 @@
-"""Creating and removing networks, and giving them interfaces of the host's."""
+"""Networks: created, planned, removed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dnet.drivers import desired
 from dnet.drivers.desired import DRIVERS
 from dnet.drivers.existing_bridge import FoundBridge
 from dnet.errors import Conflict
-from dnet.linux.threads import Background
 from dnet.model.network import Network
 from dnet.model.network_spec import NetworkSpec
 from dnet.objects.object import Object
-from dnet.operations.trial import Watchdog
 from dnet.transaction import reserve_network
 from dnet.transaction.apply import create_groups
 from dnet.transaction.context import Context
@@ -51,12 +49,12 @@ def create(context: Context, spec: NetworkSpec) -> Network:
 
 
 def _taken(context: Context, spec: NetworkSpec) -> FoundBridge | None:
-    """Look what the network finds, where its driver has it look."""
+    """Return the bridge that exists already, if the driver looks for one."""
     return context.switches.take(spec) if DRIVERS[spec.driver].needs_switch else None
 
 
 def plan(context: Context, spec: NetworkSpec) -> list[Object]:
-    """Return what creating the network would create, touching nothing."""
+    """Return the objects that `create` would create, in order. Nothing is changed."""
     reserve_network.check_driver(spec)
     busy, taken = reserve_network.busy_subnets(context.kernel), _taken(context, spec)
     with context.store.write(is_dry_run=True):
@@ -66,14 +64,14 @@ def plan(context: Context, spec: NetworkSpec) -> list[Object]:
 
 
 def delete(context: Context, references: Sequence[str], *, is_forced: bool = False) -> list[Network]:
-    """Remove networks that no container is on; see Engine.delete_networks."""
+    """Remove networks that no container is on, all or nothing. By force, unknown ones are left out."""
     prepare(context)
     with context.store.network_lock():
         if not is_forced and any(DRIVERS[context.store.networks.get(name).driver].needs_switch for name in references):
             context.switches.check_within_reach()
         with context.store.write(is_intent=True):
-            found = [name for name in references if not is_forced or context.store.networks.find(name)]
-            networks = list({net.id: net for net in map(context.store.networks.get, found)}.values())
+            known = [name for name in references if not is_forced or context.store.networks.find(name)]
+            networks = list({net.id: net for net in map(context.store.networks.get, known)}.values())
             for network in networks:
                 _check_unused(context, network)
             context.store.set_phase(
@@ -95,7 +93,7 @@ def _check_unused(context: Context, network: Network) -> None:
 
 
 def prune(context: Context, *, is_forced: bool = False) -> list[Network]:
-    """Remove every network that no container is on, and no interface of the host's."""
+    """Remove every network that has no containers and no uplinks."""
     prepare(context)
     unused = [
         network.name
@@ -103,16 +101,3 @@ def prune(context: Context, *, is_forced: bool = False) -> list[Network]:
         if not network.uplinks and not context.store.networks.member_names(network.id)
     ]
     return delete(context, unused, is_forced=is_forced)
-
-
-def _take_back(dog: Watchdog, cause: BaseException | None = None) -> str:
-    """Have everything taken back, whatever interrupts; return, or note on the cause, what went wrong in that."""
-    background = Background(dog.act)
-    try:
-        background.start()
-    finally:
-        background.wait_uninterrupted()
-    said = background.result()
-    if said and cause:
-        cause.add_note(f"and while undoing it: {said}")
-    return said

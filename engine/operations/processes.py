@@ -1,4 +1,4 @@
-"""Running processes in containers: the network's half and the runtime's put together."""
+"""Processes of containers: run, started, stopped, and programs of the host run in a container's network."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def run(context: Context, spec: ContainerSpec, *, is_detached: bool) -> tuple[Container, int]:
-    """Create a container and start its process; return its exit status, or its pid when it is detached."""
+    """Create a container and start its process; return the exit status, or the pid of a detached process."""
     process = _process_of(spec.name or "the container", spec.process)
     context.runtime.check(process, is_detached=is_detached)
     (container,) = containers.create_many(context, [spec], is_starting=True).containers
     try:
         if is_detached:
             return container, _start(context, container, process)
-        code = context.runtime.run(_placed(container), _linked(context, container, process))
+        code = context.runtime.run(_for_runtime(container), _with_link_variables(context, container, process))
     except BaseException as error:
         # As with Docker, a container that failed to start stays, except with --rm.
         if process.removes_itself or not isinstance(error, RuntimeFailed):
@@ -56,51 +56,51 @@ def _start(context: Context, container: Container, process: Process) -> int:
     if process.removes_itself:
         directories = ["--state-dir", context.state_directory, "--run-dir", context.run_directory]
         on_exit = [sys.executable, "-m", "dnet.cli", *directories, "rm", "--force", container.id]
-    return context.runtime.start(_placed(container), _linked(context, container, process), on_exit)
+    return context.runtime.start(_for_runtime(container), _with_link_variables(context, container, process), on_exit)
 
 
-def _linked(context: Context, container: Container, process: Process) -> Process:
-    """Return the process with the variables of its container's links, which its own ones override."""
-    found: dict[str, str] = {}
+def _with_link_variables(context: Context, container: Container, process: Process) -> Process:
+    """Return a process with the variables of its container's links; its own variables override them."""
+    variables: dict[str, str] = {}
     peers = link_peers(context, [container]) if container.links else {}
     for link in container.links:
         child = peers.get(link.child)
-        ends = nat_table.linked_endpoints(container, child) if child else None
-        if child and ends:
-            found |= environment(link, child, ends[1].address.ip)
-    return replace(process, env=tuple((found | dict(process.env)).items()))
+        endpoints = nat_table.linked_endpoints(container, child) if child else None
+        if child and endpoints:
+            variables |= environment(link, child, endpoints[1].address.ip)
+    return replace(process, env=tuple((variables | dict(process.env)).items()))
 
 
 def start(context: Context, references: Sequence[str]) -> list[Container]:
-    """Start the processes of containers anew, detached; those that run are left alone."""
+    """Start the processes of containers again, detached. Those that run are left alone."""
     prepare(context)
-    found = [context.store.containers.get(reference) for reference in references]
-    processes = [_process_of(item.name, item.process) for item in found]
-    for item, process in zip(found, processes, strict=True):
+    containers = [context.store.containers.get(reference) for reference in references]
+    processes = [_process_of(item.name, item.process) for item in containers]
+    for item, process in zip(containers, processes, strict=True):
         if context.runtime.status(item).state != "running":
             _start(context, item, process)
-    return found
+    return containers
 
 
 def stop(context: Context, references: Sequence[str], timeout_s: float) -> list[Container]:
-    """End the processes of containers: SIGTERM, then SIGKILL after `timeout_s`; return when they are gone."""
-    found = [context.store.containers.get(reference) for reference in references]
-    for item in found:
+    """End the processes of containers by SIGTERM, and by SIGKILL after `timeout_s`; return when they are gone."""
+    containers = [context.store.containers.get(reference) for reference in references]
+    for item in containers:
         _check_running(context, item)
-    for item in found:
+    for item in containers:
         context.runtime.stop(item, timeout_s)
-    return found
+    return containers
 
 
 def execute(context: Context, reference: str, process: Process) -> int:
-    """Run one more process in a running container, and return its exit status."""
+    """Run one more process in a running container; return its exit status."""
     container = context.store.containers.get(reference)
     _check_running(context, container)
     return context.runtime.execute(container, process)
 
 
 def logs(context: Context, reference: str, *, is_followed: bool) -> Iterator[Entry]:
-    """Yield what a detached container's process wrote."""
+    """Yield what the process of a detached container wrote."""
     container = context.store.containers.get(reference)
     _process_of(container.name, container.process)
     return context.runtime.log(container, is_followed=is_followed)
@@ -119,15 +119,18 @@ def _check_running(context: Context, container: Container) -> None:
 
 def with_statuses(containers: Sequence[Container], runtime: Runtime) -> list[Container]:
     """Return containers with the status of their processes."""
-    found = []
+    current = []
     for item in containers:
         status = runtime.status(item) if item.process else None
-        found.append(replace(item, status=str(status), pid=status.pid, exit_code=status.exit_code) if status else item)
-    return found
+        if status:
+            current.append(replace(item, status=str(status), pid=status.pid, exit_code=status.exit_code))
+        else:
+            current.append(item)
+    return current
 
 
-def _placed(container: Container) -> Container:
-    """Return the container as its runtime shall see it: in mode host, or sharing such a one, without a sandbox."""
+def _for_runtime(container: Container) -> Container:
+    """Return a container as its runtime needs it: without a sandbox if that is the host's network namespace."""
     try:
         is_host = os.path.samefile(container.sandbox, "/proc/self/ns/net")
     except FileNotFoundError as error:
@@ -152,13 +155,12 @@ def run_program(context: Context, target: str, command: Sequence[str]) -> int:
 
     prepare(context)
     container = reattach.find(context, target)
-    with _opened(container) as descriptor:
+    with _open_namespace(container) as descriptor:
         return namespaces.call(descriptor, lambda: subprocess.run(command, check=False).returncode)
 
 
 @contextmanager
-def _opened(container: Container) -> Iterator[int]:
-    """Open a container's namespace for a while."""
+def _open_namespace(container: Container) -> Iterator[int]:
     if container.target:
         from dnet.runtime.targets import Target, opened
 

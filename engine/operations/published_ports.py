@@ -1,4 +1,4 @@
-"""Publishing ports of containers that exist, and what the table counts."""
+"""Published ports of containers: added, removed, and listed with their counters."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dnet.model.published_port import PortMapping, parse_publish
 from dnet.model.values import replace
 from dnet.objects.host import Flows, NatElement
 from dnet.objects.object import Object
+from dnet.operations.inside import changing_stored
 from dnet.transaction.apply import delete_groups
 from dnet.transaction.apply_rules import create_rules, delete_rules
 from dnet.transaction.containers import link_peers
@@ -25,7 +26,7 @@ from dnet.transaction.rollback import reverting
 
 
 class NatRow(NamedTuple):
-    """One line of `nat show`: a published port, what a link opens, or a subnet whose source address is replaced."""
+    """A line of `nat show`: a published port, a port that a link opens, or a subnet with source address translation."""
 
     kind: str
     network: str
@@ -37,12 +38,10 @@ class NatRow(NamedTuple):
 
 
 def publish(context: Context, reference: str, texts: Sequence[str]) -> Container:
-    """Publish further ports of a container; all of them, or none."""
+    """Publish further ports of a container, all or nothing."""
     prepare(context)
     items = [parse_publish(text) for text in texts]
-    with context.store.write(is_intent=True):
-        container = context.store.containers.get(reference)
-        context.store.check_not_changing([container])
+    with changing_stored(context, reference) as container:
         if not container.endpoints:
             raise InvalidRequest(f"container {container.name} is on no network", object=container.name)
         networks = context.store.networks.by_id()
@@ -55,7 +54,6 @@ def publish(context: Context, reference: str, texts: Sequence[str]) -> Container
         )
         context.store.containers.insert_ports(container.id, ports)
         context.store.containers.update(updated, "exposed")
-        context.store.set_phase("container", [container.id], "changing", context.store.new_owner())
     made = _rules(context, replace(updated, ports=ports), networks)
     rules = [rule for rule in made if rule.backend == "nft"]
 
@@ -87,7 +85,7 @@ def _set_ready(context: Context, container: Container) -> None:
 
 
 def unpublish(context: Context, reference: str, ports: Sequence[PortMapping]) -> Container:
-    """Take back published ports of a container; connections that are open through them stay."""
+    """Stop publishing ports of a container. Connections that are open through them go on."""
     prepare(context)
     doomed = set(ports)
     with context.store.write(is_intent=True):
@@ -116,38 +114,39 @@ def unpublish(context: Context, reference: str, ports: Sequence[PortMapping]) ->
 
 
 def rows(context: Context, reference: str) -> list[NatRow]:
-    """Return the table's translations with their counters; see Engine.nat."""
+    """Return translations with their counters, of one network or, without a reference, of all."""
     store = context.store
     networks = [store.networks.get(reference)] if reference else store.networks.all()
     counters = _counters(context)
-    found: list[NatRow] = []
+    result: list[NatRow] = []
     containers = store.containers.all()
     peers = {item.name: item for item in containers}
     for network in networks:
-        found += _source_rows(nat_table.network_objects(network), network, "", counters)
+        result += _source_rows(nat_table.network_objects(network), network, "", counters)
         for item in containers:
-            for end in item.endpoints:
-                if end.network_id == network.id:
-                    found += _source_rows(nat_table.guest_objects(network, end), network, item.name, counters)
+            for endpoint in item.endpoints:
+                if endpoint.network_id == network.id:
+                    rules = nat_table.guest_objects(network, endpoint)
+                    result += _source_rows(rules, network, item.name, counters)
             outlet = nat_table.outlet(item, 4)
             if outlet and outlet.network_id == network.id:
-                found += _published_rows(item, network, counters)
-            found += _link_rows(item, network, peers, counters)
-    return found
+                result += _published_rows(item, network, counters)
+            result += _link_rows(item, network, peers, counters)
+    return result
 
 
 def _counters(context: Context) -> dict[tuple[str, str], tuple[int, int]]:
-    """Return packets and bytes of the table's elements, by set and key; none when there is no table."""
+    """Return packets and bytes of the table's elements, by set and key; empty without the table."""
     if not context.nft.has_table(TABLE):
         return {}
     kinds = [("map", name) for name in nat_table.MAPS] + [("set", name) for name in nat_table.COUNTED_SETS]
-    found = {}
+    counters = {}
     for kind, name in kinds:
         # A table of an earlier version, until something is created, does not have all of them.
         with suppress(KernelRefused):
             for element in context.nft.elements(TABLE, kind, name):
-                found[name, nat_table.key_of(name, element.key)] = (element.packets, element.bytes)
-    return found
+                counters[name, nat_table.key_of(name, element.key)] = (element.packets, element.bytes)
+    return counters
 
 
 def _source_rows(
@@ -178,8 +177,8 @@ def _link_rows(
     counters: Mapping[tuple[str, str], tuple[int, int]],
 ) -> Iterator[NatRow]:
     for link in parent.links:
-        ends = nat_table.linked_endpoints(parent, peers[link.child]) if link.child in peers else None
-        if ends is None or ends[0].network_id != network.id:
+        endpoints = nat_table.linked_endpoints(parent, peers[link.child]) if link.child in peers else None
+        if endpoints is None or endpoints[0].network_id != network.id:
             continue
         for item in nat_table.link_objects(parent, peers[link.child], {network.id: network}):
             if isinstance(item, NatElement):

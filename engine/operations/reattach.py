@@ -1,4 +1,4 @@
-"""Attachments that were lost: found, made again, or forgotten with a container that is gone."""
+"""Repair of attachments: made again where they are missing, forgotten with a container that is gone."""
 
 from __future__ import annotations
 
@@ -35,28 +35,31 @@ SHORT_ID = 12
 MissingPorts = Callable[[Attachment], Sequence[Object]]  # the ports of an attachment that Open vSwitch lacks
 
 
-class Refreshed(NamedTuple):
-    """What was missing, or in the way, in words; and why that could not be helped, or nothing."""
+class Finding(NamedTuple):
+    """Something that was missing, in words, and the error if it could not be made again."""
 
     what: str
     error: DnetError | None = None
 
 
 def find(context: Context, text: str) -> Container:
-    """Return the container that a text means, attached again to what it was if it has been restarted."""
-    found = look_up(context, text)
-    container, target = found.container, found.target
+    """Return the container that a text means, and reattach it first if it has restarted.
+
+    A new foreign container is not stored yet.
+    """
+    known = look_up(context, text)
+    container, target = known.container, known.target
     if target is None:
         return container
-    if found.is_new:
+    if known.is_new:
         _free_name(context, container.name)
         return container
-    if found.is_stale:
+    if known.is_stale:
         with context.store.repair_lock():
-            found = found._replace(container=context.store.containers.reread(container.id))
-            if found.is_stale:
-                return attach_again(context, found.container, target)
-        container = found.container
+            known = known._replace(container=context.store.containers.reread(container.id))
+            if known.is_stale:
+                return reattach(context, known.container, target)
+        container = known.container
     return at_target(container, target) if reference_of(container) == (target.kind, target.reference) else container
 
 
@@ -64,117 +67,121 @@ def find_all(context: Context, texts: Sequence[str]) -> LazyContainers:
     """Return the containers that texts mean, each once; many at once without a query for each."""
     known = context.store.containers.heads(texts) if len(texts) > 1 else {}
     own = {name: item for name, item in known.items() if item.mode != MODE_FOREIGN}
-    found = [check_own_sandbox(own[text]) if text in own else find(context, text) for text in texts]
-    return LazyContainers(context.store, found)
+    return LazyContainers(
+        context.store, [check_own_sandbox(own[text]) if text in own else find(context, text) for text in texts]
+    )
 
 
 def _free_name(context: Context, name: str) -> None:
-    """Look again at the containers in the store that have the name of a new one."""
+    """Forget, or rename after what they are now, the stored foreign containers that have the name of a new one."""
     from dnet.runtime.targets import Target, TargetState, resolve
 
     for item in context.store.containers.foreign():
         if item.name != name:
             continue
-        found = resolve(Target(**item.target))
-        if found.state is TargetState.GONE:
-            collect(context, item)
+        now = resolve(Target(**item.target))
+        if now.state is TargetState.GONE:
+            forget(context, item)
             continue
         other = replace(item, name=f"{item.target['kind']}:{item.target['reference'][:SHORT_ID]}")
         with context.store.write():
-            context.store.containers.update(at_target(item, found.target) if found.target else other, "name", "target")
+            context.store.containers.update(at_target(item, now.target) if now.target else other, "name", "target")
 
 
-def refresh(context: Context, *, is_dry_run: bool = False) -> list[Refreshed]:
-    """Make again what is missing of attachments and routes, and forget what is gone for good.
+def refresh(context: Context, *, is_dry_run: bool = False) -> list[Finding]:
+    """Make missing attachments and routes again, and forget foreign containers that are gone.
 
-    A dry run only tells.
+    Returns what was missing. A dry run changes nothing.
     """
     if is_dry_run:
         return _refresh_all(context, is_dry_run=True)
     prepare(context)
     find_devices(context)
     with context.store.repair_lock():
-        done = _refresh_all(context, is_dry_run=False)
+        findings = _refresh_all(context, is_dry_run=False)
     attachment_bridges.remove_unused_bridges(context)
-    return done
+    return findings
 
 
-def _refresh_all(context: Context, *, is_dry_run: bool) -> list[Refreshed]:
-    done: list[Refreshed] = []
+def _refresh_all(context: Context, *, is_dry_run: bool) -> list[Finding]:
+    findings: list[Finding] = []
     containers = context.store.containers.all()
-    lacking = _look_at_ports(context, containers)
+    missing_ports = _look_at_ports(context, containers)
     for item in containers:
         if not (item.target or item.attachments or item.routes) or context.store.is_busy(item.id):
             continue
         try:
-            done += _refresh(context, item, lacking, is_dry_run=is_dry_run)
+            findings += _refresh(context, item, missing_ports, is_dry_run=is_dry_run)
         except DnetError as error:
-            done.append(Refreshed(label(item), error))
-    return done
+            findings.append(Finding(label(item), error))
+    return findings
 
 
-def _refresh(context: Context, container: Container, lacking: MissingPorts, *, is_dry_run: bool) -> list[Refreshed]:
+def _refresh(context: Context, container: Container, missing_ports: MissingPorts, *, is_dry_run: bool) -> list[Finding]:
     from dnet.runtime.targets import Target, TargetState, resolve
 
-    found = resolve(Target(**container.target)) if container.target else None
-    if found is None or found.state is TargetState.SAME:
-        return _repair(context, container, lacking, is_dry_run=is_dry_run)
-    if found.state is TargetState.CHANGED and found.target:
+    now = resolve(Target(**container.target)) if container.target else None
+    if now is None or now.state is TargetState.SAME:
+        return _repair(context, container, missing_ports, is_dry_run=is_dry_run)
+    if now.state is TargetState.CHANGED and now.target:
         if not is_dry_run:
-            attach_again(context, container, found.target)
-        return [Refreshed(f"{container.name}, which has been restarted")]
-    if found.state is TargetState.GONE:
+            reattach(context, container, now.target)
+        return [Finding(f"{container.name}, which has been restarted")]
+    if now.state is TargetState.GONE:
         if not is_dry_run:
-            collect(context, container)
-        return [Refreshed(f"removal of {container.name}, which is gone")]
+            forget(context, container)
+        return [Finding(f"removal of {container.name}, which is gone")]
     return []
 
 
-def repair(context: Context, container: Container) -> list[Refreshed]:
-    """Make again the interfaces and routes of a container that are missing in it."""
+def repair(context: Context, container: Container) -> list[Finding]:
+    """Make missing interfaces and routes of a container again, and return what was missing."""
     with context.store.repair_lock():
         return _repair(context, container, _look_at_ports(context, [container]), is_dry_run=False)
 
 
-def _repair(context: Context, container: Container, lacking: MissingPorts, *, is_dry_run: bool) -> list[Refreshed]:
+def _repair(context: Context, container: Container, missing_ports: MissingPorts, *, is_dry_run: bool) -> list[Finding]:
     try:
         inside = look_into(context, container)
     except NotFound:
         return []  # whoever makes the sandbox again makes all of it
-    wires = [item for item in container.attachments if item.device_index or not item.device]
-    indexes = desired.inner_indexes(container)
-    lost = [item for item in wires if not inside.has(item.interface, indexes[item.interface])]
-    is_foreign = bool(container.target)
-    ends = [end for end in container.endpoints if is_foreign and not inside.has(end.interface, indexes[end.interface])]
-    names = {item.interface for item in lost} | {end.interface for end in ends}
-    ways = [way for way in container.routes if way.interface in names or not _is_there(way, inside)]
-    strays = _lost_ports(context, wires, lacking)
-    is_unleased = any(item.is_dhcp and not item.lease for item in wires if item not in lost)
-    done = [Refreshed(str(item)) for item in strays]
-    done += [Refreshed(f"interface {name} of {label(container)}") for name in sorted(names)]
-    done += [Refreshed(f"route {way} of {label(container)}") for way in ways]
-    done += [Refreshed(f"address by DHCP of {label(container)}")] if is_unleased else []
+    name, indexes = label(container), desired.inner_indexes(container)
+    possible = [item for item in container.attachments if item.device_index or not item.device]
+    attachments = [item for item in possible if not inside.has(item.interface, indexes[item.interface])]
+    endpoints = [
+        item
+        for item in container.endpoints
+        if container.target and not inside.has(item.interface, indexes[item.interface])
+    ]
+    interfaces = {item.interface for item in attachments} | {item.interface for item in endpoints}
+    routes = [route for route in container.routes if route.interface in interfaces or not _has_route(inside, route)]
+    ports = _lost_ports(context, possible, missing_ports)
+    needs_lease = any(item.is_dhcp and not item.lease for item in possible if item not in attachments)
+    findings = [Finding(str(item)) for item in ports]
+    findings += [Finding(f"interface {interface} of {name}") for interface in sorted(interfaces)]
+    findings += [Finding(f"route {route} of {name}") for route in routes]
+    findings += [Finding(f"address by DHCP of {name}")] if needs_lease else []
     if is_dry_run:
-        return done
-    if strays:
-        join_ports(context, strays)
-    if names or ways:
+        return findings
+    if ports:
+        join_ports(context, ports)
+    if interfaces or routes:
         before = replace(
             container,
-            endpoints=tuple(end for end in container.endpoints if end not in ends),
-            attachments=tuple(item for item in container.attachments if item not in lost),
-            routes=tuple(way for way in container.routes if way not in ways),
+            endpoints=tuple(item for item in container.endpoints if item not in endpoints),
+            attachments=tuple(item for item in container.attachments if item not in attachments),
+            routes=tuple(route for route in container.routes if route not in routes),
         )
         _make_again(context, container, with_defaults(before, context.store.networks.by_id()))
-    elif is_unleased:
+    elif needs_lease:
         _acquire_leases(context, container, {})
-    return done
+    return findings
 
 
 def _make_again(context: Context, container: Container, before: Container) -> Container:
-    """Make what a container has and `before`, which is what there is, has not; return it as it is then.
+    """Make again what a container has and `before`, its present state, lacks; return the container afterwards.
 
-    First what is left of it goes, so that a default route whose place was taken is there, to be displaced again.
+    What is left of it is removed first, so that a displaced default route is there, to be displaced again.
     """
     mark_changing(context, container)
     change_containers(context, [container], [before])
@@ -184,7 +191,7 @@ def _make_again(context: Context, container: Container, before: Container) -> Co
     after = replace(
         container,
         attachments=tuple(replace(item, lease={}) if item.id in old else item for item in container.attachments),
-        routes=tuple(_renumbered(way, inside) for way in container.routes),
+        routes=tuple(_renumbered(route, inside) for route in container.routes),
     )
     with changing(context, [container]):
         [after] = choose_default_routes(context, [(before, after)], {container.id: inside})
@@ -198,7 +205,7 @@ def _make_again(context: Context, container: Container, before: Container) -> Co
 
 
 def _acquire_leases(context: Context, container: Container, old: Mapping[str, Any]) -> Container:
-    """Get leases for what has none; `old` are those of before, by the attachments' ids."""
+    """Get leases for attachments without one. `old`: their previous leases, by the attachments' ids."""
     for item in container.attachments:
         if item.is_dhcp and not item.lease and (item.device_index or not item.device):
             previous = lease.from_document(old[item.id]) if item.id in old else None
@@ -207,7 +214,7 @@ def _acquire_leases(context: Context, container: Container, old: Mapping[str, An
 
 
 def _look_at_ports(context: Context, containers: Iterable[Container]) -> MissingPorts:
-    """Look at Open vSwitch, once for all; return what tells which ports of an attachment it has not, or raises."""
+    """Read all ports from Open vSwitch once; return a function that lists an attachment's missing ports, or raises."""
     items = [item for container in containers for item in container.attachments]
     wanted = [attachment.port(item) for item in items if attachment.KINDS[item.kind].needs_switch]
     problem: DnetError | None = None
@@ -217,38 +224,38 @@ def _look_at_ports(context: Context, containers: Iterable[Container]) -> Missing
     except DnetError as error:
         problem = error
 
-    def lacking(item: Attachment) -> Sequence[Object]:
+    def missing_ports(item: Attachment) -> Sequence[Object]:
         if problem:
             raise problem
         return [port for port in missing if port == attachment.port(item)]
 
-    return lacking
+    return missing_ports
 
 
-def _lost_ports(context: Context, wires: Iterable[Attachment], lacking: MissingPorts) -> list[Object]:
-    """Return what makes host ends that their bridge has lost, one that was made anew say, its ports again."""
-    found: list[Object] = []
-    for item in wires:
+def _lost_ports(context: Context, attachments: Iterable[Attachment], missing_ports: MissingPorts) -> list[Object]:
+    """Return what makes host interfaces ports of their bridges again; a bridge that was made anew has lost them."""
+    ports: list[Object] = []
+    for item in attachments:
         link = context.kernel.link(item.host_interface) if item.host_interface else None
         if not link or link.index != item.host_index:
             continue
         if attachment.KINDS[item.kind].needs_switch:
-            found += lacking(item)
+            ports += missing_ports(item)
         elif link.master != item.device_index:
-            found.append(attachment.port(item))
-    return found
+            ports.append(attachment.port(item))
+    return ports
 
 
 def find_devices(context: Context) -> None:
-    """Take note of devices, as below, one process at a time."""
+    """Store the present indexes of the host's devices that attachments are on, one process at a time."""
     with context.store.repair_lock():
         _find_devices(context)
 
 
 def _find_devices(context: Context) -> None:
-    """Take note of the host's devices that attachments are to: made again where dnet made them, perhaps renumbered.
+    """Store the present indexes of the host's devices that attachments are on. Bridges that dnet made are made again.
 
-    What has no device any more has index 0, and nothing of it is made until it has one again.
+    An attachment without its device has index 0, and is not made until the device is there again.
     """
     made = context.store.attachments.made_bridges()
     for container in context.store.containers.all():
@@ -274,39 +281,40 @@ def _find_devices(context: Context) -> None:
 
 
 def _find_switch(context: Context, item: Attachment, *, is_made: bool) -> None:
-    """Make a bridge of Open vSwitch again that dnet made and somebody has removed, if that is possible."""
+    """Make a bridge of Open vSwitch again that dnet made and somebody has removed; ignore errors."""
     if is_made and context.kernel.device_index(item.device) is None:
         with context.store.network_lock(), suppress(DnetError):  # who is attached to it will say why
             attachment_bridges.make_bridge(context, item.device, item.kind)
 
 
-def attach_again(context: Context, container: Container, target: Target) -> Container:
-    """Attach a container that has another namespace now to all that it was attached to, and return it."""
+def reattach(context: Context, container: Container, target: Target) -> Container:
+    """Make everything that a container had in its new namespace, and return the container."""
     _find_devices(context)
     container = context.store.containers.reread(container.id)
     gone = replace(container, endpoints=(), attachments=(), routes=(), displaced=())
-    # The namespace may be there still, held by a process; what is dnet's on the host goes, wherever it leads.
+    # A process may hold the old namespace. What is dnet's on the host is removed all the same.
     change_containers(context, [container], [gone])
     return _make_again(context, at_target(container, target), at_target(gone, target))
 
 
-def collect(context: Context, container: Container) -> None:
-    """Forget a container that is gone for good, and remove what is left of its attachments on the host."""
+def forget(context: Context, container: Container) -> None:
+    """Forget a foreign container that is gone, and remove what is left of its attachments on the host."""
     mark_changing(context, container)
     gone = replace(container, endpoints=(), attachments=(), routes=(), displaced=())
     change_containers(context, [container], [gone], is_forced=True)
     commit_rows(context, [gone], [container])
 
 
-def _is_there(way: StaticRoute, inside: Observed) -> bool:
+def _has_route(inside: Observed, route: StaticRoute) -> bool:
     return any(
-        (held.destination, held.gateway) == (way.destination, way.gateway) and way.metric in {0, held.metric}
+        (held.destination, held.gateway) == (route.destination, route.gateway) and route.metric in {0, held.metric}
         for held in inside.routes
     )
 
 
-def _renumbered(way: StaticRoute, inside: Observed) -> StaticRoute:
-    """Return a route through an interface that is not dnet's with the number that this has now."""
-    if not way.index:
-        return way
-    return replace(way, index=next((link.index for link in inside.links if link.name == way.interface), way.index))
+def _renumbered(route: StaticRoute, inside: Observed) -> StaticRoute:
+    """Return a route with the present index of its interface, if that is not dnet's."""
+    if not route.index:
+        return route
+    index = next((link.index for link in inside.links if link.name == route.interface), route.index)
+    return replace(route, index=index)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from dnet.drivers import desired, host_files, nat_table
 from dnet.drivers.attachment import KINDS
@@ -28,6 +27,7 @@ from dnet.objects.openvswitch import OvsBridge, OvsPort
 from dnet.objects.sandbox import Sandbox
 from dnet.operations import reattach, uplinks
 from dnet.operations.containers import delete_many, outdated_resolvers
+from dnet.operations.reattach import Finding
 from dnet.transaction.apply import create_groups, delete_groups
 from dnet.transaction.apply_rules import create_rules
 from dnet.transaction.containers import change_containers, objects_of
@@ -37,20 +37,13 @@ from dnet.transaction.recovery import prepare
 from dnet.transaction.vlans import missing_vlans, repair_vlans
 
 
-class Finding(NamedTuple):
-    """Something that was missing: what it is, and why it could not be made again, or nothing."""
-
-    what: str
-    error: DnetError | None = None
-
-
 def run(context: Context, *, is_dry_run: bool) -> list[Finding]:
     """Find what is missing, and make it again unless it is a dry run."""
     if not is_dry_run:
         prepare(context)
         reattach.find_devices(context)  # which may have other numbers since, and sandboxes are made with
     findings = _run(context, is_dry_run=is_dry_run)
-    return findings + [Finding(*item) for item in reattach.refresh(context, is_dry_run=is_dry_run)]
+    return findings + reattach.refresh(context, is_dry_run=is_dry_run)
 
 
 def _run(context: Context, *, is_dry_run: bool) -> list[Finding]:

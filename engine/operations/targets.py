@@ -1,4 +1,4 @@
-"""Containers of others: found, remembered, and attached to again after a restart."""
+"""Targets in the user's words, and the containers that they mean. Nothing is changed here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Lookup(NamedTuple):
-    """A container that a text means, as the store has it; one that nothing is attached to is not in the store."""
+    """The container that a text means, as it is stored; a new one is not stored yet."""
 
     container: Container
     target: Target | None = None  # what the text means now; None for containers of dnet's own
@@ -27,13 +27,13 @@ class Lookup(NamedTuple):
 
     @property
     def is_stale(self) -> bool:
-        """Whether the container has another namespace by now than the one that the store knows."""
+        """Whether the container has another namespace now than the one that is stored."""
         target = self.target
         return target is not None and _identity(self.container) != (target.inode, target.cookie)
 
 
 def look_up(context: Context, text: str) -> Lookup:
-    """Find the container that a text means: one of dnet's own, or somebody else's. Nothing is changed."""
+    """Find the container that a text means: one of dnet's own, or a foreign one."""
     if _may_be_own(text) and context.store.containers.find(text):
         return Lookup(check_own_sandbox(context.store.containers.get(text)))
     from dnet.runtime import targets
@@ -47,21 +47,18 @@ def look_up(context: Context, text: str) -> Lookup:
 
 
 def remembered(context: Context, text: str) -> Container | None:
-    """Return the container that a text means and that something may be attached to, whether or not it still exists.
-
-    None when the store does not know it by this name.
-    """
+    """Return the stored container that a text means, whether or not it still exists; None if none is stored."""
     if _may_be_own(text) and context.store.containers.find(text):
         return context.store.containers.get(text)
-    found = [item for item in context.store.containers.foreign() if _is_called(item, text)]
-    if len(found) > 1:
-        names = ", ".join(item.name for item in found)
+    known = [item for item in context.store.containers.foreign() if _is_called(item, text)]
+    if len(known) > 1:
+        names = ", ".join(item.name for item in known)
         raise InvalidRequest(f"{text} may be any of {names}", object=text, hint="write the name in full")
-    return found[0] if found else None
+    return known[0] if known else None
 
 
 def _known(context: Context, target: Target) -> Container | None:
-    """Return the container of the same namespace, or else of the same reference, that something is attached to."""
+    """Return the stored foreign container of the same namespace, or else of the same reference."""
     known = context.store.containers.foreign()
     same = [item for item in known if _identity(item) == (target.inode, target.cookie)]
     same += [
@@ -74,7 +71,7 @@ def _known(context: Context, target: Target) -> Container | None:
 
 
 def _own_at(context: Context, target: Target) -> Container | None:
-    """Return dnet's own container whose sandbox a process is in, or a path leads to."""
+    """Return dnet's own container whose sandbox a process is in, or a path is of."""
     from dnet.runtime import targets
 
     if target.kind not in {targets.PATH, targets.PID}:
@@ -84,7 +81,7 @@ def _own_at(context: Context, target: Target) -> Container | None:
 
 
 def at_target(container: Container, target: Target) -> Container:
-    """Return a container as what a target is now."""
+    """Return a container with the name and the namespace that a target has now."""
     return replace(container, name=f"{target.kind}:{target.name}", sandbox=target.path, target=asdict(target))
 
 
@@ -119,12 +116,12 @@ def _identity(container: Container) -> tuple[int, int]:
 
 
 def reference_of(container: Container) -> tuple[str, str]:
-    """Return the kind and the reference of the target that a container is."""
+    """Return kind and reference of a foreign container."""
     return container.target["kind"], container.target["reference"]
 
 
 def _is_called(container: Container, text: str) -> bool:
-    """Whether a text means a container that is remembered: by its name or id, with or without the kind before it."""
+    """Whether a text is the name or the id of a foreign container, with or without the kind before it."""
     kind, reference = reference_of(container)
     given, _, rest = text.rpartition(":")
     if given and given != kind:

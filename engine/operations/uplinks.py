@@ -13,8 +13,7 @@ from dnet.model.record import Adoption
 from dnet.model.values import replace
 from dnet.model.vlan import PortVlans
 from dnet.objects.object import Object
-from dnet.operations.networks import _take_back
-from dnet.operations.trial import Watchdog
+from dnet.operations.trial import Trial
 from dnet.transaction import firewalls, uplinks
 from dnet.transaction.context import Context
 from dnet.transaction.networks import repair_networks
@@ -22,7 +21,7 @@ from dnet.transaction.recovery import prepare
 
 
 def plan_adoption(context: Context, reference: str, interface: str, vlans: PortVlans | None) -> list[Object]:
-    """Return what adopting an interface would send, in order, touching nothing."""
+    """Return the objects that `adopt` would create, in order. Nothing is changed."""
     network, known = _looked_up(context, reference, interface, vlans)
     if known and uplinks.is_in_place(context, network, interface):
         [item] = [item for item in network.uplinks if str(item) == interface]
@@ -32,7 +31,7 @@ def plan_adoption(context: Context, reference: str, interface: str, vlans: PortV
 
 
 def plan_release(context: Context, reference: str, interface: str) -> list[Object]:
-    """Return what giving an interface back would send, in order, touching nothing."""
+    """Return the objects that `release` would create, in order. Nothing is changed."""
     return list(uplinks.removal_of(context, _adopted(context, reference, interface)[1]))
 
 
@@ -46,9 +45,10 @@ def adopt(
     ask: Callable[[str], bool] | None,
     trial: tuple[Sequence[str], float, Callable[[float], bool]] | None,
 ) -> Network:
-    """Make an interface a port of a network's bridge; see Engine.adopt.
+    """Make an interface a port of a network's bridge.
 
-    `trial` is where state and pins are, how many seconds to wait, and what tells whether all is well.
+    `trial` is the directories of state and of pins, the seconds to wait for confirmation, and a function that waits so
+    long and returns whether the user has confirmed.
     """
     prepare(context)
     network, known = _looked_up(context, reference, interface, vlans)
@@ -74,25 +74,25 @@ def adopt(
         _adopt(context, network, interface, known, vlans, "ready")
         return context.store.networks.get(network.id)
     directories, timeout_s, confirm = trial
-    dog = Watchdog([*directories, interface, str(timeout_s)])
+    running = Trial([*directories, interface, str(timeout_s)])
     try:
         _adopt(context, network, interface, known, vlans, "trial")
         is_confirmed = confirm(timeout_s) and _confirm(context, interface)
     except BaseException as error:
-        _take_back(dog, error)
+        running.revert(error)
         raise
-    found = context.store.adoptions.get(interface)
-    if is_confirmed or (found and found.phase == "ready"):
-        dog.stand_down()
+    adopted = context.store.adoptions.get(interface)
+    if is_confirmed or (adopted and adopted.phase == "ready"):
+        running.confirm()
     else:
-        said = _take_back(dog)
-        if said:
-            raise KernelRefused(f"give {interface} back", 0, said)
+        problem = running.revert()
+        if problem:
+            raise KernelRefused(f"give {interface} back", 0, problem)
     return context.store.networks.get(network.id)
 
 
 def _with_vlans(context: Context, network: Network, known: Adoption, vlans: PortVlans | None) -> Network:
-    """Give an adopted interface the VLANs that are asked for, if any are."""
+    """Change the VLANs of an adopted interface, unless None is asked for."""
     if vlans is None:
         return network
     with context.store.network_lock():
@@ -128,7 +128,7 @@ def _confirm(context: Context, interface: str) -> bool:
 def _looked_up(
     context: Context, reference: str, interface: str, vlans: PortVlans | None = None
 ) -> tuple[Network, Adoption | None]:
-    """Return the network, and what is on record of the interface; raise when another network has that."""
+    """Return the network and the record of the interface's adoption; raise when another network has adopted it."""
     check_interface(interface)
     network = context.store.networks.get(reference)
     if vlans and not network.vlan:
@@ -154,7 +154,7 @@ def _snapshot(context: Context, network: Network, interface: str) -> Snapshot:
 def _check_wanted(
     network: Network, snapshot: Snapshot, vlans: PortVlans | None, ask: Callable[[str], bool] | None
 ) -> None:
-    """Raise unless somebody wants it, when this host may become unreachable by it."""
+    """Ask when the adoption may make this host unreachable; raise when nobody can be asked, or the answer is no."""
     name, untagged = snapshot.interface.name, vlans.untagged if vlans else network.vlan
     if untagged != network.vlan and snapshot.has_addresses:
         place = f"in VLAN {untagged}" if untagged else "in no VLAN"
@@ -185,7 +185,7 @@ def _warn(context: Context, network: Network, snapshot: Snapshot) -> None:
 
 
 def release(context: Context, reference: str, interface: str) -> Network:
-    """Give an interface back; see Engine.release."""
+    """Give an interface back."""
     prepare(context)
     network, adopted = _adopted(context, reference, interface)
     _give_back(context, adopted, ("creating", "trial", "ready"))
@@ -216,23 +216,23 @@ def _give_back(context: Context, adopted: Adoption, phases: Sequence[str]) -> No
 
 
 def missing_uplinks(context: Context) -> list[str]:
-    """Return the adopted interfaces that are not on their bridge, as phrases."""
+    """Return the adopted interfaces that are not on their bridge, in words."""
     return [f"interface {item.interface} on network {net.name}" for item, net in uplinks.missing_adoptions(context)]
 
 
 def restore_uplinks(context: Context) -> list[tuple[str, DnetError | None]]:
     """Make adopted interfaces ports of their bridges again, as after a reboot; return each with its error or None.
 
-    What each of them is on the network is taken from how it is now, since the system has configured it anew.
+    What an interface is on the network is taken from its present state, because the system has configured it anew.
     """
-    found: list[tuple[str, DnetError | None]] = []
+    results: list[tuple[str, DnetError | None]] = []
     with context.store.network_lock():
         for adopted, network in uplinks.missing_adoptions(context):
             what = f"interface {adopted.interface} on network {network.name}"
             try:
                 uplinks.restore_adoption(context, adopted, network, context.store.new_owner())
             except DnetError as error:
-                found.append((what, error))
+                results.append((what, error))
             else:
-                found.append((what, None))
-    return found
+                results.append((what, None))
+    return results

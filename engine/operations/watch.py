@@ -1,4 +1,4 @@
-"""Keeping things in step as they change: the host's resolver, others' containers, leases."""
+"""Changes that `dnet watch` follows: of the host's resolver, of foreign containers, and of leases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RENEWAL_TIMEOUT_S = 5.0  # others wait meanwhile
 
 
 class Watching:
-    """What `dnet watch` does, for as long as it is let."""
+    """One run of `dnet watch`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -33,7 +33,7 @@ class Watching:
         self._tries: dict[str, float] = {}
 
     def run(self) -> Iterator[int]:
-        """Yield how many files each change of the host's resolver rewrote; see Engine.watch."""
+        """Yield how many files each change of the host's resolver rewrote."""
         prepare(self._context)
         sockets = [daemon.socket for daemon in docker.daemons() if daemon.socket]
         # What other processes change may be the first lease that is to be renewed.
@@ -54,7 +54,7 @@ class Watching:
         return [events.fileno() for events in self._events.values()]
 
     def _listen(self) -> bool:
-        """Listen to the runtimes that are there; return whether one is new: who knows what it has done before."""
+        """Listen to Docker and Podman where they run; return whether one is new: its earlier events were missed."""
         is_new = False
         for daemon in docker.daemons():
             if daemon.socket and daemon.kind not in self._events:
@@ -64,14 +64,14 @@ class Watching:
         return is_new
 
     def _has_news(self) -> bool:
-        """Whether something has happened to a container that something is attached to."""
+        """Return whether something has happened to a stored foreign container."""
         known = {item.target["reference"] for item in self._context.store.containers.foreign()}
         happened: set[str] = set()
         for kind, events in list(self._events.items()):
             with suppress(DnetError):
                 happened.update(event.id for event in events.read())
             if not events.is_open:
-                # It is listened to again when its socket is there again.
+                # `_listen` opens it again when its socket is there again.
                 events.close()
                 del self._events[kind]
         return not known.isdisjoint(happened)
@@ -79,14 +79,14 @@ class Watching:
     # Leases
 
     def _leased(self) -> list[tuple[float, Container, Attachment]]:
-        """Return what has a lease that does not last for ever, with the time when it is to be renewed."""
-        found = []
+        """Return attachments whose leases expire, each with the time of renewal and its container."""
+        leased = []
         for container in self._context.store.containers.all():
             for item in container.attachments:
                 due = leases.due_at(lease.from_document(item.lease)) if item.lease else None
                 if due is not None:
-                    found.append((self._tries.get(item.id, due), container, item))
-        return found
+                    leased.append((self._tries.get(item.id, due), container, item))
+        return leased
 
     def _pause_s(self) -> float | None:
         first = min((due for due, _, _ in self._leased()), default=None)

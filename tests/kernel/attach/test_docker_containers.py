@@ -46,9 +46,10 @@ def refresh(daemon: Dockerd) -> list[str]:
 
 def _refresh(directories: tuple[str, str]) -> list[str]:
     import dnet
+    from dnet.operations import reattach
 
     with dnet.open(*directories) as engine:
-        return [f"{item.what}{f': {item.error}' if item.error else ''}" for item in engine.refresh_attachments()]
+        return [f"{item.what}{f': {item.error}' if item.error else ''}" for item in reattach.refresh(engine._context)]
 
 
 def namespace_of(daemon: Dockerd, name: str = "web") -> Namespace:

@@ -90,9 +90,10 @@ def test_kept(host: FakeHost) -> None:
 def refresh(directories: tuple[str, str]) -> list[str]:
     """Refresh attachments; return what was made again."""
     import dnet
+    from dnet.operations import reattach
 
     with dnet.open(*directories) as engine:
-        return [item.what for item in engine.refresh_attachments()]
+        return [item.what for item in reattach.refresh(engine._context)]
 
 
 def test_of_others(host: FakeHost) -> None:
