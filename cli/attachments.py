@@ -93,7 +93,7 @@ def detach(session: Session, target: str, interface: str, *, force: bool, as_jso
       dnet detach docker:web -i eth1
     """
     with session.open() as engine:
-        container = engine.detach(target, interface, is_forced=force)
+        container = engine.detach(target, interface, force=force)
     if as_json:
         render.document({"detached": [container.name]})
 

@@ -140,7 +140,7 @@ def bulk_delete(
             names = tuple(spec.name for spec in specfile.read(path))
         chosen = names or engine.names(prefix=prefix)
         with render.progress("removing", is_wanted=with_progress and not quiet) as report:
-            removed = engine.delete_many(chosen, is_running_ok=True, is_forced=force, on_progress=report)
+            removed = engine.delete_many(chosen, running_ok=True, force=force, on_progress=report)
     seconds = time.perf_counter() - started
     if as_json:
         render.document(

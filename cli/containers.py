@@ -60,7 +60,7 @@ def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) 
       dnet rm web db
     """
     with session.open() as engine:
-        deleted = engine.delete_many(names, is_missing_ok=force, is_forced=force)
+        deleted = engine.delete_many(names, missing_ok=force, force=force)
         removed = [container.name for container in deleted]
     render.names("deleted", removed, as_json=as_json)
 

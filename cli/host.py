@@ -23,7 +23,7 @@ def reconcile(session: Session, *, dry_run: bool, as_json: bool) -> int:
       dnet reconcile --dry-run
       dnet reconcile
     """
-    return _reconcile(session, "made again", is_dry_run=dry_run, as_json=as_json)
+    return _reconcile(session, "made again", dry_run=dry_run, as_json=as_json)
 
 
 @click.command(cls=cli.Command)
@@ -36,20 +36,20 @@ def restore(session: Session, *, as_json: bool) -> int:
     Example:
       dnet restore
     """
-    return _reconcile(session, "restored", is_dry_run=False, as_json=as_json)
+    return _reconcile(session, "restored", dry_run=False, as_json=as_json)
 
 
-def _reconcile(session: Session, verb: str, *, is_dry_run: bool, as_json: bool) -> int:
+def _reconcile(session: Session, verb: str, *, dry_run: bool, as_json: bool) -> int:
     with session.open() as engine:
-        findings = engine.reconcile(is_dry_run=is_dry_run)
+        findings = engine.reconcile(dry_run=dry_run)
     succeeded = [item for item in findings if not item.error]
-    left = findings if is_dry_run else [item for item in findings if item.error]
+    left = findings if dry_run else [item for item in findings if item.error]
     if as_json:
-        done = [] if is_dry_run else [item.what for item in succeeded]
+        done = [] if dry_run else [item.what for item in succeeded]
         render.document({"done": done, "left": [{"what": item.what, "error": str(item.error or "")} for item in left]})
     else:
         for item in succeeded:
-            click.echo(f"{'missing' if is_dry_run else verb}: {item.what}")
+            click.echo(f"{'missing' if dry_run else verb}: {item.what}")
     for item in findings:
         if item.error:
             cli.fail(f"{item.what}: {item.error}", item.error.hint)

@@ -190,7 +190,7 @@ def rm(session: Session, names: tuple[str, ...], *, force: bool, as_json: bool) 
       dnet network rm blue green
     """
     with session.open() as engine:
-        removed = [net.name for net in engine.delete_networks(names, is_forced=force)]
+        removed = [net.name for net in engine.delete_networks(names, force=force)]
     render.names("deleted", removed, as_json=as_json)
 
 
@@ -206,7 +206,7 @@ def prune(session: Session, *, force: bool, as_json: bool) -> None:
       dnet network prune
     """
     with session.open() as engine:
-        removed = [net.name for net in engine.prune_networks(is_forced=force)]
+        removed = [net.name for net in engine.prune_networks(force=force)]
     render.names("deleted", removed, as_json=as_json)
 
 
@@ -252,7 +252,7 @@ def disconnect(session: Session, network_name: str, name: str, *, force: bool, a
       dnet network disconnect blue web
     """
     with session.open() as engine:
-        container = engine.disconnect(name, network_name, is_forced=force)
+        container = engine.disconnect(name, network_name, force=force)
     if as_json:
         render.document({"disconnected": [container.name]})
 
@@ -316,7 +316,7 @@ def adopt(
                 network_name,
                 interface,
                 vlans=vlans,
-                is_sure=yes,
+                assume_yes=yes,
                 ask=_ask if sys.stdin.isatty() else None,
                 confirm_within_s=seconds or 0.0,
                 confirm=_is_confirmed,

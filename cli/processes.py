@@ -165,7 +165,7 @@ def logs(session: Session, name: str, tail: int | None, *, follow: bool, timesta
     with session.open() as engine:
         skipped = 0 if tail is None else _before_last((entry.data for entry in engine.logs(name)), tail)
         unfinished: set[str] = set()
-        for entry in islice(engine.logs(name, is_followed=follow), skipped, None):
+        for entry in islice(engine.logs(name, follow=follow), skipped, None):
             stream = (sys.stderr if entry.stream == "stderr" else sys.stdout).buffer
             is_begin = entry.stream not in unfinished
             stream.write(f"{entry.time} ".encode() + entry.data if timestamps and is_begin else entry.data)

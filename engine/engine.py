@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, Unpack
 
 from dnet.errors import InvalidRequest
 from dnet.model.attachment import StaticRoute
@@ -44,6 +44,32 @@ if TYPE_CHECKING:
 STATE_DIRECTORY = "/var/lib/dnet"
 RUN_DIRECTORY = "/run/dnet"
 CONFIRM_MAX_S = 86400.0
+OLD_KEYWORDS = {
+    "is_dry_run": "dry_run",
+    "is_followed": "follow",
+    "is_forced": "force",
+    "is_missing_ok": "missing_ok",
+    "is_running_ok": "running_ok",
+    "is_sure": "assume_yes",
+}
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _takes_old_keywords(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a method take its keywords by their old names, too, with a DeprecationWarning, for one release."""
+
+    @wraps(method)
+    def take(*arguments: P.args, **keywords: P.kwargs) -> R:
+        for old in OLD_KEYWORDS.keys() & keywords.keys():
+            import warnings
+
+            new = OLD_KEYWORDS[old]
+            warnings.warn(f"{method.__name__}: the keyword {old} is {new} now", DeprecationWarning, stacklevel=2)
+            keywords[new] = keywords.pop(old)
+        return method(*arguments, **keywords)
+
+    return take
 
 
 class Engine:
@@ -138,22 +164,24 @@ class Engine:
 
         return networks.plan(self._context, spec)
 
-    def delete_networks(self, references: Sequence[str], *, is_forced: bool = False) -> list[Network]:
+    @_takes_old_keywords
+    def delete_networks(self, references: Sequence[str], *, force: bool = False) -> list[Network]:
         """Remove networks, all or nothing; return those that are removed.
 
         Raises NotFound when one is unknown, Conflict when a container is on one, OvsError when the Open vSwitch of one
-        cannot be reached. `is_forced` ignores unknown ones, and leaves to a later `reconcile` what an unreachable Open
+        cannot be reached. `force` ignores unknown ones, and leaves to a later `reconcile` what an unreachable Open
         vSwitch has in its database.
         """
         from dnet.operations import networks
 
-        return networks.delete(self._context, references, is_forced=is_forced)
+        return networks.delete(self._context, references, force=force)
 
-    def prune_networks(self, *, is_forced: bool = False) -> list[Network]:
-        """Remove every network that has no containers and no uplinks; `is_forced` as in `delete_networks`."""
+    @_takes_old_keywords
+    def prune_networks(self, *, force: bool = False) -> list[Network]:
+        """Remove every network that has no containers and no uplinks; `force` as in `delete_networks`."""
         from dnet.operations import networks
 
-        return networks.prune(self._context, is_forced=is_forced)
+        return networks.prune(self._context, force=force)
 
     # Uplinks of networks
 
@@ -165,13 +193,14 @@ class Engine:
         prepare(self._context)
         return host_links.find(self._context, name)
 
+    @_takes_old_keywords
     def adopt(
         self,
         network: str,
         interface: str,
         *,
         vlans: PortVlans | None = None,
-        is_sure: bool = False,
+        assume_yes: bool = False,
         ask: Callable[[str], bool] | None = None,
         confirm_within_s: float = 0.0,
         confirm: Callable[[float], bool] | None = None,
@@ -186,7 +215,7 @@ class Engine:
 
         An interface that carries a default route, or whose untagged frames will not be in the host's VLAN, is moved
         only if one of these holds; otherwise InvalidRequest is raised:
-        - `is_sure` is set.
+        - `assume_yes` is set.
         - `ask`, called with a question, returns True.
         - `confirm_within_s` is above 0, at most 86400, which puts the adoption on trial: when so many seconds are over,
           or this process ends, another process gives the interface back, unless `confirm`, called with the seconds
@@ -202,7 +231,7 @@ class Engine:
             if confirm is None:
                 raise InvalidRequest("without `confirm` nobody can confirm it", object=interface)
             trial = ((self._state_directory, self._run_directory), confirm_within_s, confirm)
-        return uplinks.adopt(self._context, network, interface, vlans, is_sure=is_sure, ask=ask, trial=trial)
+        return uplinks.adopt(self._context, network, interface, vlans, assume_yes=assume_yes, ask=ask, trial=trial)
 
     def plan_adoption(self, network: str, interface: str, vlans: PortVlans | None = None) -> list[Object]:
         """Return the objects that `adopt` would create, in order. Nothing is changed."""
@@ -279,20 +308,21 @@ class Engine:
         """Remove one container; see `delete_many`."""
         return self.delete_many([reference])[0]
 
+    @_takes_old_keywords
     def delete_many(
         self,
         references: Iterable[str],
         *,
-        is_missing_ok: bool = False,
-        is_forced: bool = False,
-        is_running_ok: bool = False,
+        missing_ok: bool = False,
+        force: bool = False,
+        running_ok: bool = False,
         on_progress: BulkProgress | None = None,
     ) -> list[Container]:
         """Remove containers with everything that belongs to them; return when the kernel shows nothing of them.
 
-        Nothing is removed when NotFound is raised, because a name is unknown, unless `is_missing_ok`; or Conflict,
-        because a process runs, unless `is_running_ok`, or because another container shares the sandbox of one; or
-        OvsError, because the Open vSwitch of one cannot be reached. `is_forced` allows these, except unknown names, and
+        Nothing is removed when NotFound is raised, because a name is unknown, unless `missing_ok`; or Conflict,
+        because a process runs, unless `running_ok`, or because another container shares the sandbox of one; or
+        OvsError, because the Open vSwitch of one cannot be reached. `force` allows these, except unknown names, and
         leaves to a later `reconcile` what an unreachable Open vSwitch has in its database.
         """
         from dnet.operations import containers
@@ -300,9 +330,9 @@ class Engine:
         return containers.delete_many(
             self._context,
             list(references),
-            is_missing_ok=is_missing_ok,
-            is_forced=is_forced,
-            is_running_ok=is_running_ok,
+            missing_ok=missing_ok,
+            force=force,
+            running_ok=running_ok,
             on_progress=on_progress,
         )
 
@@ -336,11 +366,12 @@ class Engine:
         spec = EndpointSpec(network=network) if isinstance(network, str) else network
         return endpoints.connect(self._context, list(references), spec, on_progress)
 
-    def disconnect(self, reference: str, network: str, *, is_forced: bool = False) -> Container:
-        """Remove a container's endpoint on a network; with `is_forced`, also while Open vSwitch cannot be reached."""
+    @_takes_old_keywords
+    def disconnect(self, reference: str, network: str, *, force: bool = False) -> Container:
+        """Remove a container's endpoint on a network; with `force`, also while Open vSwitch cannot be reached."""
         from dnet.operations import endpoints
 
-        return endpoints.disconnect(self._context, reference, network, is_forced=is_forced)
+        return endpoints.disconnect(self._context, reference, network, force=force)
 
     def set_vlans(self, reference: str, vlans: PortVlans | None, network: str = "") -> Container:
         """Change the VLANs of a container's port on a network, by default on its first, all at once.
@@ -406,15 +437,16 @@ class Engine:
         wanted = attachment_spec.read(to, {}) if isinstance(to, str) else to
         return attachments.attach(self._context, list(targets), wanted, on_progress=on_progress)
 
-    def detach(self, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
+    @_takes_old_keywords
+    def detach(self, target: str, interface: str = "", *, force: bool = False) -> Container:
         """Remove an interface that was attached to a container; it has to be named if there are several.
 
-        A displaced default route and a device of the host's are restored. With `is_forced`, an interface is removed
+        A displaced default route and a device of the host's are restored. With `force`, an interface is removed
         also while its Open vSwitch cannot be reached. Raises NotFound when there is no such interface.
         """
         from dnet.operations import attachments
 
-        return attachments.detach(self._context, target, interface, is_forced=is_forced)
+        return attachments.detach(self._context, target, interface, force=force)
 
     def attached(self) -> list[Container]:
         """Return containers that have attachments, and all foreign containers that have an interface of dnet's."""
@@ -500,23 +532,25 @@ class Engine:
 
         return processes.run_program(self._context, target, command)
 
-    def logs(self, reference: str, *, is_followed: bool = False) -> Iterator[Entry]:
-        """Yield what the process of a detached container wrote; with `is_followed`, until the process ends."""
+    @_takes_old_keywords
+    def logs(self, reference: str, *, follow: bool = False) -> Iterator[Entry]:
+        """Yield what the process of a detached container wrote; with `follow`, until the process ends."""
         from dnet.operations import processes
 
-        return processes.logs(self._context, reference, is_followed=is_followed)
+        return processes.logs(self._context, reference, follow=follow)
 
     # The whole host
 
-    def reconcile(self, *, is_dry_run: bool = False) -> list[Finding]:
+    @_takes_old_keywords
+    def reconcile(self, *, dry_run: bool = False) -> list[Finding]:
         """Compare everything with the kernel and make again what is missing: after a reboot, everything.
 
-        Returns what was missing, each with the error if it could not be made again. With `is_dry_run`, nothing is
+        Returns what was missing, each with the error if it could not be made again. With `dry_run`, nothing is
         changed.
         """
         from dnet.operations import reconcile
 
-        return reconcile.run(self._context, is_dry_run=is_dry_run)
+        return reconcile.run(self._context, dry_run=dry_run)
 
     def watch(self) -> Iterator[int]:
         """Keep containers in step with their surroundings for as long as the iterator is read.

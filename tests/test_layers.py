@@ -207,8 +207,9 @@ def test_no_hidden_imports(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_library_is_silent(module):
-    """Library code neither prints nor logs."""
-    assert not {name for name in _imports(module) if name.partition(".")[0] in {"logging", "warnings", "syslog"}}
+    """Library code neither prints nor logs. Engine alone warns, of old keywords, which only Python code passes."""
+    silent = {"logging", "warnings", "syslog"} - ({"warnings"} if module == "dnet.engine" else set())
+    assert not {name for name in _imports(module) if name.partition(".")[0] in silent}
     assert "print" not in {node.id for node in ast.walk(TREES[module]) if isinstance(node, ast.Name)}
     assert not {"sys.stdout", "sys.stderr"} & {
         ast.unparse(node) for node in ast.walk(TREES[module]) if isinstance(node, ast.Attribute)

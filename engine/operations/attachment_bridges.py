@@ -80,7 +80,7 @@ def remove_bridge(context: Context, device: str) -> None:
     is_there = context.switches.is_within_reach([group])
     index = (context.kernel.device_index(device) or 0) if made.mark else made.device_index
     if not (is_there and context.kernel.is_device(index, device) and _is_in_use(context, made, index)):
-        remove_groups(context, [group], is_forced=True)
+        remove_groups(context, [group], force=True)
     else:
         context.notice(f"bridge {device} stays, since others use it")
         for item in group:

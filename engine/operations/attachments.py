@@ -269,7 +269,7 @@ def _before_move(context: Context, link: ObservedLink) -> dict[str, Any]:
     }
 
 
-def detach(context: Context, target: str, interface: str = "", *, is_forced: bool = False) -> Container:
+def detach(context: Context, target: str, interface: str = "", *, force: bool = False) -> Container:
     """Remove an interface that was attached to a container; it has to be named if there are several.
 
     A displaced default route and a device of the host's are restored.
@@ -277,16 +277,16 @@ def detach(context: Context, target: str, interface: str = "", *, is_forced: boo
     prepare(context)
     container = targets.remembered(context, target) or reattach.find(context, target)
     item = _find_interface(container, interface)
-    if not is_forced:
+    if not force:
         endpoints_, attachments = ((item,), ()) if isinstance(item, Endpoint) else ((), (item,))
         check_switch(context, [replace(container, endpoints=endpoints_, attachments=attachments)])
     if isinstance(item, Attachment):
         leases.release(container, item)
-    return _remove_interface(context, container, item, is_forced=is_forced)
+    return _remove_interface(context, container, item, force=force)
 
 
 def _remove_interface(
-    context: Context, container: Container, item: Attachment | Endpoint, *, is_forced: bool = False
+    context: Context, container: Container, item: Attachment | Endpoint, *, force: bool = False
 ) -> Container:
     after = replace(
         container,
@@ -300,7 +300,7 @@ def _remove_interface(
         context.store.set_phase(table, [item.id], "deleting")
         [after] = choose_default_routes(context, [(container, after)], {})
     after = with_displaced(container, after, Observed())
-    change_or_revert(context, [container], [after], is_forced=is_forced)
+    change_or_revert(context, [container], [after], force=force)
     attachment_bridges.remove_unused_bridges(context)
     return after
 

@@ -167,7 +167,7 @@ def plan(context: Context, specs: Sequence[ContainerSpec]) -> list[Object]:
     """Return what `create_many` would create, in order, touching nothing."""
     busy = reserve_network.busy_subnets(context.kernel)
     objects: list[Object] = []
-    with context.store.write(is_dry_run=True):
+    with context.store.write(dry_run=True):
         is_missing = not context.store.networks.find(DEFAULT_NETWORK)
         is_wanted = is_missing and any(end.network == DEFAULT_NETWORK for spec in specs for end in spec.endpoints)
         first = _default_network(specs) if is_wanted else None
@@ -233,25 +233,25 @@ def delete_many(
     context: Context,
     references: Sequence[str],
     *,
-    is_missing_ok: bool = False,
-    is_forced: bool = False,
-    is_running_ok: bool = False,
+    missing_ok: bool = False,
+    force: bool = False,
+    running_ok: bool = False,
     on_progress: BulkProgress | None = None,
 ) -> list[Container]:
     """Remove containers; see Engine.delete_many."""
     prepare(context)
-    if not is_forced and context.store.uses_switch():
-        check_switch(context, resolve(context, references, is_missing_ok=is_missing_ok))
+    if not force and context.store.uses_switch():
+        check_switch(context, resolve(context, references, missing_ok=missing_ok))
     with context.store.write(is_intent=True):
-        found = resolve(context, references, is_missing_ok=is_missing_ok)
+        found = resolve(context, references, missing_ok=missing_ok)
         containers = list({item.id: item for item in found}.values())
         context.store.check_not_changing(containers)
-        if not is_forced:
+        if not force:
             _check_unshared(context, containers)
-            if not is_running_ok:
+            if not running_ok:
                 _check_idle(context, containers)
         context.store.set_phase("container", [item.id for item in containers], "deleting", context.store.new_owner())
-    remove_containers(context, containers, on_progress, is_forced=is_forced)
+    remove_containers(context, containers, on_progress, force=force)
     return containers
 
 
@@ -275,7 +275,7 @@ def _check_idle(context: Context, containers: Sequence[Container]) -> None:
             raise Conflict(f"container {item.name} is running", object=item.name, hint="stop it before, or use -f")
 
 
-def resolve(context: Context, references: Sequence[str], *, is_missing_ok: bool = False) -> list[Container]:
+def resolve(context: Context, references: Sequence[str], *, missing_ok: bool = False) -> list[Container]:
     """Find containers by name, id or id prefix; many at once without a query for each."""
     by_name = {item.name: item for item in context.store.containers.named(references)}
     found = []
@@ -283,7 +283,7 @@ def resolve(context: Context, references: Sequence[str], *, is_missing_ok: bool 
         try:
             found.append(by_name.get(reference) or context.store.containers.get(reference))
         except NotFound:
-            if not is_missing_ok:
+            if not missing_ok:
                 raise
     return found
 

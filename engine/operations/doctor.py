@@ -164,7 +164,7 @@ def _forwarding(context: Context) -> Iterator[Diagnosis]:
             "sysctl net.bridge.bridge-nf-call-iptables=0, if nothing else on this host needs it",
         )
     if networks:
-        for sentence in firewalls.let_through(context.nft, networks, is_thorough=True, is_dry_run=True):
+        for sentence in firewalls.let_through(context.nft, networks, is_thorough=True, dry_run=True):
             what, _, remedy = sentence.partition("; to let it through: ")
             yield Diagnosis("blocks", "firewall", what, remedy)
 

@@ -91,18 +91,18 @@ def interface_names(insides: Mapping[str, Observed]) -> dict[str, set[str]]:
     return {identity: {link.name for link in inside.links} for identity, inside in insides.items()}
 
 
-def disconnect(context: Context, reference: str, network_reference: str, *, is_forced: bool = False) -> Container:
+def disconnect(context: Context, reference: str, network_reference: str, *, force: bool = False) -> Container:
     """Remove a container's endpoint on a network. By force, also while the network's Open vSwitch is gone."""
     prepare(context)
     network = context.store.networks.get(network_reference)
-    if DRIVERS[network.driver].needs_switch and not is_forced:
+    if DRIVERS[network.driver].needs_switch and not force:
         context.switches.check_within_reach()
     with changing_stored(context, reference) as container:
         leaving = _endpoint_on(context, container, network.id)
         context.store.set_phase("endpoint", [leaving.id], "deleting")
         remaining = tuple(endpoint for endpoint in container.endpoints if endpoint.id != leaving.id)
         after = choose_default_routes(context, [(container, replace(container, endpoints=remaining))], {})
-    change_or_revert(context, [container], after, is_forced=is_forced)
+    change_or_revert(context, [container], after, force=force)
     return after[0]
 
 

@@ -57,27 +57,27 @@ def plan(context: Context, spec: NetworkSpec) -> list[Object]:
     """Return the objects that `create` would create, in order. Nothing is changed."""
     reserve_network.check_driver(spec)
     busy, taken = reserve_network.busy_subnets(context.kernel), _taken(context, spec)
-    with context.store.write(is_dry_run=True):
+    with context.store.write(dry_run=True):
         is_first = not context.store.networks.has_others()
         network = reserve_network.network(context.store, context.kernel, spec, busy, "", taken)
     return list(desired.network(network, is_first=is_first))
 
 
-def delete(context: Context, references: Sequence[str], *, is_forced: bool = False) -> list[Network]:
+def delete(context: Context, references: Sequence[str], *, force: bool = False) -> list[Network]:
     """Remove networks that no container is on, all or nothing. By force, unknown ones are left out."""
     prepare(context)
     with context.store.network_lock():
-        if not is_forced and any(DRIVERS[context.store.networks.get(name).driver].needs_switch for name in references):
+        if not force and any(DRIVERS[context.store.networks.get(name).driver].needs_switch for name in references):
             context.switches.check_within_reach()
         with context.store.write(is_intent=True):
-            known = [name for name in references if not is_forced or context.store.networks.find(name)]
+            known = [name for name in references if not force or context.store.networks.find(name)]
             networks = list({net.id: net for net in map(context.store.networks.get, known)}.values())
             for network in networks:
                 _check_unused(context, network)
             context.store.set_phase(
                 "network", [network.id for network in networks], "deleting", context.store.new_owner()
             )
-        remove_networks(context, networks, is_forced=is_forced)
+        remove_networks(context, networks, force=force)
     return networks
 
 
@@ -92,7 +92,7 @@ def _check_unused(context: Context, network: Network) -> None:
         )
 
 
-def prune(context: Context, *, is_forced: bool = False) -> list[Network]:
+def prune(context: Context, *, force: bool = False) -> list[Network]:
     """Remove every network that has no containers and no uplinks."""
     prepare(context)
     unused = [
@@ -100,4 +100,4 @@ def prune(context: Context, *, is_forced: bool = False) -> list[Network]:
         for network in context.store.networks.all()
         if not network.uplinks and not context.store.networks.member_names(network.id)
     ]
-    return delete(context, unused, is_forced=is_forced)
+    return delete(context, unused, force=force)

@@ -40,13 +40,13 @@ def run(context: Context, spec: ContainerSpec, *, is_detached: bool) -> tuple[Co
             _remove(context, container, error)
         raise
     if process.removes_itself:
-        containers.delete_many(context, [container.id], is_missing_ok=True, is_forced=True)
+        containers.delete_many(context, [container.id], missing_ok=True, force=True)
     return container, code
 
 
 def _remove(context: Context, container: Container, cause: BaseException) -> None:
     try:
-        containers.delete_many(context, [container.id], is_missing_ok=True, is_forced=True)
+        containers.delete_many(context, [container.id], missing_ok=True, force=True)
     except DnetError as error:
         cause.add_note(f"and while removing container {container.name}: {error}")
 
@@ -99,11 +99,11 @@ def execute(context: Context, reference: str, process: Process) -> int:
     return context.runtime.execute(container, process)
 
 
-def logs(context: Context, reference: str, *, is_followed: bool) -> Iterator[Entry]:
+def logs(context: Context, reference: str, *, follow: bool) -> Iterator[Entry]:
     """Yield what the process of a detached container wrote."""
     container = context.store.containers.get(reference)
     _process_of(container.name, container.process)
-    return context.runtime.log(container, is_followed=is_followed)
+    return context.runtime.log(container, follow=follow)
 
 
 def _check_running(context: Context, container: Container) -> None:

@@ -88,22 +88,22 @@ def _free_name(context: Context, name: str) -> None:
             context.store.containers.update(at_target(item, now.target) if now.target else other, "name", "target")
 
 
-def refresh(context: Context, *, is_dry_run: bool = False) -> list[Finding]:
+def refresh(context: Context, *, dry_run: bool = False) -> list[Finding]:
     """Make missing attachments and routes again, and forget foreign containers that are gone.
 
     Returns what was missing. A dry run changes nothing.
     """
-    if is_dry_run:
-        return _refresh_all(context, is_dry_run=True)
+    if dry_run:
+        return _refresh_all(context, dry_run=True)
     prepare(context)
     find_devices(context)
     with context.store.repair_lock():
-        findings = _refresh_all(context, is_dry_run=False)
+        findings = _refresh_all(context, dry_run=False)
     attachment_bridges.remove_unused_bridges(context)
     return findings
 
 
-def _refresh_all(context: Context, *, is_dry_run: bool) -> list[Finding]:
+def _refresh_all(context: Context, *, dry_run: bool) -> list[Finding]:
     findings: list[Finding] = []
     containers = context.store.containers.all()
     missing_ports = _look_at_ports(context, containers)
@@ -111,24 +111,24 @@ def _refresh_all(context: Context, *, is_dry_run: bool) -> list[Finding]:
         if not (item.target or item.attachments or item.routes) or context.store.is_busy(item.id):
             continue
         try:
-            findings += _refresh(context, item, missing_ports, is_dry_run=is_dry_run)
+            findings += _refresh(context, item, missing_ports, dry_run=dry_run)
         except DnetError as error:
             findings.append(Finding(label(item), error))
     return findings
 
 
-def _refresh(context: Context, container: Container, missing_ports: MissingPorts, *, is_dry_run: bool) -> list[Finding]:
+def _refresh(context: Context, container: Container, missing_ports: MissingPorts, *, dry_run: bool) -> list[Finding]:
     from dnet.runtime.targets import Target, TargetState, resolve
 
     now = resolve(Target(**container.target)) if container.target else None
     if now is None or now.state is TargetState.SAME:
-        return _repair(context, container, missing_ports, is_dry_run=is_dry_run)
+        return _repair(context, container, missing_ports, dry_run=dry_run)
     if now.state is TargetState.CHANGED and now.target:
-        if not is_dry_run:
+        if not dry_run:
             reattach(context, container, now.target)
         return [Finding(f"{container.name}, which has been restarted")]
     if now.state is TargetState.GONE:
-        if not is_dry_run:
+        if not dry_run:
             forget(context, container)
         return [Finding(f"removal of {container.name}, which is gone")]
     return []
@@ -137,10 +137,10 @@ def _refresh(context: Context, container: Container, missing_ports: MissingPorts
 def repair(context: Context, container: Container) -> list[Finding]:
     """Make missing interfaces and routes of a container again, and return what was missing."""
     with context.store.repair_lock():
-        return _repair(context, container, _look_at_ports(context, [container]), is_dry_run=False)
+        return _repair(context, container, _look_at_ports(context, [container]), dry_run=False)
 
 
-def _repair(context: Context, container: Container, missing_ports: MissingPorts, *, is_dry_run: bool) -> list[Finding]:
+def _repair(context: Context, container: Container, missing_ports: MissingPorts, *, dry_run: bool) -> list[Finding]:
     try:
         inside = look_into(context, container)
     except NotFound:
@@ -161,7 +161,7 @@ def _repair(context: Context, container: Container, missing_ports: MissingPorts,
     findings += [Finding(f"interface {interface} of {name}") for interface in sorted(interfaces)]
     findings += [Finding(f"route {route} of {name}") for route in routes]
     findings += [Finding(f"address by DHCP of {name}")] if needs_lease else []
-    if is_dry_run:
+    if dry_run:
         return findings
     if ports:
         join_ports(context, ports)
@@ -301,7 +301,7 @@ def forget(context: Context, container: Container) -> None:
     """Forget a foreign container that is gone, and remove what is left of its attachments on the host."""
     mark_changing(context, container)
     gone = replace(container, endpoints=(), attachments=(), routes=(), displaced=())
-    change_containers(context, [container], [gone], is_forced=True)
+    change_containers(context, [container], [gone], force=True)
     commit_rows(context, [gone], [container])
 
 

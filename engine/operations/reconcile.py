@@ -37,16 +37,16 @@ from dnet.transaction.recovery import prepare
 from dnet.transaction.vlans import missing_vlans, repair_vlans
 
 
-def run(context: Context, *, is_dry_run: bool) -> list[Finding]:
+def run(context: Context, *, dry_run: bool) -> list[Finding]:
     """Find what is missing, and make it again unless it is a dry run."""
-    if not is_dry_run:
+    if not dry_run:
         prepare(context)
         reattach.find_devices(context)  # which may have other numbers since, and sandboxes are made with
-    findings = _run(context, is_dry_run=is_dry_run)
-    return findings + reattach.refresh(context, is_dry_run=is_dry_run)
+    findings = _run(context, dry_run=dry_run)
+    return findings + reattach.refresh(context, dry_run=dry_run)
 
 
-def _run(context: Context, *, is_dry_run: bool) -> list[Finding]:
+def _run(context: Context, *, dry_run: bool) -> list[Finding]:
     networks = context.store.networks.all()
     containers = [item for item in context.store.containers.all() if item.mode != MODE_FOREIGN]
     rules = _missing_rules(context, networks, containers)
@@ -56,7 +56,7 @@ def _run(context: Context, *, is_dry_run: bool) -> list[Finding]:
         networks = [net for net in networks if net.id not in away]
         containers = [item for item in containers if not _is_on(item, away)]
     findings += [Finding(f"removal of {what}", error) for what, error in context.left_over]
-    findings += [Finding(*item) for item in context.switches.collect(is_dry_run=is_dry_run)]
+    findings += [Finding(*item) for item in context.switches.collect(dry_run=dry_run)]
     findings += [Finding(text) for text in _missing_of_networks(context, networks)]
     table = [rule for rule in rules if isinstance(rule, NftTable)]
     findings += [Finding(str(rule)) for rule in table or rules]
@@ -68,17 +68,17 @@ def _run(context: Context, *, is_dry_run: bool) -> list[Finding]:
     findings += [Finding(f"sandbox of container {item.name}") for item in lost]
     findings += [Finding(f"{end} of container {item.name}") for item in whole for end in _missing_ends(context, item)]
     findings += [Finding(str(item)) for item in _missing_files(context, whole)]
-    strays = repair_ports(context, networks, is_dry_run=True)
+    strays = repair_ports(context, networks, dry_run=True)
     findings += [Finding(str(item)) for item in strays if isinstance(item, (PortOf, OvsBridge, OvsPort))]
     findings += [Finding(str(item)) for item in missing_vlans(context)]
     spent = [item for item in containers if _is_spent(context, item)]
     findings += [Finding(f"removal of container {item.name}, which has no process any more") for item in spent]
-    if is_dry_run or not findings:
+    if dry_run or not findings:
         return findings
     for path, text in outdated:
         files.edit(path, partial(host_files.renewed, after=text))
     if spent:
-        gone = delete_many(context, [item.id for item in spent], is_missing_ok=True, is_forced=True)
+        gone = delete_many(context, [item.id for item in spent], missing_ok=True, force=True)
         lost, whole = ([item for item in items if item.id not in {one.id for one in gone}] for items in (lost, whole))
     return _repair(context, findings, networks, rules, lost, whole)
 

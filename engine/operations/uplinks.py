@@ -41,7 +41,7 @@ def adopt(
     interface: str,
     vlans: PortVlans | None,
     *,
-    is_sure: bool,
+    assume_yes: bool,
     ask: Callable[[str], bool] | None,
     trial: tuple[Sequence[str], float, Callable[[float], bool]] | None,
 ) -> Network:
@@ -61,13 +61,13 @@ def adopt(
             raise InvalidRequest(
                 f"interface {interface} is adopted, and its VLANs are not tried", object=interface, hint=hint
             )
-        if vlans and not is_sure:
+        if vlans and not assume_yes:
             _check_wanted(network, uplink_snapshot.read(known.snapshot), vlans, ask)
         return _with_vlans(context, network, known, vlans)
     repair_networks(context, [network.name], with_advice=False)
     network = context.store.networks.get(network.id)
     snapshot = _snapshot(context, network, interface)
-    if not (is_sure or trial):
+    if not (assume_yes or trial):
         _check_wanted(network, snapshot, vlans, ask)
     _warn(context, network, snapshot)
     if trial is None:

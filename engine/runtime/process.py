@@ -48,7 +48,7 @@ class Runtime:
         paths = self._paths(container)
         return paths.status().state != "created" or paths.is_kept()
 
-    def log(self, container: Container, *, is_followed: bool = False) -> Iterator[Entry]:
+    def log(self, container: Container, *, follow: bool = False) -> Iterator[Entry]:
         """Yield the output of a detached container, of all its runs; when followed, go on until its process ends."""
         paths = self._paths(container)
         if not os.path.exists(paths.log):
@@ -56,7 +56,7 @@ class Runtime:
             raise NotFound(f"container {container.name} has no log", object=container.name, hint=hint)
         from dnet.runtime import logs
 
-        return logs.read(paths.log, paths.open_keeper) if is_followed else logs.read(paths.log)
+        return logs.read(paths.log, paths.open_keeper) if follow else logs.read(paths.log)
 
     def check(self, process: Process, *, is_detached: bool = False) -> None:
         """Raise an error when such a process cannot be started; nothing is touched."""

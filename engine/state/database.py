@@ -124,7 +124,7 @@ class Database:
         return StateError(f"{self._path} is damaged: {error}", object=self._path, hint=hint)
 
     @contextmanager
-    def write(self, *, is_dry_run: bool = False, is_intent: bool = False) -> Iterator[None]:
+    def write(self, *, dry_run: bool = False, is_intent: bool = False) -> Iterator[None]:
         """Hold the write lock; commit at the end, or roll back after an error and after a dry run.
 
         An intent costs no fsync: it need not survive a power failure, which also ends what the intent announced.
@@ -134,7 +134,7 @@ class Database:
                 self._connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_intent else 'FULL'}")
                 self._begin()
                 yield
-                self._connection.execute("ROLLBACK" if is_dry_run else "COMMIT")
+                self._connection.execute("ROLLBACK" if dry_run else "COMMIT")
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")

@@ -125,10 +125,10 @@ def delete_groups(
 
 
 def remove_groups(
-    context: Context, groups: Sequence[Group], *, is_forced: bool, on_progress: Progress | None = None
+    context: Context, groups: Sequence[Group], *, force: bool, on_progress: Progress | None = None
 ) -> None:
     """Delete groups; by force, what is in the database of an Open vSwitch out of reach is left behind."""
-    if is_forced and not context.switches.is_within_reach(groups):
+    if force and not context.switches.is_within_reach(groups):
         groups = leave_behind(context, groups)
     delete_groups(context, groups, on_progress=on_progress)
 

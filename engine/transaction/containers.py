@@ -45,7 +45,7 @@ def remove_containers(
     containers: Sequence[Container],
     on_progress: BulkProgress | None = None,
     *,
-    is_forced: bool = False,
+    force: bool = False,
 ) -> None:
     """Delete containers that are marked so, with their processes, and what others' hosts files say of them.
 
@@ -56,7 +56,7 @@ def remove_containers(
             context.runtime.remove(item)
     lines = linked_lines(context, containers)
     groups = list(objects_of(context, containers))
-    remove_groups(context, groups, is_forced=is_forced, on_progress=report(on_progress, len(containers)))
+    remove_groups(context, groups, force=force, on_progress=report(on_progress, len(containers)))
     context.store.forget("container", [item.id for item in containers])
     update_hosts(lines)
 
@@ -75,7 +75,7 @@ def finish_change(context: Context, container: Container) -> None:
     """Give a container what the store says of it, when a killed process was changing that."""
     final = context.store.containers.reread(container.id)
     lines = linked_lines(context, [container])
-    change_containers(context, [container], [final], is_undoing=True, is_forced=True)
+    change_containers(context, [container], [final], is_undoing=True, force=True)
     update_hosts(lines, linked_lines(context, [final]))
     commit_rows(context, [final], [container])
 
@@ -86,7 +86,7 @@ def change_containers(
     after: Iterable[Container],
     *,
     is_undoing: bool = False,
-    is_forced: bool = False,
+    force: bool = False,
     on_progress: BulkProgress | None = None,
 ) -> None:
     """Turn containers into others: delete the objects that only the former have, create those of the latter.
@@ -109,7 +109,7 @@ def change_containers(
                 same = desired.unchanged(one, other)
                 old.append(desired.container(one, networks, host, peers[0], without=same))
                 new.append(desired.container(other, networks, host, peers[1], without=same))
-            yield _within_reach(context, old, new) if is_forced else (old, new)
+            yield _within_reach(context, old, new) if force else (old, new)
             for group, successor in zip(old, new, strict=True):
                 _rewrite(group, successor)
 
@@ -132,7 +132,7 @@ def change_or_revert(
     after: Iterable[Container],
     on_progress: BulkProgress | None = None,
     *,
-    is_forced: bool = False,
+    force: bool = False,
 ) -> list[Container]:
     """Turn containers marked as changing into others, taken lot by lot and returned, or back to what they were."""
     lines = linked_lines(context, before)
@@ -141,7 +141,7 @@ def change_or_revert(
         lambda: change_containers(context, begun, before[: len(begun)], is_undoing=True),
         lambda: commit_rows(context, before, context.store.containers.whole([item.id for item in before])),
     ):
-        change_containers(context, before, recorded(after, begun), on_progress=on_progress, is_forced=is_forced)
+        change_containers(context, before, recorded(after, begun), on_progress=on_progress, force=force)
         commit_rows(context, begun, before)
     update_hosts(lines, linked_lines(context, begun))
     return begun

@@ -104,7 +104,7 @@ def _fits(name: str, pattern: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
-def let_through(nft: Nft, networks: Sequence[Network], *, is_thorough: bool, is_dry_run: bool = False) -> list[str]:
+def let_through(nft: Nft, networks: Sequence[Network], *, is_thorough: bool, dry_run: bool = False) -> list[str]:
     """Let networks through Docker's rules; return a sentence for each chain that stops some of them still.
 
     `is_thorough`: also read the rules of chains whose policy is to accept, in tables that may be large. A dry run
@@ -121,7 +121,7 @@ def let_through(nft: Nft, networks: Sequence[Network], *, is_thorough: bool, is_
         if not devices or (chain.policy != "drop" and not is_thorough):
             continue
         rules = TableRules(nft, chain)
-        if (chain.family, chain.table) in docker and chain.policy == "drop" and not is_dry_run:
+        if (chain.family, chain.table) in docker and chain.policy == "drop" and not dry_run:
             _accept_in_docker(nft, chain, rules, devices)
             continue
         stopped = [device for device in devices if _is_stopped(chain, rules, device)]

@@ -16,7 +16,7 @@ from dnet.transaction.context import Context
 from dnet.transaction.rollback import reverting
 
 
-def remove_networks(context: Context, networks: Sequence[Network], *, is_forced: bool = False) -> None:
+def remove_networks(context: Context, networks: Sequence[Network], *, force: bool = False) -> None:
     """Delete networks that are marked so, the table with the last one; under the network lock.
 
     By force, also where Open vSwitch is gone: what is in its database is then left to `reconcile`.
@@ -25,7 +25,7 @@ def remove_networks(context: Context, networks: Sequence[Network], *, is_forced:
     groups = [desired.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)]
     for adopted in context.store.adoptions.all([network.id for network in networks]):
         uplinks.give_back(context, adopted)
-    remove_groups(context, groups, is_forced=is_forced)
+    remove_groups(context, groups, force=force)
     context.ruleset.withdraw(networks)
     context.store.forget("network", [network.id for network in networks])
 
@@ -61,7 +61,7 @@ def is_made(context: Context, network: Network) -> bool:
     return has_device and network.gateway in context.kernel.look().local_addresses()
 
 
-def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: bool = False) -> list[Object]:
+def repair_ports(context: Context, networks: Iterable[Network], *, dry_run: bool = False) -> list[Object]:
     """Make host ends of endpoints that are no ports of their bridge any more so again; return the objects.
 
     On Open vSwitch, also what somebody has changed of bridges and ports.
@@ -76,7 +76,7 @@ def repair_ports(context: Context, networks: Iterable[Network], *, is_dry_run: b
             ports = (*own, *desired.uplinks(uplinks.with_placed_uplinks(context, network)), *ports)
             ports = tuple(context.switches.missing(ports))
         found += ports
-    if found and not is_dry_run:
+    if found and not dry_run:
         join_ports(context, found)
     return found
 

@@ -62,7 +62,7 @@ def _half_done(
     if changing:  # the VLANs of their ports, which are on record as they were to be
         yield "ports' VLANs", partial(repair_all_vlans, context)
     if networks:
-        yield "networks", lambda: _locked(context, lambda: remove_networks(context, networks, is_forced=True))
+        yield "networks", lambda: _locked(context, lambda: remove_networks(context, networks, force=True))
 
 
 def _locked(context: Context, work: Callable[[], None]) -> None:
@@ -73,7 +73,7 @@ def _locked(context: Context, work: Callable[[], None]) -> None:
 def _removals(context: Context, containers: Sequence[Container]) -> Iterator[tuple[str, Callable[[], None]]]:
     """Remove half-made containers together, or else yield what removes each: one must not keep the others."""
     try:
-        remove_containers(context, containers, is_forced=True)
+        remove_containers(context, containers, force=True)
     except DnetError:
         for item in containers:
-            yield f"container {item.name}", partial(remove_containers, context, [item], is_forced=True)
+            yield f"container {item.name}", partial(remove_containers, context, [item], force=True)

@@ -126,28 +126,28 @@ class Switches:
             held = [replace(item, index=link.index) for item in addresses if item.device == name]
             yield from map(OnForeignDevice, held)
 
-    def collect(self, *, is_dry_run: bool = False) -> list[tuple[str, DnetError | None]]:
+    def collect(self, *, dry_run: bool = False) -> list[tuple[str, DnetError | None]]:
         """Remove what was left behind, from the databases that can be reached again.
 
         Returns what that was, in words, each with the error where it could not be removed; a dry run only tells.
         """
         items, found = self._store.left_behind(), []
         for connection in sorted({item.connection for item in items}):
-            found += self._collect([one for one in items if one.connection == connection], is_dry_run=is_dry_run)
+            found += self._collect([one for one in items if one.connection == connection], dry_run=dry_run)
         return found
 
-    def _collect(self, items: Sequence[LeftBehind], *, is_dry_run: bool) -> list[tuple[str, DnetError | None]]:
+    def _collect(self, items: Sequence[LeftBehind], *, dry_run: bool) -> list[tuple[str, DnetError | None]]:
         objects: list[OvsBridge | OvsPort] = []
         try:
             with closing(self._at(_remote(json.loads(items[0].connection)))) as switch:
                 present = {_name(one): one.owner for one in switch.observed()}
                 objects = [_as_object(one) for one in items if present.get(one.name) == one.mark]
-                if not is_dry_run:
+                if not dry_run:
                     switch.delete_ports([item for item in objects if isinstance(item, OvsPort)])
                     switch.delete_bridges([item for item in objects if isinstance(item, OvsBridge)])
         except DnetError as error:  # it stays on record
             return [(f"removal of {item}", error) for item in objects]
-        if not is_dry_run:
+        if not dry_run:
             with self._store.write():
                 self._store.forget_left_behind(items)
         return [(f"removal of {item}", None) for item in objects]

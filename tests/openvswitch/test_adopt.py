@@ -315,7 +315,7 @@ def adopt(directories: tuple[str, str], fail_at: int, is_late: bool | None = Non
     FaultySwitch.is_late = bool(is_late)
     with Engine(*directories, lambda _: None, kernel, Nft(), switch) as engine:
         try:
-            engine.adopt("lan", "eth1", is_sure=True)
+            engine.adopt("lan", "eth1", assume_yes=True)
         except dnet.DnetError as error:
             return {"refused": str(kernel.refused or error), "notes": getattr(error, "__notes__", [])}
         return {}

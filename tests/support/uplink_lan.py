@@ -186,7 +186,7 @@ def adopt_with_fault(directories: tuple[str, str], fail_at: int) -> dict[str, An
     kernel = FaultyKernel(lambda _: None, fail_at)
     with Engine(*directories, lambda _: None, kernel, Nft()) as engine:
         try:
-            engine.adopt("lan", "eth1", is_sure=True)
+            engine.adopt("lan", "eth1", assume_yes=True)
         except dnet.DnetError as error:
             return {"refused": str(kernel.refused), "notes": getattr(error, "__notes__", [])}
         return {}
@@ -206,7 +206,7 @@ def adopt_and_die(directories: tuple[str, str], count: Callable[[Any], int]) -> 
                 return [None]
 
         with Engine(*directories, lambda _: None, Killed(lambda _: None), Nft()) as engine:
-            engine.adopt("lan", "eth1", is_sure=True)
+            engine.adopt("lan", "eth1", assume_yes=True)
         os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 

@@ -237,7 +237,7 @@ def adopt_without_map(directories: tuple[str, str]) -> str:
     Bpf.set_ports = refuse  # type: ignore[method-assign]  # in a child process of the test's
     with Engine(*directories) as engine:
         try:
-            engine.adopt("lan", "eth1", is_sure=True)
+            engine.adopt("lan", "eth1", assume_yes=True)
         except dnet.DnetError as error:
             return str(error)
     return ""

@@ -263,7 +263,7 @@ def test_interrupt_at_any_line(host: FakeHost, what: str) -> None:
 def tidy(directories: tuple[str, str]) -> None:
     """Do what every command that writes does first."""
     with dnet.open(*directories) as engine:
-        engine.delete_many(["nobody"], is_missing_ok=True)
+        engine.delete_many(["nobody"], missing_ok=True)
 
 
 def remove(directories: tuple[str, str], what: str) -> None:

@@ -104,7 +104,7 @@ def test_following_the_log(box: Box) -> None:
         script = "echo one; while ! test -s /tmp/gate; do sleep 0.01; done; echo two >&2"
         runtime.start(container, check_process(["sh", "-c", script]))
         found = []
-        for entry in runtime.log(container, is_followed=True):
+        for entry in runtime.log(container, follow=True):
             found.append([entry.time[:2], entry.stream, entry.data.decode()])
             if entry.data == b"one\n":
                 runtime.execute(container, check_process(["sh", "-c", "echo go >/tmp/gate"]))

@@ -223,7 +223,7 @@ def without_files(directories: tuple[str, str]) -> None:
     import resource
 
     with dnet.open(*directories) as engine:
-        engine.delete_many(["nobody"], is_missing_ok=True)
+        engine.delete_many(["nobody"], missing_ok=True)
         engine.create("warm-up")
         engine.delete("warm-up")
         lowest = os.dup(0)

@@ -276,7 +276,7 @@ def test_deleting_a_missing_one_removes_none(machine):
     with pytest.raises(NotFound, match="nope"):
         machine.engine.delete_many(["c-1", "nope", "c-2"])
     assert machine.everything() == before
-    assert len(machine.engine.delete_many(["c-1", "nope", "c-2"], is_missing_ok=True)) == 2
+    assert len(machine.engine.delete_many(["c-1", "nope", "c-2"], missing_ok=True)) == 2
 
 
 def test_deleting_one_under_two_names(machine):

@@ -140,3 +140,23 @@ def test_values_are_what_ipaddress_knows(machine):
     end = machine.engine.create("web", network="blue", ip=IPv4Address("10.1.0.1")).endpoints[0]
     assert end.address.ip == IPv4Address("10.1.0.1")
     assert end.gateway == net.gateway
+
+
+# Keywords
+
+
+def test_old_keywords(machine):
+    """Keywords are taken by their old names, too, with a warning that names the new one and the caller's line."""
+    with pytest.warns(DeprecationWarning, match="delete_many: the keyword is_missing_ok is missing_ok now") as caught:
+        assert machine.engine.delete_many(["nobody"], is_missing_ok=True) == []
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+    with pytest.warns(DeprecationWarning, match="is_dry_run is dry_run now"):
+        assert machine.engine.reconcile(is_dry_run=True) == []
+
+
+def test_new_and_unknown_keywords(machine, recwarn):
+    """New names pass without a warning; names that never were are refused as ever."""
+    assert machine.engine.delete_many(["nobody"], missing_ok=True) == []
+    assert not recwarn.list
+    with pytest.raises(TypeError, match="is_lost"):
+        machine.engine.delete_many(["nobody"], is_lost=True)

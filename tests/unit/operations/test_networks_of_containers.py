@@ -342,7 +342,7 @@ def test_removing_the_first_of_sharers_by_force(machine):
     before = machine.everything()
     machine.engine.create("web", network="blue")
     machine.engine.create("side", network="container:web")
-    machine.engine.delete_many(["web"], is_forced=True)
+    machine.engine.delete_many(["web"], force=True)
     machine.engine.delete("side")
     assert machine.everything() == before
 

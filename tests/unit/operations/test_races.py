@@ -118,7 +118,7 @@ def test_attached_by_what_was_known(machine, monkeypatch, case, names, interface
     assert [row for row in phases(machine) if row[0] != "c-2"] == [("c-1", "ready"), ("c-3", "ready")]
     if case == "killed":
         assert rows(machine, "late") == [("c-2", "creating")]
-        machine.engine.delete_many(["nobody"], is_missing_ok=True)
+        machine.engine.delete_many(["nobody"], missing_ok=True)
         assert rows(machine, "late") == []
         machine.engine.delete_networks(["late"])
         machine.engine.attach_many(names, "red")

@@ -170,7 +170,7 @@ def test_version_3(tmp_path):
 
 def test_half_made_container_of_before(machine):
     """What a killed process of version 1 left half done is cleared away by the next command that writes."""
-    machine.engine.delete_many(["nobody"], is_missing_ok=True)
+    machine.engine.delete_many(["nobody"], missing_ok=True)
     assert [item.name for item in machine.engine.containers()] == ["web", "alone"]
     assert machine.phases() == {"ready"}
 

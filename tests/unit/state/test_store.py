@@ -127,7 +127,7 @@ def test_failed_block_leaves_nothing(store, directory):
 def test_dry_run_leaves_nothing(store, directory):
     """A dry run sees what it wrote, and nobody else ever does."""
     before = rows(directory, "SELECT * FROM setting")
-    with store.write(is_dry_run=True):
+    with store.write(dry_run=True):
         store.networks.insert(BLUE, "")
         store.take_indexes(3)
         assert store.networks.subnets() == [("blue", BLUE.subnet)]
