@@ -25,14 +25,16 @@ enum {
     DNET_NAME_BYTES = 16 /* IFNAMSIZ of linux/if.h */
 };
 
-/* Messages that go out together, on the host's socket or on one inside the sandbox. With `is_names`, it is instead
- * the names of devices whose frames shall be complete, DNET_NAME_BYTES each. */
+/* What a segment is: messages for the host's socket, sent together with those of other sandboxes; messages for the
+ * sandbox's socket; or names of devices of either whose frames shall be complete, DNET_NAME_BYTES each. */
+enum dnet_segment_kind { DNET_TO_HOST = 0, DNET_TO_SANDBOX = 1, DNET_NAMES_ON_HOST = 2, DNET_NAMES_IN_SANDBOX = 3 };
+
+/* Messages, or names, that go out together. */
 struct dnet_segment {
     uint8_t *data;
     uint32_t length; /* bytes */
     uint32_t count;  /* messages, or names */
-    bool inside;
-    bool is_names;
+    uint8_t kind;    /* enum dnet_segment_kind */
 };
 
 /* What to do with a sandbox's namespace first: enter the one at `pin`, make and pin a new one, or pin the caller's

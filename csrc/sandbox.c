@@ -29,13 +29,6 @@
 #define SO_NETNS_COOKIE 71 /* asm-generic/socket.h, since Linux 5.14 */
 #endif
 
-/* What a segment holds, and where it goes. */
-enum segment_kind {
-    SEGMENT_HOST_MESSAGES,    /* on the host's socket, together with those of other sandboxes */
-    SEGMENT_SANDBOX_MESSAGES, /* on the sandbox's socket */
-    SEGMENT_DEVICE_NAMES,     /* ioctls, on either socket */
-};
-
 /* A namespace that has been made, or the reason why not. */
 struct slot {
     int netns_fd;
@@ -68,14 +61,6 @@ struct host_batch {
     struct dnet_sandbox *owners[GROUP];
     uint32_t owner_count;
 };
-
-static enum segment_kind
-segment_kind(const struct dnet_segment *segment)
-{
-    if (segment->is_names)
-        return SEGMENT_DEVICE_NAMES;
-    return segment->inside ? SEGMENT_SANDBOX_MESSAGES : SEGMENT_HOST_MESSAGES;
-}
 
 static struct slot *
 build_slot(struct build *build, uint32_t sandbox)
@@ -253,11 +238,11 @@ build_complete_frames(struct build *build, struct dnet_sandbox *sandbox, uint32_
 
 /* Returns whether a segment has more messages than one send of a group takes. */
 static bool
-segment_is_too_long(const struct dnet_segment *segment, enum segment_kind kind)
+segment_is_too_long(const struct dnet_segment *segment)
 {
-    if (kind == SEGMENT_HOST_MESSAGES && segment->length > GROUP_BYTES)
+    if (segment->kind == DNET_TO_HOST && segment->length > GROUP_BYTES)
         return true;
-    return kind != SEGMENT_DEVICE_NAMES && segment->count > GROUP_MESSAGES;
+    return segment->kind <= DNET_TO_SANDBOX && segment->count > GROUP_MESSAGES;
 }
 
 /* Does one step of a group: sends inside messages sandbox by sandbox, host messages of all its sandboxes together. */
@@ -271,20 +256,28 @@ build_run_step(struct build *build, uint32_t first, uint32_t count, uint32_t ste
         struct dnet_sandbox *sandbox = &build->sandboxes[i];
         const struct slot *slot = build_slot(build, i);
         const struct dnet_segment *segment;
-        enum segment_kind kind;
 
         if (sandbox->error || step >= sandbox->segment_count)
             continue;
         segment = &sandbox->segments[step];
-        kind = segment_kind(segment);
-        if (segment_is_too_long(segment, kind))
+        if (segment_is_too_long(segment)) {
             build_record_failure(build, sandbox, -EMSGSIZE, (int32_t)step, 0, "");
-        else if (kind == SEGMENT_DEVICE_NAMES)
-            build_complete_frames(build, sandbox, step, segment->inside ? slot->socket_fd : build->host_fd);
-        else if (kind == SEGMENT_SANDBOX_MESSAGES)
-            build_send_inside(build, sandbox, step, slot->socket_fd);
-        else
+            continue;
+        }
+        switch ((enum dnet_segment_kind)segment->kind) {
+        case DNET_TO_HOST:
             host_batch_add(build, &batch, sandbox, step, slot->netns_fd);
+            break;
+        case DNET_TO_SANDBOX:
+            build_send_inside(build, sandbox, step, slot->socket_fd);
+            break;
+        case DNET_NAMES_ON_HOST:
+            build_complete_frames(build, sandbox, step, build->host_fd);
+            break;
+        case DNET_NAMES_IN_SANDBOX:
+            build_complete_frames(build, sandbox, step, slot->socket_fd);
+            break;
+        }
     }
     host_batch_send(build, &batch, step);
 }

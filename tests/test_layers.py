@@ -61,10 +61,6 @@ FUNCTION_LINES_MAX = 80
 LOOKED_AT_HARD: dict[str, str] = {}
 # The public method Engine.pipework calls what calls back.
 LATE = {("dnet.engine", "dnet.adapters.pipework_run")}
-# Arrows from before the wings, to be removed one by one.
-PENDING = {
-    ("dnet.transaction.firewalls", "dnet.linux.netlink"),
-}
 
 
 def _sources() -> dict[str, Path]:
@@ -149,7 +145,7 @@ def test_imports_follow_the_arrows(module):
     """A module imports its own wing, and doors of the wings that the arrows lead to."""
     for name in {name for name in _imports(module) if name in SOURCES}:
         wing = _wing(name)
-        if wing == _wing(module) or (module, name) in PENDING | LATE:
+        if wing == _wing(module) or (module, name) in LATE:
             continue
         assert wing in ARROWS[_wing(module)], f"{module} imports {name}"
         doors = DOORS.get(wing)
@@ -160,16 +156,11 @@ def test_imports_follow_the_arrows(module):
 def test_wings_have_no_import_cycles(wing):
     """No module imports, by any way round in its wing, itself."""
     inside = {name for name in SOURCES if _wing(name) == wing}
-    edges = {name: {to for to in _imports(name) if to in inside and (name, to) not in PENDING} for name in inside}
+    edges = {name: {to for to in _imports(name) if to in inside} for name in inside}
     while leaves := [name for name, targets in edges.items() if not targets & edges.keys()]:
         for name in leaves:
             del edges[name]
     assert not edges
-
-
-def test_pending_arrows_exist():
-    """An arrow that has gone is taken off the list."""
-    assert {(module, name) for module in SOURCES for name in _imports(module)} >= PENDING
 
 
 @pytest.mark.parametrize("module", PURE)

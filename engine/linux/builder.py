@@ -78,7 +78,7 @@ class Builder:
         has_sandbox = [any(isinstance(item, Sandbox) for item in group) for group in groups]
         built = [group for group, is_built in zip(groups, has_sandbox, strict=True) if is_built]
         build = _Build(self._sender, built) if built else None
-        self._settle()
+        self._await_rest()
         if self.has_failed:
             return
         start = len(self._errors)
@@ -93,10 +93,10 @@ class Builder:
 
     def errors(self) -> list[DnetError | None]:
         """Wait until all is created, and return an error or None for each group of the lots that were begun with."""
-        self._settle()
+        self._await_rest()
         return self._errors
 
-    def _settle(self) -> None:
+    def _await_rest(self) -> None:
         if self._build:
             before, on_progress = self._places[0], self._on_progress
             outcome = self._build.finish(on_progress and (lambda done: on_progress(before + done)))
@@ -123,7 +123,7 @@ class _Build:
             self._encode_group(index, group, batch)
 
     def _encode_group(self, index: int, group: Sequence[Object], batch: Any) -> None:
-        segments: list[tuple[tuple[bool, bool], int]] = []  # inside and of names, first byte
+        segments: list[tuple[int, int]] = []  # kind, first byte
         positions: list[list[int]] = []
         is_open = False
         for position, item in enumerate(group):
@@ -132,7 +132,8 @@ class _Build:
             ):
                 continue
             made = item.item if isinstance(item, Absent) else item
-            kind = (isinstance(made, Device) and bool(made.sandbox), isinstance(item, NoTransmitOffloads))
+            is_inside, is_names = isinstance(made, Device) and bool(made.sandbox), isinstance(item, NoTransmitOffloads)
+            kind = _SEGMENTS[is_names][is_inside]
             if not is_open or segments[-1][0] != kind:
                 segments.append((kind, batch.length))
                 positions.append([])
@@ -146,7 +147,7 @@ class _Build:
             target.data = self._data + start
             target.length = end - start
             target.count = len(members)
-            target.inside, target.is_names = kind
+            target.kind = kind
         self._alive.append(array)
         sandbox = self._array[index]
         sandbox.make = _MAKE[type(self._sandboxes[index])]
@@ -191,6 +192,8 @@ class _Build:
         return refused(self._groups[index][position], -sandbox.error, text)
 
 
+# By whether a segment is names of devices, and whether it is for the inside of the sandbox.
+_SEGMENTS = ((lib.DNET_TO_HOST, lib.DNET_TO_SANDBOX), (lib.DNET_NAMES_ON_HOST, lib.DNET_NAMES_IN_SANDBOX))
 _MAKE: dict[type[Object], int] = {
     Sandbox: lib.DNET_MAKE,
     HostSandbox: lib.DNET_PIN_OWN,

@@ -10,6 +10,7 @@ from dnet.errors import Conflict, KernelRefused
 from dnet.objects.host import Directory, File, Symlink
 from dnet.objects.object import Object
 
+LEGACY_TABLES_PATH = "/proc/net/ip_tables_names"
 EDITED_BYTES_MAX = 1 << 24
 LOOKS_MAX = 100  # at single names: one at a directory with thousands takes as long
 
@@ -193,6 +194,11 @@ def read(path: str) -> str:
             return (file.read() or b"").decode(errors="surrogateescape")
     except OSError:
         return ""
+
+
+def legacy_tables() -> list[str]:
+    """Return the tables that iptables-legacy has in this network namespace; nftables does not show them."""
+    return read(LEGACY_TABLES_PATH).split()
 
 
 def read_number(path: str) -> int | None:

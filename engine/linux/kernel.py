@@ -177,7 +177,7 @@ class Kernel:
         return Builder(self.sender, keep_going=keep_going, on_progress=on_progress)
 
     def remove_inside(self, groups: Sequence[Sequence[Object]]) -> None:
-        """Make the absences of each group, a sandbox with what shall not be in it; what is missing already is fine."""
+        """Remove what each group, a sandbox with `Absent` objects, says; ignore what is missing already."""
         wanted = [group for group in groups if len(group) > 1]  # beside the sandbox
         for error in self.create(wanted, keep_going=True) if wanted else ():
             # A route that is put back may have lost its way meanwhile: then it would be gone without dnet, too.

@@ -12,7 +12,7 @@ from typing import Any
 from dnet import errors
 from dnet._core import ffi, lib
 from dnet.errors import Conflict, DnetError, Exhausted, NotFound, Unsupported
-from dnet.linux import files
+from dnet.linux.files import legacy_tables
 from dnet.objects import observed
 from dnet.objects.host import Message
 from dnet.objects.links import Bridge, Veth
@@ -35,7 +35,6 @@ NLM_F_REQUEST = 1
 NFT_MSG_NEWGEN, NFT_MSG_GETGEN = 0x0A0F, 0x0A10
 NFTA_GEN_ID = 1
 ANSWER_BYTES = 4096
-LEGACY_TABLES_PATH = "/proc/net/ip_tables_names"
 # Longest message: SETLINK with an alias of 255 bytes, or with 16 ranges of VLANs.
 MESSAGE_BYTES_MAX = 448
 DUMP_BYTES = 1 << 15
@@ -127,7 +126,7 @@ def generation(fd: int) -> int:
 
     iptables-legacy's rules change without it: where there are any, it is 0.
     """
-    if "filter" in files.read(LEGACY_TABLES_PATH).split():
+    if "filter" in legacy_tables():
         return 0
     os.write(fd, NFNL_HEADER.pack(NFNL_HEADER.size, NFT_MSG_GETGEN, NLM_F_REQUEST, 0, 0, AF_UNSPEC, 0, 0))
     answer = os.read(fd, ANSWER_BYTES)

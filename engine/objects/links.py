@@ -110,7 +110,7 @@ class Alias(Setting):
 
 @frozen
 class ArpNotify(Setting):
-    """net.ipv4.conf.DEVICE.arp_notify: the neighbours are told when the device comes up, or Announced is made."""
+    """net.ipv4.conf.DEVICE.arp_notify: the neighbours are told when the device comes up, or an Announcement is made."""
 
     def __str__(self) -> str:
         return f"arp_notify on {self.place}"

@@ -163,16 +163,16 @@ class Ovsdb:
     def _wait_for(self, number: int, what: str) -> None:
         """Wait until ovs-vswitchd has applied a configuration, whose number it then writes to `cur_cfg`."""
         deadline = time.monotonic() + SWITCH_S
-        absences = 0
+        misses = 0
         while self._current < number:
             try:
                 self._connect()
                 if self._current >= number or self._receive(time.monotonic() + self._patience_s):
                     continue
-                absences = 0 if self._is_switch_running() else absences + 1
+                misses = 0 if self._is_switch_running() else misses + 1
             except ConnectionLost:
                 continue
-            if self._is_gone(absences):
+            if self._is_gone(misses):
                 self._patience_s = 0.0  # the next change need not wait as long
                 raise self._absent(what)
             if time.monotonic() > deadline:
@@ -184,16 +184,16 @@ class Ovsdb:
         """Connect, and raise SwitchAbsent when ovs-vswitchd is not running."""
         with self._intact():
             self._connect()
-            absences = 0
+            misses = 0
             while not self._is_switch_running():
-                absences += 1
-                if self._is_gone(absences):
+                misses += 1
+                if self._is_gone(misses):
                     raise self._absent(what)
                 self._receive(time.monotonic() + PATIENCE_S)
 
-    def _is_gone(self, absences: int) -> bool:
+    def _is_gone(self, misses: int) -> bool:
         """Whether ovs-vswitchd, found absent so often, is down, not just restarting or reconnecting."""
-        return absences > 1 and time.monotonic() > self._back_since + SETTLE_S
+        return misses > 1 and time.monotonic() > self._back_since + SETTLE_S
 
     def _absent(self, what: str) -> SwitchAbsent:
         sentence = f"cannot {what}: ovs-vswitchd, which would have to do it, is not running"

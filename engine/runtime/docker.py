@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from dnet.errors import DnetError, InvalidRequest, NeedsRoot, Unsupported
+from dnet.errors import AS_ROOT, DnetError, InvalidRequest, NeedsRoot, Unsupported
 from dnet.model.values import Value, frozen, replace
 
 if TYPE_CHECKING:
@@ -282,8 +282,7 @@ def _failure(daemon: Daemon, error: OSError) -> DnetError:
         case TimeoutError() | BlockingIOError():
             return _silent(daemon)
         case PermissionError():
-            hint = "run it as root, with sudo say"
-            return NeedsRoot(f"cannot {what}: {error.strerror}", object=daemon.socket, hint=hint)
+            return NeedsRoot(f"cannot {what}: {error.strerror}", object=daemon.socket, hint=AS_ROOT)
         case ConnectionRefusedError():
             hint = f"is the service running? The socket {daemon.socket} is left from one that has ended"
             return Unsupported(f"cannot {what}: nobody listens there", object=daemon.socket, hint=hint)

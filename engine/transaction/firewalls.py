@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dnet.drivers.nat_table import TABLE
-from dnet.linux.netlink import LEGACY_TABLES_PATH
+from dnet.linux.files import legacy_tables
 from dnet.linux.nftables import Nft
 from dnet.model.network import Network
 
@@ -218,11 +218,7 @@ def _sentence(chain: Chain, rules: TableRules, devices: Sequence[str]) -> str:
 
 def _legacy(devices: Sequence[str]) -> list[str]:
     """Return what `let_through` does of the rules of iptables-legacy, which nftables does not show."""
-    try:
-        with open(LEGACY_TABLES_PATH, encoding="ascii") as file:
-            if "filter" not in file.read().split():
-                return []
-    except OSError:
+    if "filter" not in legacy_tables():
         return []
     import subprocess
 

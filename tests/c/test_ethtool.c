@@ -67,8 +67,7 @@ add_segment(struct dnet_segment *segment, const struct dnet_batch *batch, size_t
         .data = batch->data + start,
         .length = (uint32_t)(batch->length - start),
         .count = 1,
-        .inside = is_names,
-        .is_names = is_names,
+        .kind = is_names ? DNET_NAMES_IN_SANDBOX : DNET_TO_HOST,
     };
 }
 

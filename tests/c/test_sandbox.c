@@ -47,7 +47,7 @@ add_segment(struct crowd *crowd, uint32_t i, uint32_t step, size_t start, uint32
         .data = crowd->batch.data + start,
         .length = (uint32_t)(crowd->batch.length - start),
         .count = count,
-        .inside = inside,
+        .kind = inside ? DNET_TO_SANDBOX : DNET_TO_HOST,
     };
 }
 
@@ -462,7 +462,8 @@ test_enter(int fd)
 
     CHECK_EQUAL(dnet_build(fd, crowd.sandboxes, crowd.count, false, &control, text, sizeof text), 0, "build");
     dnet_put_address(&batch, true, INNER_INDEX, AF_INET, address4, 32, false);
-    segment = (struct dnet_segment){.data = batch.data, .length = (uint32_t)batch.length, .count = 1, .inside = true};
+    segment = (struct dnet_segment){
+        .data = batch.data, .length = (uint32_t)batch.length, .count = 1, .kind = DNET_TO_SANDBOX};
     again[0] = (struct dnet_sandbox){.pin = crowd.pins[1], .segment_count = 1, .segments = &segment};
     again[1] = (struct dnet_sandbox){.pin = "/absent", .segment_count = 1, .segments = &segment};
     CHECK_EQUAL(dnet_build(fd, again, 2, true, &control, text, sizeof text), 0, "build");
@@ -492,8 +493,10 @@ test_oversized_segment(int fd)
         dnet_put_up(&batch, 1);
     for (uint32_t i = 0; i < 2; i++) {
         snprintf(pins[i], sizeof pins[i], "%s/pins/big%u", directory, i);
-        segments[i] = (struct dnet_segment){
-            .data = batch.data, .length = (uint32_t)batch.length, .count = COUNT, .inside = i == 1};
+        segments[i] = (struct dnet_segment){.data = batch.data,
+                                            .length = (uint32_t)batch.length,
+                                            .count = COUNT,
+                                            .kind = i == 1 ? DNET_TO_SANDBOX : DNET_TO_HOST};
         sandboxes[i] =
             (struct dnet_sandbox){.pin = pins[i], .make = DNET_MAKE, .segment_count = 1, .segments = &segments[i]};
     }
