@@ -278,8 +278,9 @@ def detach(context: Context, target: str, interface: str = "", *, force: bool = 
     container = targets.remembered(context, target) or reattach.find(context, target)
     item = _find_interface(container, interface)
     if not force:
-        endpoints_, attachments = ((item,), ()) if isinstance(item, Endpoint) else ((), (item,))
-        check_switch(context, [replace(container, endpoints=endpoints_, attachments=attachments)])
+        is_endpoint = isinstance(item, Endpoint)
+        alone = replace(container, endpoints=(item,) if is_endpoint else (), attachments=() if is_endpoint else (item,))
+        check_switch(context, [alone])
     if isinstance(item, Attachment):
         leases.release(container, item)
     return _remove_interface(context, container, item, force=force)

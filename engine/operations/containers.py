@@ -1,4 +1,4 @@
-"""Creating, removing, renaming containers, and joining them to networks."""
+"""Containers: created in bulk, planned, removed, renamed, and their resolv.conf kept up to date."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from dnet.transaction.networks import repair_networks
 from dnet.transaction.recovery import prepare
 from dnet.transaction.reserve_containers import Reservation
 from dnet.transaction.reserve_names import Names
-from dnet.transaction.rollback import undoing
+from dnet.transaction.rollback import reverting, undoing
 from dnet.transaction.vlans import enable_vlans
 
 
@@ -67,24 +67,24 @@ def create_many(
     on_progress: BulkProgress | None = None,
     is_starting: bool = False,
 ) -> Created:
-    """Create containers in one pass; see Engine.create_many. With `is_starting` the caller starts them at once."""
+    """Create containers in one pass, all or nothing unless `keep_going`. `is_starting`: their processes follow."""
     prepare(context)
     for mode in sorted({spec.mode for spec in specs if not spec.endpoints and (spec.publish or spec.publish_all)}):
         context.notice(f"published ports are discarded in mode {mode}")
-    references = {end.network for spec in specs for end in spec.endpoints}
+    create = partial(
+        _create_many, context, specs, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting
+    )
+    references = {endpoint.network for spec in specs for endpoint in spec.endpoints}
     if DEFAULT_NETWORK in references and not context.store.networks.find(DEFAULT_NETWORK):
         with context.store.network_lock():
             if not context.store.networks.find(DEFAULT_NETWORK):
                 repair_networks(context, references - {DEFAULT_NETWORK})
-                first = _default_network(specs)
-                return _create_many(
-                    context, specs, first, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting
-                )
+                return create(_default_network(specs))
     repair_networks(context, references)
-    for reference in {end.network for spec in specs for end in spec.endpoints if end.vlans}:
+    for reference in _networks_in_vlans(specs):
         if not context.store.networks.get(reference).vlan:
             enable_vlans(context, reference)
-    return _create_many(context, specs, None, keep_going=keep_going, on_progress=on_progress, is_starting=is_starting)
+    return create(None)
 
 
 def _create_many(
@@ -96,7 +96,7 @@ def _create_many(
     on_progress: BulkProgress | None,
     is_starting: bool,
 ) -> Created:
-    """Create containers, and a network for them with `network_spec`: reserved together, undone together."""
+    """Create containers, and with `network_spec` a network for them: reserved together, reverted together."""
     started = time.perf_counter()
     store = context.store
     busy = reserve_network.busy_subnets(context.kernel) if network_spec else []
@@ -117,7 +117,7 @@ def _create_many(
         errors = create_groups(
             context,
             recorded(
-                chain(coming, _following(context, reservation, others, owner, containers)), container_groups, groups
+                chain(coming, _reserve_lots(context, reservation, others, owner, containers)), container_groups, groups
             ),
             keep_going=keep_going,
             on_progress=report(on_progress, len(specs)),
@@ -129,48 +129,43 @@ def _create_many(
             store.set_phase("container", [item.id for item in containers], "ready")
             if is_starting:
                 store.set_phase("container", [item.id for item in containers], "ready", store.starter())
-            failed = [item.id for item, error in zip(containers, errors, strict=True) if error]
+            failed = [(item, error) for item, error in zip(containers, errors, strict=True) if error]
             if failed:
-                store.delete("container", failed)
-    made = [item for item, error in zip(containers, errors, strict=True) if not error]
-    made_groups = [group for group, error in zip(container_groups, errors, strict=True) if not error]
-    update_linked(context, made, made_groups)
+                store.delete("container", [item.id for item, _ in failed])
+    created = [item for item, error in zip(containers, errors, strict=True) if not error]
+    created_groups = [group for group, error in zip(container_groups, errors, strict=True) if not error]
+    update_linked(context, created, created_groups)
     update_hosts(linked_lines(context, containers) if failed else {}, {})
-    update_hosts({}, linked_lines(context, made))
+    update_hosts({}, linked_lines(context, created))
     context.kernel.sysctls.keep()
     if network_spec:
         context.ruleset.let_through(is_thorough=True)
     phases = {"plan": planned - started, "sandboxes": applied - planned, "commit": time.perf_counter() - applied}
-    return Created(
-        containers=tuple(item for item, error in zip(containers, errors, strict=True) if not error),
-        failed=tuple((item.name, error) for item, error in zip(containers, errors, strict=True) if error),
-        phases=phases,
-    )
+    return Created(containers=tuple(created), failed=tuple((item.name, error) for item, error in failed), phases=phases)
 
 
 def _fail_sharers(
     context: Context, containers: Sequence[Container], groups: Sequence[Group], errors: Sequence[DnetError | None]
 ) -> list[DnetError | None]:
-    """Return the errors with those of containers whose sandbox was to be that of one that failed; remove them."""
+    """Return the errors, extended by those of containers that share the sandbox of a failed one; remove these."""
     failed = {item.id: item.name for item, error in zip(containers, errors, strict=True) if error}
-    found = list(errors)
+    extended = list(errors)
     for position, item in enumerate(containers if failed else ()):
         if item.shares in failed:
             sentence = f"container {failed[item.shares]}, whose network {item.name} was to share, failed"
-            found[position] = Conflict(sentence, object=item.name)
-    lost = [group for group, new, old in zip(groups, found, errors, strict=True) if new and not old]
-    delete_groups(context, lost)
-    return found
+            extended[position] = Conflict(sentence, object=item.name)
+    delete_groups(context, [group for group, new, old in zip(groups, extended, errors, strict=True) if new and not old])
+    return extended
 
 
 def plan(context: Context, specs: Sequence[ContainerSpec]) -> list[Object]:
-    """Return what `create_many` would create, in order, touching nothing."""
+    """Return the objects that `create_many` would create, in order. Nothing is changed."""
     busy = reserve_network.busy_subnets(context.kernel)
     objects: list[Object] = []
     with context.store.write(dry_run=True):
-        is_missing = not context.store.networks.find(DEFAULT_NETWORK)
-        is_wanted = is_missing and any(end.network == DEFAULT_NETWORK for spec in specs for end in spec.endpoints)
-        first = _default_network(specs) if is_wanted else None
+        is_wanted = any(endpoint.network == DEFAULT_NETWORK for spec in specs for endpoint in spec.endpoints)
+        is_new = is_wanted and not context.store.networks.find(DEFAULT_NETWORK)
+        first = _default_network(specs) if is_new else None
         for group in _reserve_with_network(context, first, busy, "")[1]:
             objects += group
         objects += _planned_vlans(context, specs)
@@ -180,9 +175,9 @@ def plan(context: Context, specs: Sequence[ContainerSpec]) -> list[Object]:
 
 
 def _planned_vlans(context: Context, specs: Sequence[ContainerSpec]) -> list[Object]:
-    """Return what makes networks keep VLANs apart where specifications are the first to ask, by programs or not."""
+    """Return the objects that enable VLANs on networks where specifications are the first to ask for them."""
     objects: list[Object] = []
-    for reference in sorted({end.network for spec in specs for end in spec.endpoints if end.vlans}):
+    for reference in sorted(_networks_in_vlans(specs)):
         network = context.store.networks.get(reference)
         if not network.vlan:
             backend = DRIVERS[network.driver].vlan_backends[-1]
@@ -194,6 +189,10 @@ def _planned_vlans(context: Context, specs: Sequence[ContainerSpec]) -> list[Obj
     return list(dict.fromkeys(objects))
 
 
+def _networks_in_vlans(specs: Sequence[ContainerSpec]) -> set[str]:
+    return {endpoint.network for spec in specs for endpoint in spec.endpoints if endpoint.vlans}
+
+
 def _reserve(reservation: Reservation, specs: Sequence[ContainerSpec], owner: str) -> list[Container]:
     containers = reservation.reserve(specs, owner)
     if owner:
@@ -201,14 +200,14 @@ def _reserve(reservation: Reservation, specs: Sequence[ContainerSpec], owner: st
     return containers
 
 
-def _following(
+def _reserve_lots(
     context: Context,
     reservation: Reservation,
     lots_of_specs: Iterable[Sequence[ContainerSpec]],
     owner: str,
     containers: list[Container],
 ) -> Iterator[Group]:
-    """Yield the objects of further lots, each reserved and put into `containers` when its first is asked for."""
+    """Yield the objects of further lots; each is reserved, and added to `containers`, when its first is asked for."""
     for specs in lots_of_specs:
         with context.store.write(is_intent=True):
             reserved = _reserve(reservation, specs, owner)
@@ -220,7 +219,7 @@ def _following(
 def _reserve_with_network(
     context: Context, spec: NetworkSpec | None, busy: Sequence[IPNetwork], owner: str
 ) -> tuple[list[str], list[Group]]:
-    """Insert a network, if one is to be, such that containers can be reserved on it in the same transaction."""
+    """Insert a network, if any, so that containers can be reserved on it in the same transaction."""
     if spec is None:
         return [], []
     is_first = not context.store.networks.has_others()
@@ -238,13 +237,13 @@ def delete_many(
     running_ok: bool = False,
     on_progress: BulkProgress | None = None,
 ) -> list[Container]:
-    """Remove containers; see Engine.delete_many."""
+    """Remove containers, all or nothing. `force`: also running and shared ones, and without Open vSwitch."""
     prepare(context)
     if not force and context.store.uses_switch():
         check_switch(context, resolve(context, references, missing_ok=missing_ok))
     with context.store.write(is_intent=True):
-        found = resolve(context, references, missing_ok=missing_ok)
-        containers = list({item.id: item for item in found}.values())
+        resolved = resolve(context, references, missing_ok=missing_ok)
+        containers = list({item.id: item for item in resolved}.values())
         context.store.check_not_changing(containers)
         if not force:
             _check_unshared(context, containers)
@@ -258,9 +257,8 @@ def delete_many(
 def _check_unshared(context: Context, containers: Sequence[Container]) -> None:
     going = {item.name for item in containers}
     for item in containers:
-        others = (
-            [name for name in context.store.containers.sharers(item.id) if name not in going] if not item.shares else []
-        )
+        sharers = [] if item.shares else context.store.containers.sharers(item.id)
+        others = [name for name in sharers if name not in going]
         if others:
             raise Conflict(
                 f"container {item.name} shares its network with {', '.join(others)}",
@@ -278,18 +276,18 @@ def _check_idle(context: Context, containers: Sequence[Container]) -> None:
 def resolve(context: Context, references: Sequence[str], *, missing_ok: bool = False) -> list[Container]:
     """Find containers by name, id or id prefix; many at once without a query for each."""
     by_name = {item.name: item for item in context.store.containers.named(references)}
-    found = []
+    containers = []
     for reference in references:
         try:
-            found.append(by_name.get(reference) or context.store.containers.get(reference))
+            containers.append(by_name.get(reference) or context.store.containers.get(reference))
         except NotFound:
             if not missing_ok:
                 raise
-    return found
+    return containers
 
 
 def rename(context: Context, reference: str, name: str) -> Container:
-    """Give a container another name; see Engine.rename."""
+    """Give a container another name. Its id, sandbox path and host name stay."""
     check_name(name, "container")
     prepare(context)
     with context.store.write():
@@ -306,21 +304,22 @@ def rename(context: Context, reference: str, name: str) -> Container:
         links=tuple(replace(link, parent=name) for link in container.links),
         linked_by=tuple(replace(link, child=name) for link in container.linked_by),
     )
-    try:
-        _move_name(context, container, renamed)
-    except BaseException:
+
+    def revert() -> None:
         with context.store.write():
             context.store.containers.rename(container.id, container.name)
-        for before, after in zip(_named(container), _named(renamed), strict=True):
+        for before, after in zip(_name_links(container), _name_links(renamed), strict=True):
             with suppress(OSError):
                 files.rename(after, before)
-        raise
+
+    with reverting(revert):
+        _move_name(context, container, renamed)
     update_hosts(lines, linked_lines(context, [renamed]))
     return renamed
 
 
 def _move_name(context: Context, container: Container, renamed: Container) -> None:
-    for before, after in zip(_named(container), _named(renamed), strict=True):
+    for before, after in zip(_name_links(container), _name_links(renamed), strict=True):
         files.rename(before, after)
     [group] = objects_of(context, [renamed])
     aliases = [item for item in group if isinstance(item, NoAutoconf) and item.alias]
@@ -328,12 +327,12 @@ def _move_name(context: Context, container: Container, renamed: Container) -> No
 
 
 def refresh_resolvers(context: Context) -> int:
-    """Give every container the host's resolver as it is now; see Engine.refresh_resolvers."""
+    """Give every container the host's present resolver; return how many files were rewritten."""
     return sum(files.edit(path, partial(host_files.renewed, after=text)) for path, text in outdated_resolvers(context))
 
 
 def outdated_resolvers(context: Context) -> Iterator[tuple[str, str]]:
-    """Yield the resolv.conf files that nobody has edited and that are not what they should be, with their text."""
+    """Yield outdated resolv.conf files that nobody has edited, each with its new text."""
     host = read_host_files()
     if not host.resolv_conf.strip():
         return  # somebody is about to write it
@@ -346,18 +345,19 @@ def outdated_resolvers(context: Context) -> Iterator[tuple[str, str]]:
 
 
 def _default_network(specs: Sequence[ContainerSpec]) -> NetworkSpec:
-    """Return the specification of network `bridge`, which makes itself; with VLANs if they are asked for at once."""
-    has_vlans = any(end.vlans for spec in specs for end in spec.endpoints if end.network == DEFAULT_NETWORK)
-    return NetworkSpec(name=DEFAULT_NETWORK, vlan=DEFAULT_VLAN if has_vlans else None)
+    """Return the specification of network `bridge`, created on first use; with VLANs if a container needs them."""
+    return NetworkSpec(
+        name=DEFAULT_NETWORK, vlan=DEFAULT_VLAN if DEFAULT_NETWORK in _networks_in_vlans(specs) else None
+    )
 
 
 def _lots(specs: Sequence[ContainerSpec]) -> list[Sequence[ContainerSpec]]:
-    """Return specifications in lots that can be reserved one after the other: one, where they refer to each other."""
+    """Return specifications in lots to be reserved one after the other; in one lot if they refer to each other."""
     names = {spec.name for spec in specs if spec.name}
-    meant = {spec.shares for spec in specs} | {reference for spec in specs for reference, _ in spec.links}
-    return [specs] if names & meant or not specs else list(lots(specs))
+    references = {spec.shares for spec in specs} | {name for spec in specs for name, _ in spec.links}
+    return [specs] if names & references or not specs else list(lots(specs))
 
 
-def _named(container: Container) -> tuple[str, ...]:
-    """Return the links that carry a container's name."""
+def _name_links(container: Container) -> tuple[str, ...]:
+    """Return the paths of the symlinks that carry a container's name."""
     return desired.name_path(container.name), f"{desired.ETC_DIRECTORY}/{container.name}"

@@ -1,14 +1,13 @@
-"""Compares what the store says with what there is, and makes again what is missing.
+"""Comparison of the store with the host, and repair of what is missing.
 
-Looked at are the devices of networks, sandboxes, the host ends of endpoints, files, names, and the elements of the
-table; nothing is removed that is not on record as half made. After a reboot everything is missing, and is built as a
-bulk is.
+Compared are devices of networks, sandboxes, host interfaces of endpoints, files, names, and elements of the table.
+Nothing is removed unless it is stored as half made. After a reboot everything is missing, and is created as a bulk is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from dnet.drivers import desired, host_files, nat_table
@@ -41,7 +40,7 @@ def run(context: Context, *, dry_run: bool) -> list[Finding]:
     """Find what is missing, and make it again unless it is a dry run."""
     if not dry_run:
         prepare(context)
-        reattach.find_devices(context)  # which may have other numbers since, and sandboxes are made with
+        reattach.find_devices(context)  # sandboxes are made with their indexes, which may have changed
     findings = _run(context, dry_run=dry_run)
     return findings + reattach.refresh(context, dry_run=dry_run)
 
@@ -51,13 +50,13 @@ def _run(context: Context, *, dry_run: bool) -> list[Finding]:
     containers = [item for item in context.store.containers.all() if item.mode != MODE_FOREIGN]
     rules = _missing_rules(context, networks, containers)
     findings = _out_of_reach(context, networks, containers)
-    if findings:  # what is on the others can be looked at
-        away = {net.id for net in networks if DRIVERS[net.driver].needs_switch}
-        networks = [net for net in networks if net.id not in away]
-        containers = [item for item in containers if not _is_on(item, away)]
+    if findings:  # the others can still be compared
+        unreachable = {net.id for net in networks if DRIVERS[net.driver].needs_switch}
+        networks = [net for net in networks if net.id not in unreachable]
+        containers = [item for item in containers if not _is_on(item, unreachable)]
     findings += [Finding(f"removal of {what}", error) for what, error in context.left_over]
     findings += [Finding(*item) for item in context.switches.collect(dry_run=dry_run)]
-    findings += [Finding(text) for text in _missing_of_networks(context, networks)]
+    findings += [Finding(f"device {net.device} of network {net.name}") for net in networks if not is_made(context, net)]
     table = [rule for rule in rules if isinstance(rule, NftTable)]
     findings += [Finding(str(rule)) for rule in table or rules]
     findings += [Finding(what) for what in uplinks.missing_uplinks(context)]
@@ -66,10 +65,14 @@ def _run(context: Context, *, dry_run: bool) -> list[Finding]:
     lost = [item for item in containers if not item.shares and not os.path.ismount(item.sandbox)]
     whole = [item for item in containers if item not in lost]
     findings += [Finding(f"sandbox of container {item.name}") for item in lost]
-    findings += [Finding(f"{end} of container {item.name}") for item in whole for end in _missing_ends(context, item)]
+    findings += [
+        Finding(f"{interface} of container {item.name}")
+        for item in whole
+        for interface in _missing_interfaces(context, item)
+    ]
     findings += [Finding(str(item)) for item in _missing_files(context, whole)]
-    strays = repair_ports(context, networks, dry_run=True)
-    findings += [Finding(str(item)) for item in strays if isinstance(item, (PortOf, OvsBridge, OvsPort))]
+    ports = repair_ports(context, networks, dry_run=True)
+    findings += [Finding(str(item)) for item in ports if isinstance(item, (PortOf, OvsBridge, OvsPort))]
     findings += [Finding(str(item)) for item in missing_vlans(context)]
     spent = [item for item in containers if _is_spent(context, item)]
     findings += [Finding(f"removal of container {item.name}, which has no process any more") for item in spent]
@@ -78,13 +81,13 @@ def _run(context: Context, *, dry_run: bool) -> list[Finding]:
     for path, text in outdated:
         files.edit(path, partial(host_files.renewed, after=text))
     if spent:
-        gone = delete_many(context, [item.id for item in spent], missing_ok=True, force=True)
-        lost, whole = ([item for item in items if item.id not in {one.id for one in gone}] for items in (lost, whole))
+        removed = {item.id for item in delete_many(context, [one.id for one in spent], missing_ok=True, force=True)}
+        lost, whole = ([item for item in items if item.id not in removed] for items in (lost, whole))
     return _repair(context, findings, networks, rules, lost, whole)
 
 
 def _is_spent(context: Context, container: Container) -> bool:
-    """Whether a container that was to go with its process is there without it: that has ended, or never came."""
+    """Return whether a container that is removed with its process has none any more, or never had one."""
     if not container.process or not container.process.removes_itself:
         return False
     runtime = context.runtime
@@ -122,10 +125,10 @@ def _repair(
             if error
         ]
     for item in whole:
-        missing = set(_missing_ends(context, item))
+        missing = set(_missing_interfaces(context, item))
         try:
             if missing:
-                kept = tuple(end for end in item.endpoints if end.interface not in missing)
+                kept = tuple(one for one in item.endpoints if one.interface not in missing)
                 change_containers(context, [replace(item, endpoints=kept)], [item])
             files.create(_missing_files(context, [item]))
         except DnetError as error:
@@ -136,7 +139,7 @@ def _repair(
 
 
 def _out_of_reach(context: Context, networks: Sequence[Network], containers: Sequence[Container]) -> list[Finding]:
-    """Return the networks, and what is attached by hand, on an Open vSwitch that cannot be asked; and why."""
+    """Return what is on Open vSwitch if that cannot be reached, each with the error."""
     on_switch = [f"network {net.name}" for net in networks if DRIVERS[net.driver].needs_switch]
     on_switch += [f"interfaces of container {item.name}" for item in containers if _is_on(item, ())]
     try:
@@ -147,28 +150,22 @@ def _out_of_reach(context: Context, networks: Sequence[Network], containers: Seq
     return []
 
 
-def _missing_of_networks(context: Context, networks: Sequence[Network]) -> Iterator[str]:
-    for network in networks:
-        if not is_made(context, network):
-            yield f"device {network.device} of network {network.name}"
-
-
-def _missing_ends(context: Context, container: Container) -> list[str]:
-    """Return the interfaces of a container whose host end is gone."""
+def _missing_interfaces(context: Context, container: Container) -> list[str]:
+    """Return the interfaces of a container whose host interface is gone."""
     is_device = context.kernel.is_device
-    return [end.interface for end in container.endpoints if not is_device(end.host_index, end.host_interface)]
+    return [item.interface for item in container.endpoints if not is_device(item.host_index, item.host_interface)]
 
 
 def _missing_files(context: Context, containers: Sequence[Container]) -> list[Object]:
-    """Return the files and names that are gone; a sandbox's own name with them."""
-    found: list[Object] = []
+    """Return the files and names that are missing, names of sandboxes included."""
+    missing: list[Object] = []
     for group in objects_of(context, containers):
         for item in group:
             if isinstance(item, (Directory, File, Symlink)) and not os.path.lexists(item.path):
-                found.append(item)
+                missing.append(item)
             elif isinstance(item, Sandbox) and not os.path.lexists(item.name_path):
-                found.append(Symlink(item.name_path, item.path))
-    return found
+                missing.append(Symlink(item.name_path, item.path))
+    return missing
 
 
 def _missing_rules(context: Context, networks: Sequence[Network], containers: Sequence[Container]) -> list[Object]:
@@ -192,6 +189,6 @@ def _missing_rules(context: Context, networks: Sequence[Network], containers: Se
 
 
 def _is_on(container: Container, networks: Collection[str]) -> bool:
-    """Whether a container is on one of some networks, by their ids, or attached to Open vSwitch by hand."""
-    on_network = any(end.network_id in networks for end in container.endpoints)
+    """Return whether a container is on one of some networks, given by id, or attached to Open vSwitch."""
+    on_network = any(endpoint.network_id in networks for endpoint in container.endpoints)
     return on_network or any(KINDS[item.kind].needs_switch for item in container.attachments)

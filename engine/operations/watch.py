@@ -16,7 +16,7 @@ from dnet.operations import containers, leases, reattach
 from dnet.operations.attachment_checks import label
 from dnet.runtime import docker
 from dnet.runtime.docker import Events
-from dnet.transaction.containers import SYSTEMD_RESOLV_CONF
+from dnet.transaction import containers as transaction_containers
 from dnet.transaction.context import Context
 from dnet.transaction.recovery import prepare
 
@@ -37,7 +37,12 @@ class Watching:
         prepare(self._context)
         sockets = [daemon.socket for daemon in docker.daemons() if daemon.socket]
         # What other processes change may be the first lease that is to be renewed.
-        paths = (host_files.RESOLV_CONF, SYSTEMD_RESOLV_CONF, *sockets, f"{self._context.store.operations}/any")
+        paths = (
+            host_files.RESOLV_CONF,
+            transaction_containers.SYSTEMD_RESOLV_CONF,
+            *sockets,
+            f"{self._context.store.operations}/any",
+        )
         try:
             self._listen()
             self._refresh()

@@ -143,7 +143,7 @@ PLACES = (
     "Kernel.remove_inside",
     "Nft.run",
     "Kernel.drop_flows",
-    "Kernel.making",
+    "Kernel.builder",
     "Store.set_phase",
     "files.edit",
 )
