@@ -38,7 +38,7 @@ def made_bridge(made: MadeBridge, datapath_type: str) -> tuple[Object, ...]:
 
 
 @frozen(kw_only=True)
-class Kind(Value):
+class AttachmentKind(Value):
     """What dnet has to know of a kind of attachment."""
 
     # phrase says in words where an attachment is; {} stands for the device.
@@ -51,12 +51,12 @@ class Kind(Value):
     bridge_prefix: str = ""
 
 
-KINDS: Mapping[str, Kind] = {
-    "bridge": Kind(phrase="on bridge {}", is_port=True, bridge_prefix="br"),
-    "ovs": Kind(phrase="on Open vSwitch bridge {}", is_port=True, needs_switch=True, bridge_prefix="ovs"),
-    "macvlan": Kind(phrase="macvlan on {}"),
-    "direct": Kind(phrase="{} itself"),
-    "dummy": Kind(phrase="dummy"),
+KINDS: Mapping[str, AttachmentKind] = {
+    "bridge": AttachmentKind(phrase="on bridge {}", is_port=True, bridge_prefix="br"),
+    "ovs": AttachmentKind(phrase="on Open vSwitch bridge {}", is_port=True, needs_switch=True, bridge_prefix="ovs"),
+    "macvlan": AttachmentKind(phrase="macvlan on {}"),
+    "direct": AttachmentKind(phrase="{} itself"),
+    "dummy": AttachmentKind(phrase="dummy"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dnet.drivers import nat_table, sandbox
-from dnet.drivers.driver import Driver, Group
+from dnet.drivers.driver import Driver, Objects
 from dnet.model import address
 from dnet.model.container import Container, Endpoint
 from dnet.model.network import Network, Uplink
@@ -18,7 +18,7 @@ from dnet.objects.observed import ObservedLink
 from dnet.objects.vlans import BridgeVlanFiltering, BridgeVlans, ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
 
 
-def network(net: Network) -> Group:
+def network(net: Network) -> Objects:
     """Return the objects of a network: its rules, the bridge, and the gateway on it."""
     return (*nat_table.network_objects(net), *sandbox.forwarding(net), *_bridge(net))
 
@@ -52,7 +52,7 @@ def vlans(net: Network) -> Iterator[Object]:
         yield from BridgeVlans.of(device, index, own, is_bridge=True)
 
 
-def endpoint(net: Network, container: Container, item: Endpoint) -> Group:
+def endpoint(net: Network, container: Container, item: Endpoint) -> Objects:
     """Return the objects of an endpoint: a veth that is a port of the bridge, and the inside of the sandbox."""
     return (
         sandbox.veth(net, container, item, net.device_index),
@@ -81,7 +81,7 @@ def _passing(net: Network, device: str, index: int, passed: PortVlans | None) ->
         yield from BridgeVlans.of(device, index, passed, is_bridge=False)
 
 
-def uplink(net: Network, item: Uplink) -> Group:
+def uplink(net: Network, item: Uplink) -> Objects:
     """Return what makes an interface of the host a port of the bridge. BPF programs come before the port."""
     passing = list(_passing(net, item.interface, item.index, item.vlans_on(net)))
     membership = PortOf(item.interface, item.index, "", master=net.device, master_index=net.device_index)
@@ -89,7 +89,7 @@ def uplink(net: Network, item: Uplink) -> Group:
     return (*(part for part in passing if part not in own), membership, *own)
 
 
-def port(net: Network, item: Endpoint) -> Group:
+def port(net: Network, item: Endpoint) -> Objects:
     """Return what makes the host interface of an endpoint a port of the bridge again."""
     membership = PortOf(item.host_interface, item.host_index, "", master=net.device, master_index=net.device_index)
     # The bridge forgets its VLANs and MAC entries when a port leaves; BPF programs stay on the device.

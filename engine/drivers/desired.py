@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from dnet.drivers import attachment, bridge, host_files, nat_table, openvswitch, sandbox
-from dnet.drivers.driver import Driver, Group
+from dnet.drivers.driver import Driver, Objects
 from dnet.model.attachment import Attachment
 from dnet.model.container import MODE_FOREIGN, MODE_HOST, Container, Endpoint, Link
 from dnet.model.network import Network, Uplink
@@ -41,12 +41,12 @@ class HostFiles(Value):
 # Networks
 
 
-def network(net: Network, *, is_first: bool) -> Group:
+def network(net: Network, *, is_first: bool) -> Objects:
     """Return the objects of a network. The first network also has the nftables table, which the last one removes."""
     return (*((NftTable(),) if is_first else ()), *DRIVERS[net.driver].network(net))
 
 
-def ports(net: Network, members: Iterable[Container], present: Collection[int]) -> Group:
+def ports(net: Network, members: Iterable[Container], present: Collection[int]) -> Objects:
     """Return what makes host interfaces of the members ports of their bridge again; `present` are the indexes."""
     return tuple(
         item
@@ -57,22 +57,22 @@ def ports(net: Network, members: Iterable[Container], present: Collection[int]) 
     )
 
 
-def uplink(net: Network, item: Uplink) -> Group:
+def uplink(net: Network, item: Uplink) -> Objects:
     """Return what makes an interface of the host a port of a network's bridge."""
     return DRIVERS[net.driver].uplink(net, item)
 
 
-def uplinks(net: Network) -> Group:
+def uplinks(net: Network) -> Objects:
     """Return what makes all uplinks of a network ports of its bridge."""
     return tuple(part for item in net.uplinks for part in uplink(net, item))
 
 
-def uplink_rules(net: Network) -> Group:
+def uplink_rules(net: Network) -> Objects:
     """Return the nftables elements that a network needs for its uplinks."""
     return DRIVERS[net.driver].uplink_rules(net)
 
 
-def vlans(networks: Iterable[Network], containers: Iterable[Container]) -> Group:
+def vlans(networks: Iterable[Network], containers: Iterable[Container]) -> Objects:
     """Return what separates VLANs on Linux bridges: BPF programs, VLAN map entries, and filtering bridges."""
     known = {net.id: net for net in networks}
     objects = [item for net in known.values() for item in DRIVERS[net.driver].vlans(net)]
@@ -86,7 +86,7 @@ def vlans(networks: Iterable[Network], containers: Iterable[Container]) -> Group
     return tuple(objects)
 
 
-def rules(networks: Iterable[Network], containers: Iterable[Container]) -> Group:
+def rules(networks: Iterable[Network], containers: Iterable[Container]) -> Objects:
     """Return the nftables table with all its elements."""
     known = {net.id: net for net in networks}
     objects: list[Object] = [NftTable()]
@@ -126,7 +126,7 @@ def container(
     peers: Mapping[str, Container] | None = None,
     *,
     without: Same = Same(),  # noqa: B008  it is frozen
-) -> Group:
+) -> Objects:
     """Return the objects of a container, except those of `without`.
 
     `networks` are by id, `peers` the containers that it has links with by name.
@@ -144,7 +144,7 @@ def container(
         inside += attachment.routes(item, inner_indexes(item))
     if item.mode == MODE_FOREIGN:
         return (*container_rules(item, networks, peers or {}), *inside)
-    files: Group = (File(f"{item.files}/hosts", hosts(item, networks, host, peers or {})),)
+    files: Objects = (File(f"{item.files}/hosts", hosts(item, networks, host, peers or {})),)
     if not without.has_files:
         files = (
             Directory(item.files),
@@ -172,7 +172,7 @@ def inner_indexes(item: Container) -> dict[str, int]:
     return {one.interface: sandbox.index_inside(item, one) for one in interfaces}
 
 
-def container_rules(item: Container, networks: Mapping[str, Network], peers: Mapping[str, Container]) -> Group:
+def container_rules(item: Container, networks: Mapping[str, Network], peers: Mapping[str, Container]) -> Objects:
     """Return a container's objects in nftables and in connection tracking, including those of links from and to it."""
     own = nat_table.container_objects(item, networks)
     if not item.links and not item.linked_by:

@@ -12,10 +12,10 @@ from dnet.model.network import Network, Uplink
 from dnet.model.values import Value, frozen
 from dnet.objects.object import Object
 
-Group = tuple[Object, ...]
+Objects = tuple[Object, ...]
 
 
-def nothing(*_: object) -> Group:
+def nothing(*_: object) -> Objects:
     """Return no objects."""
     return ()
 
@@ -25,15 +25,15 @@ class Driver(Value):
     """A driver of networks. Its functions are pure, and return objects in the order in which they are created."""
 
     # network returns all objects of a network, except the nftables table and what its uplinks need.
-    network: Callable[[Network], Group]
+    network: Callable[[Network], Objects]
     # endpoint returns all objects of an endpoint of a container, except the sandbox.
-    endpoint: Callable[[Network, Container, Endpoint], Group]
+    endpoint: Callable[[Network, Container, Endpoint], Objects]
     # port returns what makes the host interface of an endpoint, which exists, a port of the network's bridge.
-    port: Callable[[Network, Endpoint], Group]
+    port: Callable[[Network, Endpoint], Objects]
     # uplink returns what makes an interface of the host a port of the network's bridge.
-    uplink: Callable[[Network, Uplink], Group]
+    uplink: Callable[[Network, Uplink], Objects]
     # uplink_rules returns the nftables elements that the network needs for its uplinks.
-    uplink_rules: Callable[[Network], Group] = nothing
+    uplink_rules: Callable[[Network], Objects] = nothing
     # vlans returns those objects of a network that separate VLANs and are not part of the bridge itself.
     vlans: Callable[[Network], Iterable[Object]] = nothing
     # port_vlans returns those objects of an endpoint that set its port's VLANs and are not part of the port itself.

@@ -8,7 +8,7 @@ port, because ovs-vswitchd goes through all its ports at every link event.
 from __future__ import annotations
 
 from dnet.drivers import nat_table, sandbox
-from dnet.drivers.driver import Driver, Group
+from dnet.drivers.driver import Driver, Objects
 from dnet.model import address
 from dnet.model.container import Container, Endpoint
 from dnet.model.network import DATAPATH_TYPE, Network, Uplink
@@ -20,7 +20,7 @@ from dnet.objects.vlans import ALL_VLANS
 BY_NAME = 0
 
 
-def network(net: Network) -> Group:
+def network(net: Network) -> Objects:
     """Return the objects of a network: its rules, the bridge, and the gateway on it.
 
     A bridge that dnet did not create must exist; neither it nor the addresses of its device are changed.
@@ -34,7 +34,7 @@ def network(net: Network) -> Group:
     return (*nat_table.network_objects(net), *sandbox.forwarding(net), bridge, *on_device)
 
 
-def endpoint(net: Network, container: Container, item: Endpoint) -> Group:
+def endpoint(net: Network, container: Container, item: Endpoint) -> Objects:
     """Return the objects of an endpoint: a veth, the inside of the sandbox, and the port."""
     veth = sandbox.veth(net, container, item, 0)
     return (
@@ -47,7 +47,7 @@ def endpoint(net: Network, container: Container, item: Endpoint) -> Group:
     )
 
 
-def port(net: Network, item: Endpoint) -> Group:
+def port(net: Network, item: Endpoint) -> Objects:
     """Return the port of an endpoint.
 
     Without VLANs it passes untagged frames only, as the bridge's own device does.
@@ -56,7 +56,7 @@ def port(net: Network, item: Endpoint) -> Group:
     return (OvsPort.of(name, net.device, item.id, vlans, untagged=_untagged(net), is_protected=is_protected),)
 
 
-def uplink(net: Network, item: Uplink) -> Group:
+def uplink(net: Network, item: Uplink) -> Objects:
     """Return the port of an uplink.
 
     If the network has no VLANs but the bridge is not dnet's, others may use VLANs on it: the port then passes all.
@@ -67,7 +67,7 @@ def uplink(net: Network, item: Uplink) -> Group:
     return (OvsPort.of(name, net.device, net.id, vlans, untagged=_untagged(net), is_protected=False),)
 
 
-def uplink_rules(net: Network) -> Group:
+def uplink_rules(net: Network) -> Objects:
     """Return the elements that keep the host's own stack from what Open vSwitch reads at the uplinks."""
     return tuple(NatElement("switched", f'"{item}"') for item in net.uplinks)
 

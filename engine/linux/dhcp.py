@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnet.errors import DnetError, InvalidRequest, KernelRefused, NeedsRoot, NotFound
 from dnet.linux import namespaces
+from dnet.linux.wait import IFREQ, SIOCGIFFLAGS
 from dnet.model.lease import Lease, read_lease
 from dnet.model.parse import check_hostname
 from dnet.model.values import Value, frozen
@@ -45,8 +45,6 @@ DISCOVER, OFFER, REQUEST, ACK, NAK, RELEASE = 1, 2, 3, 5, 6, 7  # RFC 2132, sect
 # to come before the routers.
 WANTED_OPTIONS = (1, 121, 3, 6, 15, 26, 51, 58, 59, 119)
 VENDOR = "dnet"
-SIOCGIFFLAGS = 0x8913  # linux/sockios.h
-IFREQ = struct.Struct("=16sH22x")
 IFF_UP = 1
 
 

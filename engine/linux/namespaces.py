@@ -30,7 +30,7 @@ OWN_PATHS = ("/proc/thread-self/ns/net", "/proc/1/ns/net")
 
 
 @frozen
-class Identity(Value):
+class NamespaceIdentity(Value):
     """Which namespace it is; `cookie` is 0 on kernels without."""
 
     inode: int
@@ -57,9 +57,9 @@ def open_namespace(path: str) -> int:
     return descriptor
 
 
-def identify(descriptor: int) -> Identity:
+def identify(descriptor: int) -> NamespaceIdentity:
     """Return which namespace an open one is."""
-    return Identity(os.fstat(descriptor).st_ino, call(descriptor, _cookie))
+    return NamespaceIdentity(os.fstat(descriptor).st_ino, call(descriptor, _cookie))
 
 
 def is_own(inode: int) -> bool:

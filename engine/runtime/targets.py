@@ -34,7 +34,7 @@ class Target(Value):
 
     `kind` and `reference` find it again: a path, a pid, or a container's full id, asked for at `socket`. `name` is for
     people. `path` opens it; `pid` is the process in that path (0 for none), `started` the start time of the process.
-    `inode` and `cookie` are the namespace's identity (namespaces.Identity).
+    `inode` and `cookie` are the namespace's identity (namespaces.NamespaceIdentity).
     """
 
     kind: str
@@ -139,7 +139,7 @@ def opened(target: Target) -> Iterator[int]:
     """Open a target's namespace for a while; raise NotFound when the target has another one by now."""
     descriptor = namespaces.open_namespace(target.path)
     try:
-        if namespaces.identify(descriptor) != namespaces.Identity(target.inode, target.cookie):
+        if namespaces.identify(descriptor) != namespaces.NamespaceIdentity(target.inode, target.cookie):
             hint = "run it again; `dnet reconcile` attaches to what has been restarted"
             raise NotFound(f"{target} has another network namespace by now", object=target.name, hint=hint)
         yield descriptor
