@@ -1,10 +1,10 @@
-"""Gives an interface back unless told in time that all is well: what `dnet.operations.trial` starts.
+"""The process of a trial: releases an interface unless the adoption is confirmed in time.
 
     python -m dnet.trial STATE_DIR RUN_DIR INTERFACE SECONDS
 
-Everything that giving back needs is loaded before it says that it is ready, since the
-change may take away what it would be loaded from. It ends when its standard input says that all is well; when that
-ends without a word, when the time is over, or when it is asked to terminate, it gives the interface back first.
+`dnet.operations.trial` starts it. It loads everything that it needs before it says that it is ready, because the change
+may cut it off from its own files. It ends when its standard input says that all is well. When the input ends without
+that, the time is over, or SIGTERM comes, it releases the interface first.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from dnet.errors import DnetError
 from dnet.operations.trial import ALL_WELL, READY
 
 
-class _Asked(Exception):
-    """SIGTERM: whoever ends the session shall find everything as it was."""
+class _Terminated(Exception):
+    """SIGTERM, as when the session ends: the interface is released then, too."""
 
 
 def _on_termination(_number: int, _frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Asked
+    raise _Terminated
 
 
-def _is_well(timeout_s: float) -> bool:
-    """Wait until standard input says that all is well, or ends, or the time is over."""
+def _is_confirmed(timeout_s: float) -> bool:
+    """Return whether standard input says that all is well before it ends or the time is over."""
     deadline = time.monotonic() + timeout_s
     said = b""
     try:
@@ -43,13 +43,13 @@ def _is_well(timeout_s: float) -> bool:
             if not part:
                 return False
             said += part
-    except _Asked:
+    except _Terminated:
         return False
     return True
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Watch, and give back; what goes wrong is said on standard output."""
+    """Wait, and release the interface without a confirmation; an error goes to standard output."""
     state_directory, run_directory, interface, seconds = arguments
     os.setsid()  # out of reach of the terminal's signals
     os.chdir("/")
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         engine.prepare()
         signal.signal(signal.SIGTERM, _on_termination)
         os.write(1, READY)
-        if _is_well(float(seconds)):
+        if _is_confirmed(float(seconds)):
             return 0
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:

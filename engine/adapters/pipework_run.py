@@ -1,4 +1,4 @@
-"""Runs command lines of pipework through the engine."""
+"""Command lines of pipework, run by calls of the engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(engine: Engine, words: Sequence[str]) -> int:
-    """Do what a command line says, `pipework` itself left out; return its exit status."""
+    """Run a command line, given without the word `pipework`; return its exit status."""
     link = engine.host_link(pipework.host_interface(words))
     is_ipoib = bool(link and link.is_infiniband)
     command = pipework.parse(words, exists=link is not None, is_ipoib=is_ipoib)
@@ -65,7 +65,7 @@ def _specification(command: pipework.Attach, link: HostLink | None) -> Attachmen
 
 
 def _run_tool(engine: Engine, command: pipework.Tool) -> int:
-    """Run `ip route`, `ip rule` or `tc` in a container. The engine remembers the routes that it understands."""
+    """Run `ip route`, `ip rule` or `tc` in a container. Routes that the engine understands are stored."""
     if command.name == "route" and _change_route(engine, command):
         return 0
     program = [command.name] if command.name == "tc" else ["ip", command.name]
@@ -77,7 +77,7 @@ def _run_tool(engine: Engine, command: pipework.Tool) -> int:
 
 
 def _change_route(engine: Engine, command: pipework.Tool) -> bool:
-    """Add or delete a route if the engine understands it; return whether it has."""
+    """Add or delete a route by the engine, if that understands it; return whether it has done so."""
     verb, *words = command.arguments
     if verb not in {"add", "del", "delete"}:
         return False
