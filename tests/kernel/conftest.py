@@ -16,8 +16,8 @@ def lan(host: FakeHost) -> Neighbour:
     """
     # That a veth has come up is told at once, unless its ends have equal indexes (linkwatch_urgent_event): then IPv6
     # waits up to a second. The first device of a namespace is number 2, so that this one has to be another.
-    host.run("sh", "-c", "ip link add pad type bridge; ip link delete pad")
+    host.ip("link add pad type bridge", "link delete pad")
     world = neighbour(host, "lan", "192.0.2.0/24", "2001:db8::/64")
-    world.run("sh", "-c", "ip address add 198.51.100.1/32 dev lo; ip address add 2001:db8:1::1/128 dev lo nodad")
-    host.run("sh", "-c", "ip route add default via 192.0.2.2; ip -6 route add default via 2001:db8::2")
+    world.ip("address add 198.51.100.1/32 dev lo", "address add 2001:db8:1::1/128 dev lo nodad")
+    host.ip("route add default via 192.0.2.2", "route add default via 2001:db8::2")
     return world

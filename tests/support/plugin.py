@@ -14,6 +14,7 @@ Without root the fixtures skip, and fail where CI=true.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts import PATH, FakeHost, Neighbour
+from tests.support.hosts import PATH, FakeHost, Neighbour, free_memory
 
 PROGRAMS = ("unshare", "nsenter", "ip", "bridge", "nft", "ping", "findmnt", "find")
 
@@ -33,6 +34,7 @@ def host(tmp_path: Path) -> Iterator[FakeHost]:
     require_root()
     with FakeHost(tmp_path) as fake:
         yield fake
+    free_memory(tmp_path)
 
 
 @pytest.fixture
@@ -70,6 +72,17 @@ def require_root() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line("markers", "kernel: needs root and a real Linux kernel")
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing in memory."""
+    free_memory()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what has been loaded out of garbage collections: in a child each would copy all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from tests.support import conversation
 from tests.support.hosts import FakeHost, Namespace, Neighbour, NoAnswer
 
 HOST = {4: "192.0.2.1", 6: "2001:db8::1"}
@@ -27,10 +26,11 @@ def neighbour(host: FakeHost, name: str, *subnets: str) -> Neighbour:
     """Add a neighbour to which the host can forward IPv6 at once."""
     found = host.neighbour(name, *subnets)
     # Who forwards asks for neighbours from a link-local address, and the kernel's own is not usable for a second.
-    script = (
-        "ip link set $0 addrgenmode none; ip address flush dev $0 scope link; ip address add fe80::1/64 dev $0 nodad"
+    host.ip(
+        f"link set {name} addrgenmode none",
+        f"address flush dev {name} scope link",
+        f"address add fe80::1/64 dev {name} nodad",
     )
-    host.run("sh", "-c", script, name)
     return found
 
 
@@ -47,45 +47,12 @@ def is_refused(space: Namespace, address: str, port: int, protocol: str = "tcp",
     return not reach(space, address, port, protocol, timeout_s=REFUSAL_S, **options)
 
 
-_SERVERS = """
-import select, socket, sys
-sockets = []
-for port in map(int, sys.argv[1:]):
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        sock = socket.socket(socket.AF_INET6, kind)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, 49, 1)  # IPV6_RECVPKTINFO (linux/in6.h)
-        sock.bind(("::", port))
-        if kind == socket.SOCK_STREAM:
-            sock.listen(64)
-        sockets.append(sock)
-print(flush=True)
-while True:
-    readable, _, _ = select.select([*sockets, sys.stdin], [], [])
-    if sys.stdin in readable:
-        break
-    for sock in readable:
-        if sock.type == socket.SOCK_STREAM:
-            connection, peer = sock.accept()
-            connection.sendall(peer[0].encode())
-            connection.close()
-        else:
-            _, [(level, number, info)], _, peer = sock.recvmsg(100, 256)
-            sock.sendmsg([peer[0].encode()], [(level, number, info[:16] + bytes(4))], 0, peer)
-"""
-
-
 @contextlib.contextmanager
 def serving(space: Namespace, *ports: int) -> Iterator[None]:
     """Serve ports over tcp and udp, on all addresses of both families, while the block runs."""
-    pipe = subprocess.PIPE
-    process = space.start(sys.executable, "-I", "-c", _SERVERS, *map(str, ports), stdin=pipe, stdout=pipe)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "\n"
-    try:
+    with space.background(conversation.serve_many, ports) as line:
+        assert line == "ready", line
         yield
-    finally:
-        process.communicate()
 
 
 def answering(space: Namespace, target: str, *ports: int, within_s: float = REFUSAL_S) -> list[str]:
@@ -152,30 +119,11 @@ def set_number(host: Namespace, path: str, text: str) -> None:
     host.run("sh", "-c", f"echo {text} >/proc/sys/{path}")
 
 
-_HOLDER = """
-import socket, sys
-protocol, address, port = sys.argv[1:]
-kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
-sock.bind((address, int(port)))
-if protocol == "tcp":
-    sock.listen()
-print(flush=True)
-sys.stdin.read()
-"""
-
-
 @contextlib.contextmanager
 def listening(space: Namespace, address: str, port: int, protocol: str = "tcp") -> Iterator[int]:
     """Have a process listen while the block runs; yields its pid."""
-    pipe = subprocess.PIPE
-    process = space.start(sys.executable, "-c", _HOLDER, protocol, address, str(port), stdin=pipe, stdout=pipe)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "\n"
-    try:
-        yield process.pid
-    finally:
-        process.communicate()
+    with space.background(conversation.listen, address, port, protocol) as line:
+        yield int(line)
 
 
 def flows(host: FakeHost) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHost]:
     """Yield a host with the network that containers are put on."""
     require_root()
     require_runtime()
-    with FakeHost(tmp_path_factory.mktemp("shared")) as host:
+    with FakeHost(tmp_path_factory.mktemp("shared"), is_in_memory=False) as host:
         host.dnet("create", "first")
         yield host
 

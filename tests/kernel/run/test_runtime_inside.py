@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,19 @@ from dnet.model.container import Container
 from dnet.model.container_spec import check_process
 from dnet.runtime.process import Runtime
 from tests.support.dnet_commands import run as cli
+from tests.support.hosts import FakeHost
+from tests.support.plugin import require_root
 from tests.support.runtime_box import (
     Box,
 )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[FakeHost]:
+    """Yield a host with dnet's directories on disk, where they would be seen if they were not hidden."""
+    require_root()
+    with FakeHost(tmp_path, is_in_memory=False) as fake:
+        yield fake
 
 
 def test_files_of_the_container(box: Box) -> None:
