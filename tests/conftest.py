@@ -1,13 +1,17 @@
 """The fixtures of tests/support/plugin.py: fake hosts, their neighbours, faults."""
 
+import os
 import signal
 
 import pytest
-from hypothesis import settings
 
-# No test asserts a time: an example that takes 0.2 s on a busy machine is no failure.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# The virtual machine of tests/vm.sh, where loading this takes seconds, runs no test with examples.
+if "DNET_TEST_VM" not in os.environ:
+    from hypothesis import settings
+
+    # No test asserts a time: an example that takes 0.2 s on a busy machine is no failure.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
 
 # A shell that starts something in the background has it ignore these, and so would programs that tests interrupt.
 for number in (signal.SIGINT, signal.SIGQUIT):

@@ -34,7 +34,8 @@ if [ ! -d "$directory" ]; then
     mv "$directory.new" "$directory"
 fi
 
-tests="DNET_TEST_VM=1 PYTHONDONTWRITEBYTECODE=1 $python -m pytest -p no:cacheprovider --color=no --basetemp=/run/pytest $*"
+options="-p no:cacheprovider -p no:xdist -p no:hypothesispytest --color=no --basetemp=/run/pytest"
+tests="DNET_TEST_VM=1 PYTHONDONTWRITEBYTECODE=1 $python -m pytest $options $*"
 # The exit code comes over the console as everything does: other channels need udev in the machine. What the console has
 # not written when the machine is switched off is lost.
 script="dmesg -n 1; modprobe br_netfilter; echo; echo 'vm: begin'; cd '$(pwd)' && ( $tests ); echo \"vm: exit \$?\"

@@ -14,6 +14,7 @@ from dnet.linux.kernel import Kernel
 from dnet.model.published_port import PortMapping
 from tests.support.hosts import Namespace, Neighbour, NoAnswer, Raised, wait_until
 from tests.support.openvswitch import DATAPATH, Lab, Ovs, reaches
+from tests.support.traffic import ping_all
 
 EVERY = IPv4Address("0.0.0.0")
 TRANSFER_BYTES = 20_000_000
@@ -51,14 +52,6 @@ def transfer(source: Namespace, target: Namespace, address: str) -> bool:
     assert process.stdout.readline() == "\n"
     sent = source.call(pour, address)
     return process.communicate()[0].strip() == sent
-
-
-def answers(pairs: list[tuple[Namespace, str]]) -> list[bool]:
-    """Whether pings from namespaces to addresses are answered, all asked at once."""
-    processes = [
-        space.start("ping", "-n", "-q", "-c", "1", "-W", "0.5", address, stdout=-3) for space, address in pairs
-    ]
-    return [process.wait() == 0 for process in processes]
 
 
 def test_neighbours_gateway_and_world(ovs: Ovs, outside: Neighbour):
@@ -155,7 +148,7 @@ def test_four_containers_in_two_vlans(ovs: Ovs):
     numbers = (2, 3, 4, 5)
     boxes = {number: ovs.host.sandbox(f"c-{number}") for number in numbers}
     assert all(reaches(boxes[number], f"10.1.0.{other}") for number, other in ((2, 3), (4, 5)))
-    found = answers([(boxes[number], f"10.1.0.{other}") for number in numbers for other in (1, *numbers)])
+    found = ping_all(*[(boxes[number], f"10.1.0.{other}") for number in numbers for other in (1, *numbers)])
     same = [[other == number or {number, other} in ({2, 3}, {4, 5}) for other in (1, *numbers)] for number in numbers]
     assert found == [answer for line in same for answer in line]
 
@@ -167,7 +160,7 @@ def test_gateway_in_a_vlan(ovs: Ovs):
     lab.create(lab.group(2, tag=100), lab.group(3, tag=200), lab.group(4))
     boxes = [ovs.host.sandbox(f"c-{number}") for number in (2, 3, 4)]
     assert reaches(boxes[0], "10.1.0.1")
-    assert answers([(box, "10.1.0.1") for box in boxes]) == [True, False, False]
+    assert ping_all(*[(box, "10.1.0.1") for box in boxes]) == [True, False, False]
 
 
 def test_crash_of_the_switch(ovs: Ovs):
@@ -180,7 +173,7 @@ def test_crash_of_the_switch(ovs: Ovs):
     assert not three.can_ping("10.1.0.4")
     ovs.start_switch()
     assert reaches(three, "10.1.0.4")
-    assert answers([(two, "10.1.0.1"), (three, "10.1.0.1")]) == [True, False]
+    assert ping_all((two, "10.1.0.1"), (three, "10.1.0.1")) == [True, False]
     lab.create(lab.group(5))
     assert reaches(two, "10.1.0.5")
 

@@ -215,7 +215,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def serve(self, port: int = 0, protocol: str = "tcp", address: str = "0.0.0.0") -> Iterator[int]:
-        """Serve tcp, udp or sctp while the block runs; yields the port, or is a ValueError. `::` is for both families."""
+        """Serve tcp, udp or sctp while the block runs; yields the port, or is a ValueError. `::` is both families."""
         with self.background(conversation.serve, self.name, protocol, address, port) as line:
             yield int(line)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -124,6 +125,13 @@ def listening(space: Namespace, address: str, port: int, protocol: str = "tcp") 
     """Have a process listen while the block runs; yields its pid."""
     with space.background(conversation.listen, address, port, protocol) as line:
         yield int(line)
+
+
+def ping_all(*pairs: tuple[Namespace, str]) -> list[bool]:
+    """Whether pings from namespaces to addresses are answered within a second, all asked side by side."""
+    command = ("ping", "-n", "-q", "-c", "1", "-W", "1")
+    processes = [space.start(*command, address, stdout=subprocess.DEVNULL) for space, address in pairs]
+    return [process.wait() == 0 for process in processes]
 
 
 def flows(host: FakeHost) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dnet.engine import Engine
 from dnet.linux.nftables import Nft
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, wait_until
+from tests.support.traffic import ping_all
 
 # Settles at once: no duplicate address detection, no router to be looked for.
 QUIET = "ip link set {0} addrgenmode none; ip link set {0} up"
@@ -214,8 +215,11 @@ def adopt_and_die(directories: tuple[str, str], count: Callable[[Any], int]) -> 
 # What is on the wire
 
 
-def tags(space: Namespace, port: str, source: Namespace, address: str) -> set[str]:
-    """Return the VLANs of the echo requests and ARP that are on a switch's port while an address is pinged."""
+def tags(space: Namespace, port: str, pings: Mapping[str, Namespace]) -> dict[str, set[str]]:
+    """Return the VLANs of the echo requests and ARP that are on a switch's port while addresses are pinged.
+
+    `pings` says from where each address is pinged, all of them side by side.
+    """
     pipe = subprocess.PIPE
     command = ("tcpdump", "--immediate-mode", "-lne", "-i", port, "arp or icmp or vlan")
     listener = space.start(*command, stdout=pipe, stderr=pipe)
@@ -223,14 +227,15 @@ def tags(space: Namespace, port: str, source: Namespace, address: str) -> set[st
     assert listener.stderr is not None
     while "listening" not in listener.stderr.readline():
         pass
-    source.can_ping(address)
+    ping_all(*((source, address) for address, source in pings.items()))
     listener.send_signal(signal.SIGINT)
     lines, _ = listener.communicate(timeout=10)
-    found = set()
+    found: dict[str, set[str]] = {address: set() for address in pings}
     for line in lines.splitlines():
-        if re.search(rf"\b{re.escape(address)}\b", line):
-            label = re.search(r"vlan (\d+)", line)
-            found.add(label[1] if label else "")
+        for address, seen in found.items():
+            if re.search(rf"\b{re.escape(address)}\b", line):
+                label = re.search(r"vlan (\d+)", line)
+                seen.add(label[1] if label else "")
     return found
 
 
