@@ -55,10 +55,8 @@ USERS = {
 DYNAMIC_IMPORTERS = {API, CLI, "dnet.linux.nftables", "dnet.openvswitch.ovsdb"}
 
 BANNED_WORDS = {"utils", "util", "helpers", "helper", "common", "manager", "base"}
-FILE_LINES_MAX, FILE_LINES_NEVER = 600, 900
+FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 80
-# Files over 600 lines that somebody has looked at hard, each with the reason why it is one file.
-LOOKED_AT_HARD: dict[str, str] = {}
 # The public method Engine.pipework calls what calls back.
 LATE = {("dnet.engine", "dnet.adapters.pipework_run")}
 
@@ -76,6 +74,12 @@ def _sources() -> dict[str, Path]:
 SOURCES = _sources()
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
 C_FILES = sorted(path for pattern in ("*.c", "*.h") for path in (ROOT / "csrc").glob(pattern))
+FILES = sorted(
+    path
+    for directory in ("engine", "cli", "csrc", "tests", "benchmarks")
+    for pattern in ("*.py", "*.c", "*.h", "*.sh")
+    for path in (ROOT / directory).rglob(pattern)
+)
 
 
 def _imports(module: str) -> Iterator[str]:
@@ -231,12 +235,10 @@ def test_modules_open_with_their_place(module):
     assert ast.get_docstring(TREES[module])
 
 
-@pytest.mark.parametrize("path", [*SOURCES.values(), *C_FILES], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_short(path):
-    """A file has at most 600 lines unless it is listed with a reason, and never more than 900."""
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= FILE_LINES_NEVER
-    assert lines <= FILE_LINES_MAX or str(path.relative_to(ROOT)) in LOOKED_AT_HARD
+    """A file of the product, of its tests or of its benchmarks has at most 600 lines."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= FILE_LINES_MAX
 
 
 @pytest.mark.parametrize("module", SOURCES)
