@@ -223,7 +223,7 @@ def _reserve_with_network(
     if spec is None:
         return [], []
     is_first = not context.store.networks.has_others()
-    network = reserve_network.network(context.store, context.kernel, spec, busy, owner)
+    network = reserve_network.network(context, spec, busy, owner)
     context.store.set_phase("network", [network.id], "ready")
     return [network.id], [desired.network(network, is_first=is_first)]
 

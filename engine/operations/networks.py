@@ -33,7 +33,7 @@ def create(context: Context, spec: NetworkSpec) -> Network:
         with undoing(context, owner) as groups:
             with context.store.write(is_intent=True):
                 is_first = not context.store.networks.has_others()
-                network = reserve_network.network(context.store, context.kernel, spec, busy, owner, taken)
+                network = reserve_network.network(context, spec, busy, owner, taken)
             groups.append(desired.network(network, is_first=is_first))
             create_groups(context, groups)
             with context.store.write():
@@ -59,7 +59,7 @@ def plan(context: Context, spec: NetworkSpec) -> list[Object]:
     busy, taken = reserve_network.busy_subnets(context.kernel), _taken(context, spec)
     with context.store.write(dry_run=True):
         is_first = not context.store.networks.has_others()
-        network = reserve_network.network(context.store, context.kernel, spec, busy, "", taken)
+        network = reserve_network.network(context, spec, busy, "", taken)
     return list(desired.network(network, is_first=is_first))
 
 

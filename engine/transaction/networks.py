@@ -1,4 +1,4 @@
-"""Devices of networks: made again, removed."""
+"""Devices of networks, repaired and removed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dnet.transaction.rollback import reverting
 
 
 def remove_networks(context: Context, networks: Sequence[Network], *, force: bool = False) -> None:
-    """Delete networks that are marked so, the table with the last one; under the network lock.
+    """Delete networks in phase `deleting`, the table with the last one; under the network lock.
 
-    By force, also where Open vSwitch is gone: what is in its database is then left to `reconcile`.
+    By force, also while Open vSwitch is gone: what is in its database is then left to `reconcile`.
     """
     is_last = bool(networks) and not context.store.networks.has_others([network.id for network in networks])
     groups = [desired.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)]
@@ -31,9 +31,9 @@ def remove_networks(context: Context, networks: Sequence[Network], *, force: boo
 
 
 def repair_networks(context: Context, references: Collection[str], *, with_advice: bool = True) -> None:
-    """Make again what somebody, or a reboot, has removed: the table, and the devices of these networks.
+    """Create again what somebody or a reboot has removed: the table, and the devices of these networks.
 
-    Interfaces that were adopted are the caller's business, or, with advice, the user's.
+    Adopted interfaces are left to the caller, or, `with_advice`, to the user.
     """
     networks = [context.store.networks.get(reference) for reference in sorted(references)]
     if networks and not context.ruleset.is_complete():
@@ -53,7 +53,7 @@ def repair_networks(context: Context, references: Collection[str], *, with_advic
 
 
 def is_made(context: Context, network: Network) -> bool:
-    """Whether the network's device is there, as far as a look at the kernel tells."""
+    """Whether the network's device exists, as far as the kernel tells."""
     if not DRIVERS[network.driver].needs_switch:
         return context.kernel.is_device(network.device_index, network.device)
     # After a reboot ovs-vswitchd makes the device again, but not what was on it.
@@ -62,27 +62,27 @@ def is_made(context: Context, network: Network) -> bool:
 
 
 def repair_ports(context: Context, networks: Iterable[Network], *, dry_run: bool = False) -> list[Object]:
-    """Make host ends of endpoints that are no ports of their bridge any more so again; return the objects.
+    """Make host interfaces of endpoints ports of their bridge again; return the objects that were missing.
 
-    On Open vSwitch, also what somebody has changed of bridges and ports.
+    On Open vSwitch, also what somebody has changed of bridges and ports. A dry run changes nothing.
     """
     masters = context.kernel.look().masters()
-    found: list[Object] = []
+    missing: list[Object] = []
     for network in networks:
-        strays = {index for index, master in masters.items() if master != network.device_index}
-        ports = desired.ports(network, context.store.containers.on_network(network.id), strays)
+        outside = {index for index, master in masters.items() if master != network.device_index}
+        ports = desired.ports(network, context.store.containers.on_network(network.id), outside)
         if DRIVERS[network.driver].needs_switch:
             own = desired.network(network, is_first=False) if is_made(context, network) else ()
             ports = (*own, *desired.uplinks(uplinks.with_placed_uplinks(context, network)), *ports)
             ports = tuple(context.switches.missing(ports))
-        found += ports
-    if found and not dry_run:
-        join_ports(context, found)
-    return found
+        missing += ports
+    if missing and not dry_run:
+        join_ports(context, missing)
+    return missing
 
 
 def _repair_network(context: Context, network: Network) -> Network:
-    """Make a network's devices again, and return it with those of a bridge that is not dnet's to make."""
+    """Create a network's devices again; return it, as it is on an existing bridge that is not dnet's to create."""
     if not network.owns_device and not DRIVERS[network.driver].needs_switch:
         network = existing_bridge.refreshed(network, context.kernel.look().report())
         with context.store.write():
@@ -95,6 +95,6 @@ def _repair_network(context: Context, network: Network) -> Network:
 
 
 def prepare_switch(context: Context, network: Network) -> None:
-    """Raise when a network is on Open vSwitch, and that does not run: before anything is changed."""
+    """Raise OvsError or Unsupported, before anything is changed, when a network's Open vSwitch does not run."""
     if DRIVERS[network.driver].needs_switch:
         context.switches.open().prepare()

@@ -1,4 +1,4 @@
-"""What a killed process left half done: finished or removed by the next command that writes."""
+"""Recovery: the next command that writes finishes or removes what a killed process left half done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dnet.transaction.vlans import ENABLING, finish_enabling, repair_all_vlans
 
 
 def prepare(context: Context) -> None:
-    """Check the privilege, make the directories, and clear away what dead processes left half done."""
+    """Check the privilege, create the directories, and recover from killed processes; raise NeedsRoot."""
     if not context.is_prepared:
         context.kernel.require_privilege()
         for directory in (f"{context.run_directory}/netns", f"{context.run_directory}/etc", desired.NAME_DIRECTORY):
@@ -25,13 +25,13 @@ def prepare(context: Context) -> None:
         context.kernel.prepare_shared_directory(desired.ETC_DIRECTORY)
         context.is_prepared = True
         context.ruleset.look()
-    context.left_over = _clear_up(context)
+    context.left_over = _recover(context)
     for what, error in context.left_over:
         context.notice(f"what a killed process left half done is still there: {what}: {error}")
 
 
-def _clear_up(context: Context) -> list[tuple[str, DnetError]]:
-    """Finish or remove what dead processes left half done; return what cannot be, and why: it stays on record."""
+def _recover(context: Context) -> list[tuple[str, DnetError]]:
+    """Return what could neither be finished nor removed, with the error; it stays on record."""
     containers, changing, networks = context.store.abandoned()
     failed: list[tuple[str, DnetError]] = []
     for what, finish in _half_done(context, containers, changing, networks):
@@ -49,7 +49,7 @@ def _clear_up(context: Context) -> list[tuple[str, DnetError]]:
 def _half_done(
     context: Context, containers: Sequence[Container], changing: Sequence[Container], networks: Sequence[Network]
 ) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield what is half done, in words, with what finishes or removes it: in this order, each before the next."""
+    """Yield what is half done, in words, with the function that finishes or removes it, in the order to call them."""
     adopted = context.store.adoptions.abandoned()
     if adopted:
         yield "adopted interfaces", lambda: _locked(context, lambda: uplinks.undo_abandoned(context, adopted))
@@ -59,7 +59,7 @@ def _half_done(
         yield f"container {item.name}", partial(finish_change, context, item)
     if context.store.setting(ENABLING):
         yield "networks' VLANs", partial(finish_enabling, context)
-    if changing:  # the VLANs of their ports, which are on record as they were to be
+    if changing:  # the store has the VLANs that their ports are to have
         yield "ports' VLANs", partial(repair_all_vlans, context)
     if networks:
         yield "networks", lambda: _locked(context, lambda: remove_networks(context, networks, force=True))
@@ -71,7 +71,7 @@ def _locked(context: Context, work: Callable[[], None]) -> None:
 
 
 def _removals(context: Context, containers: Sequence[Container]) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Remove half-made containers together, or else yield what removes each: one must not keep the others."""
+    """Remove half-made containers together; when that fails, yield each alone, because one must not keep the others."""
     try:
         remove_containers(context, containers, force=True)
     except DnetError:

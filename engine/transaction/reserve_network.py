@@ -1,6 +1,6 @@
-"""Chooses what a new network gets, subnets, device and index, and reserves it in the store.
+"""A new network with its subnets, device and index, reserved in the store.
 
-As with `reserve`, inside a transaction of the caller's; nothing of the kernel is touched, only looked at.
+That happens inside a transaction of the caller. The kernel is looked at, not changed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from dnet.model.network_spec import NetworkSpec
 from dnet.model.vlan import DEFAULT_VLAN
 from dnet.state.store import Store
 from dnet.transaction import ipam
+from dnet.transaction.context import Context
 from dnet.transaction.identity import new_id
 
 
 def busy_subnets(kernel: Kernel) -> list[IPNetwork]:
-    """Return what an automatic subnet must not overlap: the host's routes and its nameservers."""
+    """Return the subnets that an automatic one must not overlap: the host's routes and its nameservers."""
     return kernel.look().routed_subnets() + _nameservers()
 
 
@@ -43,54 +44,53 @@ def _nameservers() -> list[IPNetwork]:
 
 
 def check_driver(spec: NetworkSpec) -> None:
-    """Raise unless there is such a driver."""
+    """Raise Unsupported unless there is such a driver."""
     if spec.driver not in DRIVERS:
         hint = f"use {' or '.join(DRIVERS)}"
         raise Unsupported(f"there is no network driver {spec.driver!r}", object=spec.driver, hint=hint)
 
 
 def network(
-    store: Store,
-    kernel: Kernel,
-    spec: NetworkSpec,
-    busy: Sequence[IPNetwork],
-    owner: str,
-    taken: FoundBridge | None = None,
+    context: Context, spec: NetworkSpec, busy: Sequence[IPNetwork], owner: str, bridge: FoundBridge | None = None
 ) -> Network:
     """Insert the network that `spec` describes, in phase `creating`; inside a transaction.
 
-    `taken` is what it has because of what there is; without, a Linux bridge is looked for.
+    `bridge` is the one that the driver has found; without it, a Linux bridge is looked for. Raises Conflict, Exhausted,
+    InvalidRequest or Unsupported.
     """
+    store, kernel = context.store, context.kernel
     if store.networks.phase(spec.name):
         hint = "remove it first, or choose another name"
         raise Conflict(f"network {spec.name} exists already", object=spec.name, hint=hint)
     identity = new_id()
     device = spec.bridge or (DEFAULT_DEVICE if spec.name == DEFAULT_NETWORK else f"br-{identity[:12]}")
-    if taken is None:
-        index, taken = _device(store, kernel, spec, device)
+    if bridge is None:
+        index, bridge = _find_bridge(store, kernel, spec, device)
     else:
         index = 0  # the kernel's own choice, which nothing goes by
-        _check_device(store, kernel, device, taken)
+        _check_unheld(store, device)
+        if bridge.owns_device and kernel.device_index(device):
+            raise _foreign_device(device)
     others = store.networks.subnets()
-    subnet = taken.subnet or spec.subnet or ipam.free_subnet([*busy, *(other for _, other in others)])
-    subnet6 = taken.subnet6 or spec.subnet6 or (ipam.unique_local_subnet(identity) if spec.ipv6 else None)
-    own = {other for _, other in others} | {net for net in (taken.subnet, taken.subnet6) if net}
+    subnet = bridge.subnet or spec.subnet or ipam.free_subnet([*busy, *(other for _, other in others)])
+    subnet6 = bridge.subnet6 or spec.subnet6 or (ipam.unique_local_subnet(identity) if spec.ipv6 else None)
+    own = {other for _, other in others} | {net for net in (bridge.subnet, bridge.subnet6) if net}
     routes = [route for route in busy if route not in own and route.prefixlen < route.max_prefixlen]
-    for net, is_chosen in ((subnet, spec.subnet or taken.subnet), (subnet6, spec.subnet6 or taken.subnet6)):
+    for net, is_chosen in ((subnet, spec.subnet or bridge.subnet), (subnet6, spec.subnet6 or bridge.subnet6)):
         if net and is_chosen:
             ipam.check_subnet(net, others, routes)
-    ipam.check_gateways(spec, subnet, subnet6, (taken.gateway, taken.gateway6))
+    ipam.check_gateways(spec, subnet, subnet6, (bridge.gateway, bridge.gateway6))
     _check_host_addresses(kernel, spec)
-    vlan = taken.vlan or spec.vlan or (DEFAULT_VLAN if spec.vlan_backend else 0)
+    vlan = bridge.vlan or spec.vlan or (DEFAULT_VLAN if spec.vlan_backend else 0)
     made = Network(
         id=identity,
         name=spec.name,
         driver=spec.driver,
         subnet=subnet,
-        gateway=taken.gateway or spec.gateway or subnet[1],
+        gateway=bridge.gateway or spec.gateway or subnet[1],
         ip_range=spec.ip_range,
         subnet6=subnet6,
-        gateway6=(taken.gateway6 or spec.gateway6 or subnet6[1]) if subnet6 else None,
+        gateway6=(bridge.gateway6 or spec.gateway6 or subnet6[1]) if subnet6 else None,
         aux_addresses=spec.aux_addresses,
         internal=spec.internal,
         icc=spec.icc,
@@ -98,42 +98,37 @@ def network(
         host_binding=spec.host_binding,
         snat=spec.snat,
         snat6=spec.snat6,
-        mtu=spec.mtu or taken.mtu,
+        mtu=spec.mtu or bridge.mtu,
         device=device,
         device_index=index or store.take_indexes(1)[0],
         labels=spec.labels,
-        options=taken.options,
+        options=bridge.options,
         created=time.time(),
         vlan=vlan,
         vlan_backend=vlan_backend(kernel, spec.driver, spec.vlan_backend) if vlan else "",
-        owns_device=taken.owns_device,
-        device_mac=taken.mac,
-        found=taken.found,
+        owns_device=bridge.owns_device,
+        device_mac=bridge.mac,
+        found=bridge.found,
     )
     store.networks.insert(made, owner)
     return made
 
 
-def _device(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tuple[int, FoundBridge]:
-    """Return the index of the bridge if it is the user's own, else 0, and what the network takes from what there is."""
+def _find_bridge(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tuple[int, FoundBridge]:
+    """Return the user's own bridge with its index, or what the network takes from the host, with 0."""
     index = kernel.device_index(device)
     if index and not spec.bridge:
-        hint = f"remove it with `ip link delete {device}` if nothing needs it"
-        raise Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
+        raise _foreign_device(device)
     _check_unheld(store, device)
-    if index:
-        return index, _observed(kernel, spec, index)
-    spec.check_subnets()
-    return 0, _of_host(kernel, spec)
-
-
-def _observed(kernel: Kernel, spec: NetworkSpec, index: int) -> FoundBridge:
+    if not index:
+        spec.check_subnets()
+        return 0, _gateways_on_host(kernel, spec)
     report = kernel.look().report()
-    return existing_bridge.examine(spec, next(item for item in report.links if item.index == index), report)
+    return index, existing_bridge.examine(spec, next(item for item in report.links if item.index == index), report)
 
 
-def _of_host(kernel: Kernel, spec: NetworkSpec) -> FoundBridge:
-    """Return the subnets of which the host has the gateway's address already, on an interface to be adopted."""
+def _gateways_on_host(kernel: Kernel, spec: NetworkSpec) -> FoundBridge:
+    """Return the subnets whose gateway's address the host has already, on an interface to be adopted."""
     taken: dict[str, Any] = {}
     found = []
     hosts = {item.interface for item in kernel.look().report().addresses} if spec.gateway or spec.gateway6 else set()
@@ -144,12 +139,9 @@ def _of_host(kernel: Kernel, spec: NetworkSpec) -> FoundBridge:
     return FoundBridge(**taken, found=tuple(found), options=spec.options)
 
 
-def _check_device(store: Store, kernel: Kernel, device: str, taken: FoundBridge) -> None:
-    """Raise when another network has the device, or it is somebody's and shall be made."""
-    _check_unheld(store, device)
-    if taken.owns_device and kernel.device_index(device):
-        hint = f"remove it with `ip link delete {device}` if nothing needs it"
-        raise Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
+def _foreign_device(device: str) -> Conflict:
+    hint = f"remove it with `ip link delete {device}` if nothing needs it"
+    return Conflict(f"device {device} exists already and is not dnet's", object=device, hint=hint)
 
 
 def _check_unheld(store: Store, device: str) -> None:
@@ -160,7 +152,10 @@ def _check_unheld(store: Store, device: str) -> None:
 
 
 def vlan_backend(kernel: Kernel, driver: str, wanted: str) -> str:
-    """Return what keeps a network's VLANs apart: the bridge itself where the kernel can, else programs at its ports."""
+    """Return what separates a network's VLANs: the bridge where the kernel can, else programs at its ports.
+
+    Raises InvalidRequest or Unsupported for a backend `wanted` that the driver or the kernel has not.
+    """
     able = DRIVERS[driver].vlan_backends
     if wanted and wanted not in able:
         raise InvalidRequest(
@@ -181,7 +176,7 @@ def vlan_backend(kernel: Kernel, driver: str, wanted: str) -> str:
 
 
 def _check_host_addresses(kernel: Kernel, spec: NetworkSpec) -> None:
-    """Raise unless the addresses that published ports and outgoing traffic shall use are the host's own."""
+    """Raise unless the addresses for published ports and outgoing traffic are the host's own."""
     wanted = [address for address in (spec.host_binding, spec.snat, spec.snat6) if address]
     local = kernel.look().local_addresses() if wanted else set()
     for address in wanted:

@@ -1,7 +1,7 @@
-"""Interfaces of the host's that are ports of a network's bridge: made so, given back, made so again.
+"""Uplinks: host interfaces that are adopted as ports of a network's bridge, given back, and restored.
 
-What was there before is on record before anything is touched, so that whoever comes later can give it back, however
-far the adopting came. All of it happens under the lock of the networks.
+What was there before is stored before anything is changed, so that it can be given back however far the adoption came.
+All functions that change something need the lock of the networks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from dnet.transaction.rollback import reverting
 
 
 def take_snapshot(context: Context, network: Network, interface: str) -> Snapshot:
-    """Return an interface and the network's bridge as they are; raise when it cannot become a port."""
+    """Return the state of an interface and of the network's bridge.
+
+    Raises Conflict, InvalidRequest or NotFound when the interface cannot become a port.
+    """
     report = context.kernel.look().report()
     bridge = report.link(network.device)
     if bridge is None:
@@ -49,12 +52,12 @@ def take_snapshot(context: Context, network: Network, interface: str) -> Snapsho
         takes_mac=not [item for item in network.uplinks if item.interface != interface],
         boot=context.kernel.boot_id(),
         switch_mac=switch_mac,
-        merging=_merging(context, bridge, interface) if switch_mac is not None else 0,
+        merging=_receive_offloads(context, bridge, interface) if switch_mac is not None else 0,
     )
 
 
-def _merging(context: Context, bridge: ObservedLink, interface: str) -> int:
-    """Return what makes long frames of what an interface receives; nothing where Open vSwitch takes those."""
+def _receive_offloads(context: Context, bridge: ObservedLink, interface: str) -> int:
+    """Return the receive offloads of an interface; 0 where Open vSwitch takes the long frames that they make."""
     return 0 if context.kernel.has_offloads(bridge.name) else context.kernel.receive_offloads(interface)
 
 
@@ -93,7 +96,7 @@ def _check_not_switched(context: Context, interface: str) -> None:
 
 
 def _check_hooks(context: Context, network: Network, link: ObservedLink) -> None:
-    """Raise when somebody has tc hooks where those are to be that keep VLANs apart."""
+    """Raise Conflict when somebody else has tc hooks where those that separate VLANs are to be."""
     if network.vlan_backend != "bpf":
         return
     own = (link.index, *ClsactHooks(link.name, link.index, "", network.device_index).blocks)
@@ -104,12 +107,12 @@ def _check_hooks(context: Context, network: Network, link: ObservedLink) -> None
 
 
 def adopting(context: Context, network: Network, snapshot: Snapshot, vlans: PortVlans | None) -> tuple[Object, ...]:
-    """Return what makes an interface a port of the network's bridge, in order."""
+    """Return the objects that make an interface a port of the network's bridge, in order."""
     mac = snapshot.interface.mac if snapshot.takes_mac else ""
     item = Uplink(interface=snapshot.interface.name, index=snapshot.interface.index, mac=mac, vlans=vlans)
     hooks = context.kernel.look().clsact_hooks() if network.vlan_backend == "bpf" else set()
-    # They outlive a bridge that somebody has deleted.
-    port = [part for part in desired.uplink(network, item) if not _is_among(part, hooks)]
+    # Hooks outlive a bridge that somebody has deleted.
+    port = [part for part in desired.uplink(network, item) if not _is_present(part, hooks)]
     return uplink.adopting(snapshot, port)
 
 
@@ -122,9 +125,9 @@ def is_in_place(context: Context, network: Network, interface: str) -> bool:
 
 
 def _is_switched(context: Context, network: Network, interface: str) -> bool:
-    """Whether Open vSwitch has an interface as a port of dnet's, and the bridge has what it was.
+    """Whether Open vSwitch has an interface as a port of dnet's, and nobody has configured it anew.
 
-    The database outlives a reboot and an interface, which its user has configured anew since.
+    The database outlives a reboot, and the interface.
     """
     adopted, index = context.store.adoptions.get(interface), context.kernel.device_index(interface)
     if not index or not adopted:
@@ -135,29 +138,28 @@ def _is_switched(context: Context, network: Network, interface: str) -> bool:
 
 
 def with_placed_uplinks(context: Context, network: Network) -> Network:
-    """Return a network with those of its uplinks only that are ports of its bridge."""
+    """Return a network without those uplinks that are not ports of its bridge."""
     return replace(network, uplinks=tuple(item for item in network.uplinks if is_in_place(context, network, str(item))))
 
 
 def missing_adoptions(context: Context) -> list[tuple[Adoption, Network]]:
-    """Return the adoptions that are on record and not in place, with their networks.
+    """Return the stored adoptions that are not in place, with their networks.
 
     Those on an Open vSwitch that cannot be asked are left out.
     """
     networks = context.store.networks.by_id()
-    found = [(item, networks[item.network_id]) for item in context.store.adoptions.all() if item.phase == "ready"]
     missing = []
-    for item, network in found:
+    for item in context.store.adoptions.all():
         with suppress(OvsError):
-            if not is_in_place(context, network, item.interface):
-                missing.append((item, network))
+            if item.phase == "ready" and not is_in_place(context, networks[item.network_id], item.interface):
+                missing.append((item, networks[item.network_id]))
     return missing
 
 
 def removal_of(context: Context, adopted: Adoption) -> tuple[Object, ...]:
-    """Return what gives an interface back, in order; what a reboot has done of it is left out."""
+    """Return the objects that give an interface back, in order, without what a reboot has done already."""
     snapshot = uplink_snapshot.now(uplink_snapshot.read(adopted.snapshot), context.kernel.look().report())
-    network = context.store.networks.by_id()[adopted.network_id]
+    network = _network_of(context, adopted)
     port = _present(context, network, adopted.interface)
     if snapshot.boot != context.kernel.boot_id() and not is_in_place(context, network, adopted.interface):
         return tuple(item for item in uplink.parting(snapshot, port) if item.backend == "ovs")
@@ -165,49 +167,39 @@ def removal_of(context: Context, adopted: Adoption) -> tuple[Object, ...]:
 
 
 def _present(context: Context, network: Network, interface: str) -> Group:
-    """Return what makes an adopted interface a port, those tc hooks left out that are not there."""
+    """Return the objects that make an adopted interface a port, without missing tc hooks."""
     port = [part for item in network.uplinks if str(item) == interface for part in desired.uplink(network, item)]
     hooks = context.kernel.look().clsact_hooks() if any(isinstance(part, ClsactHooks) for part in port) else set()
-    return [part for part in port if not isinstance(part, ClsactHooks) or _is_among(part, hooks)]
+    return [part for part in port if not isinstance(part, ClsactHooks) or _is_present(part, hooks)]
 
 
 def adopt_interface(
     context: Context, network: Network, snapshot: Snapshot, vlans: PortVlans | None, phase: str, owner: str
 ) -> None:
-    """Make an interface a port of a network's bridge, whole or not at all, and leave it in `phase`."""
-    name, text = snapshot.interface.name, uplink_snapshot.text(snapshot)
-    row = Adoption(name, network.id, text, "creating", owner, vlans)
-    with context.store.write(is_intent=True):
-        context.store.adoptions.put(row)
+    """Make an interface a port of a network's bridge, all or nothing, and store that in `phase`."""
+    row = Adoption(snapshot.interface.name, network.id, uplink_snapshot.text(snapshot), "creating", owner, vlans)
+    _put(context, row, is_intent=True)
     _move(context, row, snapshot, lambda: _forget(context, row))
-    with context.store.write():
-        context.store.adoptions.put(replace(row, phase=phase, owner="" if phase == "ready" else owner))
+    _put(context, replace(row, phase=phase, owner="" if phase == "ready" else owner))
     _advise(context, network, snapshot)
 
 
 def restore_adoption(context: Context, adopted: Adoption, network: Network, owner: str) -> None:
-    """Make an interface that is on record a port again, from what it is now; what it was is then that."""
+    """Make an adopted interface a port again, all or nothing; its state of now replaces the stored one."""
     older = uplink_snapshot.read(adopted.snapshot)
-    with suppress(DnetError):  # what cannot be put back is moved nevertheless, as `older` has it
+    with suppress(DnetError):  # what cannot be put back now is moved with the interface, as in `older`
         put_back(context, removal_of(context, adopted))
     snapshot = replace(take_snapshot(context, network, adopted.interface), takes_mac=older.takes_mac)
     if snapshot.boot == older.boot:
         snapshot = uplink_snapshot.merged(snapshot, older)
     row = replace(adopted, snapshot=uplink_snapshot.text(snapshot), phase="restoring", owner=owner)
-
-    def keep() -> None:
-        with context.store.write():
-            context.store.adoptions.put(adopted)
-
-    with context.store.write(is_intent=True):
-        context.store.adoptions.put(row)
-    _move(context, row, snapshot, keep)
-    with context.store.write():
-        context.store.adoptions.put(replace(row, phase="ready", owner=""))
+    _put(context, row, is_intent=True)
+    _move(context, row, snapshot, lambda: _put(context, adopted))
+    _put(context, replace(row, phase="ready", owner=""))
 
 
 def _move(context: Context, row: Adoption, snapshot: Snapshot, afterwards: Callable[[], None]) -> None:
-    after = context.store.networks.by_id()[row.network_id]
+    after = _network_of(context, row)
     before = _without(after, row.interface)
     [item] = [item for item in after.uplinks if item not in before.uplinks]
 
@@ -222,37 +214,31 @@ def _move(context: Context, row: Adoption, snapshot: Snapshot, afterwards: Calla
 
 
 def set_uplink_vlans(context: Context, adopted: Adoption, vlans: PortVlans) -> None:
-    """Give an interface that is a port other VLANs, at one stroke where the bridge can."""
-    row = replace(adopted, vlans=vlans)
-    network = context.store.networks.by_id()[adopted.network_id]
+    """Change the VLANs of an adopted interface, all or nothing; in one step where the bridge can."""
+    network = _network_of(context, adopted)
     [item] = [item for item in network.uplinks if str(item) == adopted.interface]
     before, after = desired.uplink(network, item), desired.uplink(network, replace(item, vlans=vlans))
-
-    def keep(found: Adoption) -> None:
-        with context.store.write():
-            context.store.adoptions.put(found)
-
-    keep(row)
-    with reverting(lambda: change_groups(context, [after], [before], is_undoing=True), lambda: keep(adopted)):
+    _put(context, replace(adopted, vlans=vlans))
+    with reverting(lambda: change_groups(context, [after], [before], is_undoing=True), lambda: _put(context, adopted)):
         change_groups(context, [before], [after])
 
 
 def give_back(context: Context, adopted: Adoption) -> None:
-    """Make everything as it was before an interface was adopted, and forget it.
+    """Restore the state from before an interface was adopted, and forget the adoption.
 
-    When the interface is back and only something of its own is not, that is said, and it is forgotten as well.
+    When the interface is back and only some of its configuration is not, that is a notice; otherwise it is raised.
     """
     try:
         _undo(context, adopted)
     except DnetError as error:
-        if is_in_place(context, context.store.networks.by_id()[adopted.network_id], adopted.interface):
+        if is_in_place(context, _network_of(context, adopted), adopted.interface):
             raise
         context.notice(f"interface {adopted.interface} is given back, but not all of it: {error}")
     _forget(context, adopted)
 
 
 def undo_abandoned(context: Context, abandoned: Sequence[Adoption]) -> None:
-    """Undo what processes that are gone left half done; what was on record before stays there."""
+    """Undo adoptions left unfinished by a process that died; one that it was restoring stays on record."""
     for item in abandoned:
         _undo(context, item)
         if item.phase == "restoring":
@@ -264,12 +250,12 @@ def undo_abandoned(context: Context, abandoned: Sequence[Adoption]) -> None:
 
 
 def _undo(context: Context, adopted: Adoption) -> None:
-    network = context.store.networks.by_id()[adopted.network_id]
+    network = _network_of(context, adopted)
     _take_back(context, network, _without(network, adopted.interface), removal_of(context, adopted))
 
 
 def _take_back(context: Context, network: Network, left: Network, items: Group) -> None:
-    """Put back what makes a network's interface a port, the rules with it; what fails stops nothing behind it."""
+    """Put an interface back, and then, also after a failure, change the rules to those of the network without it."""
     failure: DnetError | None = None
     change_rules(context, desired.uplink_rules(network), desired.uplink_rules(left))
     try:
@@ -281,13 +267,22 @@ def _take_back(context: Context, network: Network, left: Network, items: Group) 
         raise failure
 
 
+def _network_of(context: Context, adopted: Adoption) -> Network:
+    return context.store.networks.by_id()[adopted.network_id]
+
+
+def _put(context: Context, adopted: Adoption, *, is_intent: bool = False) -> None:
+    with context.store.write(is_intent=is_intent):
+        context.store.adoptions.put(adopted)
+
+
 def _forget(context: Context, adopted: Adoption) -> None:
     with context.store.write():
         context.store.adoptions.delete(adopted.interface)
 
 
 def _change_rules(context: Context, before: Network, after: Network) -> None:
-    """Bring the table in step; containers that are just being made are on record already."""
+    """Update the table for a network and its containers, those being created included."""
     change_rules(context, *([*_rules(context, network)] for network in (before, after)))
 
 
@@ -300,7 +295,7 @@ def _rules(context: Context, network: Network) -> list[Object]:
 
 
 def _advise(context: Context, network: Network, snapshot: Snapshot) -> None:
-    """Say what the interface's user may have to see to."""
+    """Tell the user what may need attention: a smaller MTU, and addresses that end."""
     name, size = snapshot.interface.name, snapshot.interface.mtu
     if (network.mtu or snapshot.bridge.mtu) > size:
         context.notice(
@@ -324,5 +319,5 @@ def _in_use(interface: str, bridge: str) -> Conflict:
     return Conflict(f"{interface} is in use by {bridge}, as a port of it", object=interface, hint=hint)
 
 
-def _is_among(item: Object, hooks: set[tuple[int, int, int]]) -> bool:
+def _is_present(item: Object, hooks: set[tuple[int, int, int]]) -> bool:
     return isinstance(item, ClsactHooks) and (item.index, *item.blocks) in hooks

@@ -1,4 +1,4 @@
-"""What keeps the VLANs of networks apart: repaired, enabled."""
+"""Separation of VLANs on networks: enabled and repaired."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from dnet.transaction.context import Context, Group
 from dnet.transaction.networks import repair_ports
 from dnet.transaction.rollback import reverting
 
-ENABLING = "turning"  # the setting that is not 0 while a network is made to keep VLANs apart
+ENABLING = "turning"  # the setting that is not 0 while VLANs are enabled on a network
 
 
 def missing_vlans(context: Context) -> list[Object]:
-    """Return what should keep VLANs apart and does not: entries of the map, hooks, MACs at devices that exist."""
+    """Return the missing objects that separate VLANs: map entries, and hooks and MACs at devices that exist."""
     return _missing_of(context, context.all_vlans())
 
 
-def _missing_of(context: Context, wanted_here: Group) -> list[Object]:
-    entries = context.bpf.ports() if any(isinstance(item, VlanMapEntry) for item in wanted_here) else {}
-    filtered = context.kernel.look().clsact_hooks() if wanted_here else set()
-    masters = context.kernel.look().masters() if wanted_here else {}
-    stay = context.kernel.look().mac_entries() if wanted_here else set()
+def _missing_of(context: Context, wanted: Group) -> list[Object]:
+    entries = context.bpf.ports() if any(isinstance(item, VlanMapEntry) for item in wanted) else {}
+    filtered = context.kernel.look().clsact_hooks() if wanted else set()
+    masters = context.kernel.look().masters() if wanted else {}
+    stay = context.kernel.look().mac_entries() if wanted else set()
     # Of two ports with one MAC, one can have it.
-    macs = {item.mac for item in wanted_here if isinstance(item, MacEntry) and (item.index, item.mac) in stay}
+    macs = {item.mac for item in wanted if isinstance(item, MacEntry) and (item.index, item.mac) in stay}
 
     def is_missing(item: Object) -> bool:
         match item:
@@ -52,20 +52,20 @@ def _missing_of(context: Context, wanted_here: Group) -> list[Object]:
             case _:
                 return False
 
-    return [item for item in wanted_here if is_missing(item)]
+    return [item for item in wanted if is_missing(item)]
 
 
 def repair_vlans(context: Context) -> None:
-    """Put what is missing of that in place again, the programs included."""
+    """Create what `missing_vlans` returns, with the programs."""
     if not missing_vlans(context):
         return
     with context.store.network_lock():  # under which interfaces become ports, and programs come to them first
-        wanted_here = context.all_vlans()
-        missing = _missing_of(context, wanted_here)
-        set_vlan_entries(context, [item for item in wanted_here if isinstance(item, VlanMapEntry)])
+        wanted = context.all_vlans()
+        missing = _missing_of(context, wanted)
+        set_vlan_entries(context, [item for item in wanted if isinstance(item, VlanMapEntry)])
         hooks = [item for item in missing if isinstance(item, ClsactHooks)]
         bridges = {item.bridge_index for item in hooks if item.index == item.bridge_index}
-        programs = [item for item in wanted_here if isinstance(item, VlanProgram) and item.index in bridges]
+        programs = [item for item in wanted if isinstance(item, VlanProgram) and item.index in bridges]
         # A bridge's own first, then its programs, then its ports: these share what those make.
         hooks.sort(key=lambda item: item.index != item.bridge_index)
         own = [item for item in hooks if item.index in bridges]
@@ -75,7 +75,10 @@ def repair_vlans(context: Context) -> None:
 
 
 def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
-    """Make a network one whose ports are in VLANs, all that are there already in its gateway's."""
+    """Put the ports of a network into VLANs, all present ones into its gateway's; all or nothing.
+
+    Raises InvalidRequest for a bridge that is not dnet's own, and as `reserve_network.vlan_backend` does.
+    """
     with context.store.network_lock():
         network = uplinks.with_placed_uplinks(context, context.store.networks.get(reference))
         if network.vlan:
@@ -110,14 +113,14 @@ def _forget_vlan(context: Context, network: Network) -> None:
 
 
 def finish_enabling(context: Context) -> None:
-    """Keep VLANs apart on a network that a killed process was about to make so; its ports are not all in one."""
-    mark = context.store.setting(ENABLING)
-    with context.store.network_lock():  # which whoever does that has
-        is_abandoned = mark == context.store.setting(ENABLING) != 0
+    """Finish `enable_vlans` for a killed process, which has left some ports without VLANs."""
+    begun = context.store.setting(ENABLING)
+    with context.store.network_lock():  # which `enable_vlans` holds
+        is_abandoned = begun == context.store.setting(ENABLING) != 0
     if is_abandoned:
         repair_all_vlans(context)
         with context.store.write():
-            if context.store.setting(ENABLING) == mark:
+            if context.store.setting(ENABLING) == begun:
                 context.store.set_setting(ENABLING, 0)
 
 
