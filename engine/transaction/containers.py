@@ -150,15 +150,15 @@ def change_or_revert(
 def commit_rows(context: Context, final: Sequence[Container], others: Sequence[Container]) -> None:
     """Have the rows say that containers are as in `final`, and ready; forget what only `others` have."""
     ends = {end.id for item in final for end in item.endpoints}
-    wires = {wire.id: wire for item in final for wire in item.attachments}
-    lost = [wire.id for item in others for wire in item.attachments if wire.id not in wires]
+    attachments = {attachment.id: attachment for item in final for attachment in item.attachments}
+    lost = [attachment.id for item in others for attachment in item.attachments if attachment.id not in attachments]
     with context.store.write():
         context.store.set_phase("endpoint", ends, "ready")
         context.store.delete("endpoint", [end.id for item in others for end in item.endpoints if end.id not in ends])
-        context.store.set_phase("attachment", wires, "ready")
+        context.store.set_phase("attachment", attachments, "ready")
         context.store.delete("attachment", lost)
-        for wire in wires.values():
-            context.store.attachments.update(wire)
+        for attachment in attachments.values():
+            context.store.attachments.update(attachment)
         for now, other in zip(final, others, strict=True):
             _commit_row(context, now, other)
         context.store.set_phase("container", [item.id for item in final], "ready")

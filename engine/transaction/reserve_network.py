@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from ipaddress import IPv4Network, ip_interface
+from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any
 
 from dnet.drivers import existing_bridge, host_files
@@ -71,14 +71,7 @@ def network(
         _check_unheld(store, device)
         if bridge.owns_device and kernel.device_index(device):
             raise _foreign_device(device)
-    others = store.networks.subnets()
-    subnet = bridge.subnet or spec.subnet or ipam.free_subnet([*busy, *(other for _, other in others)])
-    subnet6 = bridge.subnet6 or spec.subnet6 or (ipam.unique_local_subnet(identity) if spec.ipv6 else None)
-    own = {other for _, other in others} | {net for net in (bridge.subnet, bridge.subnet6) if net}
-    routes = [route for route in busy if route not in own and route.prefixlen < route.max_prefixlen]
-    for net, is_chosen in ((subnet, spec.subnet or bridge.subnet), (subnet6, spec.subnet6 or bridge.subnet6)):
-        if net and is_chosen:
-            ipam.check_subnet(net, others, routes)
+    subnet, subnet6 = _choose_subnets(store, spec, busy, identity, bridge)
     ipam.check_gateways(spec, subnet, subnet6, (bridge.gateway, bridge.gateway6))
     _check_host_addresses(kernel, spec)
     vlan = bridge.vlan or spec.vlan or (DEFAULT_VLAN if spec.vlan_backend else 0)
@@ -112,6 +105,21 @@ def network(
     )
     store.networks.insert(made, owner)
     return made
+
+
+def _choose_subnets(
+    store: Store, spec: NetworkSpec, busy: Sequence[IPNetwork], identity: str, bridge: FoundBridge
+) -> tuple[IPv4Network, IPv6Network | None]:
+    """Return the subnets of a new network: the bridge's, those that are asked for, or free ones."""
+    others = store.networks.subnets()
+    subnet = bridge.subnet or spec.subnet or ipam.free_subnet([*busy, *(other for _, other in others)])
+    subnet6 = bridge.subnet6 or spec.subnet6 or (ipam.unique_local_subnet(identity) if spec.ipv6 else None)
+    own = {other for _, other in others} | {net for net in (bridge.subnet, bridge.subnet6) if net}
+    routes = [route for route in busy if route not in own and route.prefixlen < route.max_prefixlen]
+    for net, is_chosen in ((subnet, spec.subnet or bridge.subnet), (subnet6, spec.subnet6 or bridge.subnet6)):
+        if net and is_chosen:
+            ipam.check_subnet(net, others, routes)
+    return subnet, subnet6
 
 
 def _find_bridge(store: Store, kernel: Kernel, spec: NetworkSpec, device: str) -> tuple[int, FoundBridge]:
