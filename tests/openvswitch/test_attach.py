@@ -16,6 +16,7 @@ from dnet.engine import Engine
 from dnet.transaction import containers
 from tests.openvswitch.test_network import transfer
 from tests.support.attachment_lan import default, global_addresses, names, namespace, state
+from tests.support.dnet_commands import run
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, Raised, wait_until
 from tests.support.openvswitch import DATAPATH, DIRECTORY, Ovs, reaches
@@ -58,7 +59,7 @@ def machine(ovs: Ovs, name: str, address: str, *columns: str) -> Namespace:
 
 def attach(host: FakeHost, *arguments: str) -> dict[str, Any]:
     """Attach something, and return what `attach --json` says of it."""
-    [document] = host.dnet("attach", "--json", *arguments).json
+    [document] = run(host, "attach", "--json", *arguments).json
     return dict(document)
 
 
@@ -103,9 +104,9 @@ def test_bridge_of_open_vswitch(lan: Ovs) -> None:
     features = space.run("ethtool", "-k", "eth0").stdout
     assert ("tx-checksumming: off" in features) == (DATAPATH == "netdev")
     assert attach(host, "--bridge", "ovs0", "--ip", f"192.168.1.150/24@{HOST}", "/run/netns/x")["new"] is False
-    [shown] = host.dnet("attachment", "ls", "--json").json
+    [shown] = run(host, "attachment", "ls", "--json").json
     assert (shown["kind"], shown["device"]) == ("ovs", "ovs0")
-    host.dnet("detach", "/run/netns/x")
+    run(host, "detach", "/run/netns/x")
     assert (configuration(lan), state(space), names(host)) == (before, inside, links)
     assert host.rows("SELECT * FROM container") == []
 
@@ -137,7 +138,7 @@ def test_vlans(lan: Ovs) -> None:
     assert reaches(member, "192.168.1.10")
     assert reaches(c, "192.168.1.11")
     assert not any(ping_all((a, "192.168.1.11"), (a, PEER), (b, HOST)))
-    told = host.dnet("attach", "--bridge", "ovs0", "--vlan", "7", "-i", "eth0", "/run/netns/a", code=4).stderr
+    told = run(host, "attach", "--bridge", "ovs0", "--vlan", "7", "-i", "eth0", "/run/netns/a", code=4).stderr
     assert "eth0 already: on Open vSwitch bridge ovs0, VLAN 100" in told
 
 
@@ -177,25 +178,25 @@ def test_neighbours_are_told(lan: Ovs) -> None:
 def test_network_beside_it(lan: Ovs) -> None:
     """A container of dnet's own may have both, an endpoint on a network and an interface on the bridge."""
     host = lan.host
-    host.dnet("create", "web")
+    run(host, "create", "web")
     attach(host, "--bridge", "ovs0", "--vlan", "100", "--ip", "192.168.1.150/24", "web")
     machine(lan, "member", "192.168.1.3", "tag=100")
     assert reaches(host.sandbox("web"), "192.168.1.3")
-    [shown] = host.dnet("inspect", "web").json[0]["NetworkSettings"]["Attachments"]
+    [shown] = run(host, "inspect", "web").json[0]["NetworkSettings"]["Attachments"]
     assert shown["vlan"] == "VLAN 100"
-    host.dnet("rm", "web")
+    run(host, "rm", "web")
     assert lan.ports() == ["p-member", "p-peer"]
 
 
 def test_many(lan: Ovs) -> None:
     """Many containers are attached in one pass and one transaction."""
     host = lan.host
-    host.dnet("bulk-create", "--count", "30", "--network", "none")
+    run(host, "bulk-create", "--count", "30", "--network", "none")
     number = int(lan.vsctl("get", "Open_vSwitch", ".", "next_cfg"))
-    host.dnet("attach", "--bridge", "ovs0", *(f"c-{index}" for index in range(1, 31)))
+    run(host, "attach", "--bridge", "ovs0", *(f"c-{index}" for index in range(1, 31)))
     assert int(lan.vsctl("get", "Open_vSwitch", ".", "next_cfg")) == number + 1
     assert len(lan.ports()) == 31
-    host.dnet("bulk-delete", "--all")
+    run(host, "bulk-delete", "--all")
     assert lan.ports() == ["p-peer"]
 
 
@@ -207,11 +208,11 @@ def test_pipework(lan: Ovs) -> None:
     host = lan.host
     machine(lan, "member", "192.168.1.3", "tag=100")
     space = namespace(host, "x")
-    host.dnet("pipework", "ovs0", "-i", "lan0", "-l", "myport", "/run/netns/x", "192.168.1.150/24", "@100")
+    run(host, "pipework", "ovs0", "-i", "lan0", "-l", "myport", "/run/netns/x", "192.168.1.150/24", "@100")
     assert port(lan, "myport")["tag"] == 100
     assert reaches(space, "192.168.1.3")
     other = namespace(host, "y")
-    host.dnet("pipework", "ovs0", "/run/netns/y", f"192.168.1.151/24@{HOST}", "02:00:00:00:00:77")
+    run(host, "pipework", "ovs0", "/run/netns/y", f"192.168.1.151/24@{HOST}", "02:00:00:00:00:77")
     assert reaches(other, PEER)
     assert default(other) == [(HOST, "eth1")]
 
@@ -221,20 +222,20 @@ def test_pipework_makes_a_bridge(ovs: Ovs) -> None:
     host = ovs.host
     for name in "xy":
         namespace(host, name)
-    host.dnet("pipework", "ovs7", "/run/netns/x", "192.168.7.2/24")
-    host.dnet("pipework", "ovs7", "/run/netns/y", "192.168.7.3/24")
+    run(host, "pipework", "ovs7", "/run/netns/x", "192.168.7.2/24")
+    run(host, "pipework", "ovs7", "/run/netns/y", "192.168.7.3/24")
     assert ovs.vsctl("list-br") == "ovs7"
     assert "UP" in host.json("ip -j link show ovs7")[0]["flags"]
     assert reaches(host.sandbox("x"), "192.168.7.3")
-    host.dnet("attach", "--bridge", "ovs7", "--ip", "192.168.7.4/24", "/run/netns/x")
+    run(host, "attach", "--bridge", "ovs7", "--ip", "192.168.7.4/24", "/run/netns/x")
     assert len(ovs.ports("ovs7")) == 3
     ovs.vsctl("del-br", "ovs7")
-    host.dnet("reconcile")
+    run(host, "reconcile")
     assert reaches(host.sandbox("x"), "192.168.7.3")
-    host.dnet("detach", "/run/netns/x", "-i", "eth1")
-    host.dnet("detach", "/run/netns/x")
+    run(host, "detach", "/run/netns/x", "-i", "eth1")
+    run(host, "detach", "/run/netns/x")
     assert ovs.vsctl("list-br") == "ovs7"
-    host.dnet("detach", "/run/netns/y")
+    run(host, "detach", "/run/netns/y")
     assert ovs.vsctl("list-br") == ""
     assert "ovs7" not in names(host)
 
@@ -243,10 +244,10 @@ def test_made_bridge_that_others_use(ovs: Ovs) -> None:
     """A bridge that dnet made, and others have ports on by now, stays, as theirs."""
     host = ovs.host
     namespace(host, "x")
-    host.dnet("pipework", "ovs7", "/run/netns/x", "192.168.7.2/24")
+    run(host, "pipework", "ovs7", "/run/netns/x", "192.168.7.2/24")
     ovs.veths("v1")
     ovs.vsctl("add-port", "ovs7", "v1")
-    assert "bridge ovs7 stays" in host.dnet("detach", "/run/netns/x").stderr
+    assert "bridge ovs7 stays" in run(host, "detach", "/run/netns/x").stderr
     assert ovs.ports("ovs7") == ["v1"]
     assert ovs.vsctl("get", "Bridge", "ovs7", "external_ids") == "{}"
 
@@ -258,7 +259,7 @@ def test_missing_bridge_of_attach(ovs: Ovs) -> None:
     attach(host, "--bridge", "br7", "--ip", "192.168.7.2/24", "/run/netns/x")
     assert host.json("ip -d -j link show br7")[0]["linkinfo"]["info_kind"] == "bridge"
     assert ovs.vsctl("list-br") == ""
-    told = host.dnet("attach", "--bridge", "ovs7", "/run/netns/x", code=3).stderr
+    told = run(host, "attach", "--bridge", "ovs7", "/run/netns/x", code=3).stderr
     assert "no interface ovs7" in told
 
 
@@ -275,14 +276,14 @@ def test_refused_port_leaves_nothing(lan: Ovs, what: str) -> None:
         host.run("ovs-vsctl", "--no-wait", "add-port", "theirs", "mine", env={"OVS_RUNDIR": DIRECTORY})
     before, inside, links = configuration(lan), state(space), names(host)
     if what == "port":
-        told = host.dnet("pipework", "ovs0", "-l", "mine", "/run/netns/x", f"192.168.1.9/24@{HOST}", code=4).stderr
+        told = run(host, "pipework", "ovs0", "-l", "mine", "/run/netns/x", f"192.168.1.9/24@{HOST}", code=4).stderr
         assert "mine" in told
     else:
         elsewhere = host.neighbour("elsewhere", "198.51.100.0/24")
         links = names(host)
         lan.end_switch()
         lan.start_switch(elsewhere)
-        told = host.dnet("attach", "--bridge", "ovs0", "--ip", f"192.168.1.9/24@{HOST}", "/run/netns/x", code=8).stderr
+        told = run(host, "attach", "--bridge", "ovs0", "--ip", f"192.168.1.9/24@{HOST}", "/run/netns/x", code=8).stderr
         assert "could not open network device" in told
     assert (configuration(lan), state(space), names(host)) == (before, inside, links)
     assert host.rows("SELECT * FROM container") == []
@@ -306,7 +307,7 @@ def test_refused_object(lan: Ovs, device: str) -> None:
         assert (state(space), sorted(names(host))) == (inside, links), outcome
         assert host.rows("SELECT * FROM container") == [], outcome
     assert len(refused) > 6
-    host.dnet("detach", "/run/netns/x")
+    run(host, "detach", "/run/netns/x")
     assert (configuration(lan), state(space), sorted(names(host))) == (before, inside, links)
 
 
@@ -330,7 +331,7 @@ def test_killed_in_between(lan: Ovs) -> None:
     with pytest.raises((AssertionError, Raised)):
         host.call(attach_and_die, host.directories)
     assert len(lan.ports()) == 2
-    host.dnet("network", "prune")
+    run(host, "network", "prune")
     assert (configuration(lan), state(space), names(host)) == (before, inside, links)
     assert host.rows("SELECT * FROM container") == []
 
@@ -351,7 +352,7 @@ def test_open_vswitch_that_does_not_run(lan: Ovs, gone: str) -> None:
     inside = state(space)
     (lan.end_server if gone == "server" else lan.end_switch)(signal.SIGKILL)
     links = names(host)
-    told = host.dnet("attach", "--bridge", "ovs0", "--ip", "192.168.1.9/24", "/run/netns/x", code=8).stderr
+    told = run(host, "attach", "--bridge", "ovs0", "--ip", "192.168.1.9/24", "/run/netns/x", code=8).stderr
     assert "systemctl start openvswitch" in told
     assert (state(space), names(host), host.rows("SELECT * FROM container")) == (inside, links, [])
 
@@ -360,14 +361,14 @@ def test_tap_of_somebody_without_open_vswitch(host: FakeHost) -> None:
     """A tap device is no bridge, and where no Open vSwitch is, none is looked for."""
     namespace(host, "x")
     host.run("ip tuntap add tap0 mode tap")
-    assert "tap0 is not a bridge" in host.dnet("attach", "--bridge", "tap0", "/run/netns/x", code=2).stderr
+    assert "tap0 is not a bridge" in run(host, "attach", "--bridge", "tap0", "/run/netns/x", code=2).stderr
 
 
 def test_pipework_without_open_vswitch(host: FakeHost) -> None:
     """Where no Open vSwitch is, pipework's missing bridge ovs... is refused with what was tried."""
     space = namespace(host, "x")
     inside, links = state(space), names(host)
-    told = host.dnet("pipework", "ovs7", "/run/netns/x", "192.168.7.2/24", code=8).stderr
+    told = run(host, "pipework", "ovs7", "/run/netns/x", "192.168.7.2/24", code=8).stderr
     assert "unix:/" in told
     assert (state(space), names(host)) == (inside, links)
 
@@ -395,11 +396,11 @@ def test_restarted_target(lan: Ovs) -> None:
     machine(lan, "member", "192.168.1.3", "tag=100")
     host.run("ip netns delete x")
     space = namespace(host, "x")
-    host.dnet("reconcile")
+    run(host, "reconcile")
     assert reaches(space, "192.168.1.3")
     assert len(lan.ports()) == 3
     host.run("ip netns delete x")
-    host.dnet("reconcile")
+    run(host, "reconcile")
     assert lan.ports() == ["p-member", "p-peer"]
     assert host.rows("SELECT * FROM container") == []
 
@@ -412,17 +413,17 @@ def test_missing_and_changed_ports(lan: Ovs) -> None:
     end = attach(host, "--bridge", "ovs0", "--vlan", "100", "--ip", "192.168.1.150/24", "/run/netns/x")
     name = end["host_interface"]
     lan.vsctl("del-port", name)
-    left = host.dnet("reconcile", "--dry-run", "--json", code=10).json["left"]
+    left = run(host, "reconcile", "--dry-run", "--json", code=10).json["left"]
     assert [item["what"] for item in left] == [f"port {name} on Open vSwitch bridge ovs0, tag 100"]
-    host.dnet("reconcile")
+    run(host, "reconcile")
     assert reaches(space, "192.168.1.3")
     lan.vsctl("set", "Port", name, "tag=7")
-    host.dnet("reconcile")
+    run(host, "reconcile")
     assert reaches(space, "192.168.1.3")
     host.run("ip", "link", "delete", name)
-    host.dnet("reconcile")
+    run(host, "reconcile")
     assert reaches(space, "192.168.1.3")
-    host.dnet("reconcile", "--dry-run")
+    run(host, "reconcile", "--dry-run")
 
 
 def test_bridge_that_is_gone(lan: Ovs) -> None:
@@ -432,23 +433,23 @@ def test_bridge_that_is_gone(lan: Ovs) -> None:
     attach(host, "--bridge", "ovs0", "--ip", "192.168.1.150/24", "/run/netns/x")
     lan.vsctl("del-br", "ovs0")
     inside = state(space)
-    assert "there is no Open vSwitch bridge ovs0" in host.dnet("reconcile", code=10).stderr
+    assert "there is no Open vSwitch bridge ovs0" in run(host, "reconcile", code=10).stderr
     assert state(space) == inside
     lan.vsctl("add-br", "ovs0", "--", "set", "Bridge", "ovs0", f"datapath_type={DATAPATH}")
     lan.vsctl("add-port", "ovs0", "p-peer")
-    host.dnet("reconcile")
+    run(host, "reconcile")
     assert reaches(space, PEER)
 
 
 def test_killed_container_of_ours(lan: Ovs) -> None:
     """When the sandbox of a container of dnet's own is lost, as after a reboot, its port comes back with it."""
     host = lan.host
-    host.dnet("create", "web")
+    run(host, "create", "web")
     attach(host, "--bridge", "ovs0", "--ip", "192.168.1.150/24", "web")
-    host.run("umount", host.dnet("inspect", "-f", "{{ .NetworkSettings.SandboxKey }}", "web").stdout.strip())
-    host.dnet("reconcile")
+    host.run("umount", run(host, "inspect", "-f", "{{ .NetworkSettings.SandboxKey }}", "web").stdout.strip())
+    run(host, "reconcile")
     assert reaches(host.sandbox("web"), PEER)
-    host.dnet("reconcile", "--dry-run")
+    run(host, "reconcile", "--dry-run")
 
 
 # Open vSwitch that comes and goes
@@ -465,7 +466,7 @@ def test_restart_of_the_switch(lan: Ovs, number: int) -> None:
     host.run("sh", "-c", f"ip link set ovs0 up; ip address replace {HOST}/24 dev ovs0")
     assert reaches(space, PEER)
     assert reaches(space, HOST)
-    host.dnet("reconcile", "--dry-run")
+    run(host, "reconcile", "--dry-run")
 
 
 def test_restart_of_the_server(lan: Ovs) -> None:

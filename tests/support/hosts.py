@@ -36,6 +36,8 @@ from tests.support import conversation
 # Where root's programs are, which an ordinary user's PATH leaves out.
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 TIMEOUT_S = 60.0
+# Between two looks at something that sends no event; the looks themselves, programs that are started, keep others off.
+PAUSE_S, PAUSE_MAX_S = 0.001, 0.032
 MEMORY, MEMORY_BYTES = "/dev/shm", 1 << 30
 
 
@@ -427,10 +429,12 @@ def program() -> str:
 def wait_until(condition: Callable[[], object], what: str, within_s: float = 10.0) -> None:
     """Wait for something that sends no event; AssertionError when it has not come in time."""
     deadline = time.monotonic() + within_s
+    pause_s = PAUSE_S
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s} s: {what}")
-        time.sleep(0.001)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
 
 # Directories in memory
