@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dnet.errors import DnetError, NotFound
-from dnet.objects import replay
 from dnet.objects.grouping import ByKind, by_kind, of_kind
 from dnet.objects.links import Veth
 from dnet.objects.openvswitch import OvsBridge, OvsMac, OvsPort
@@ -47,9 +46,9 @@ def leave_switch(context: Context, gone: ByKind, made: ByKind) -> set[str]:
     leaving = [item for item in ports if item.port not in wanted]
     if leaving:
         context.switches.open().delete_ports(leaving)
-    restaying = [item for item in bridges if item.bridge not in left]
-    if restaying:
-        context.switches.open().delete_bridges(restaying)
+    removed = [item for item in bridges if item.bridge not in left]
+    if removed:
+        context.switches.open().delete_bridges(removed)
     return wanted & {item.port for item in ports}
 
 
@@ -66,7 +65,7 @@ def enter_switch(context: Context, made: Sequence[Group], staying: set[str]) -> 
     try:
         if len(joining) < len(ports):
             context.switches.open().set_vlans([item for item in ports if item.port in staying])
-    except NotFound:  # somebody has restaying one
+    except NotFound:  # somebody has removed one
         joining = ports
     if joining:
         context.switches.open().create_ports(joining)
@@ -83,6 +82,8 @@ def keeping_addresses(context: Context, macs: Sequence[OvsMac]) -> Iterator[Sequ
     try:
         yield macs
     finally:
+        from dnet.objects import replay
+
         links = [report.link(item.bridge) for item in macs] if report else []
         context.kernel.sender.put_back(
             [item for link in links if report and link for item in replay.again(report, link)]

@@ -8,7 +8,6 @@ from dnet.drivers import desired, existing_bridge
 from dnet.drivers.desired import DRIVERS
 from dnet.model.network import Network
 from dnet.objects.object import Object
-from dnet.transaction import uplinks
 from dnet.transaction.apply import create_groups, delete_groups, join_ports, remove_groups
 from dnet.transaction.apply_kernel import kernel_part
 from dnet.transaction.apply_rules import create_rules
@@ -24,6 +23,8 @@ def remove_networks(context: Context, networks: Sequence[Network], *, force: boo
     is_last = bool(networks) and not context.store.networks.has_others([network.id for network in networks])
     groups = [desired.network(network, is_first=is_last and position == 0) for position, network in enumerate(networks)]
     for adopted in context.store.adoptions.all([network.id for network in networks]):
+        from dnet.transaction import uplinks
+
         uplinks.give_back(context, adopted)
     remove_groups(context, groups, force=force)
     context.ruleset.withdraw(networks)
@@ -72,6 +73,8 @@ def repair_ports(context: Context, networks: Iterable[Network], *, dry_run: bool
         outside = {index for index, master in masters.items() if master != network.device_index}
         ports = desired.ports(network, context.store.containers.on_network(network.id), outside)
         if DRIVERS[network.driver].needs_switch:
+            from dnet.transaction import uplinks
+
             own = desired.network(network, is_first=False) if is_made(context, network) else ()
             ports = (*own, *desired.uplinks(uplinks.with_placed_uplinks(context, network)), *ports)
             ports = tuple(context.switches.missing(ports))

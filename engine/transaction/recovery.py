@@ -9,7 +9,6 @@ from dnet.drivers import desired
 from dnet.errors import DnetError
 from dnet.model.container import Container
 from dnet.model.network import Network
-from dnet.transaction import uplinks
 from dnet.transaction.containers import finish_change, remove_containers
 from dnet.transaction.context import Context
 from dnet.transaction.networks import remove_networks
@@ -52,6 +51,8 @@ def _half_done(
     """Yield what is half done, in words, with the function that finishes or removes it, in the order to call them."""
     adopted = context.store.adoptions.abandoned()
     if adopted:
+        from dnet.transaction import uplinks
+
         yield "adopted interfaces", lambda: _locked(context, lambda: uplinks.undo_abandoned(context, adopted))
     if containers:
         yield from _removals(context, containers)

@@ -14,7 +14,7 @@ from dnet.model.values import replace
 from dnet.model.vlan import DEFAULT_VLAN
 from dnet.objects.object import Object
 from dnet.objects.vlans import ClsactHooks, MacEntry, VlanMapEntry, VlanProgram
-from dnet.transaction import reserve_network, uplinks
+from dnet.transaction import reserve_network
 from dnet.transaction.apply import change_groups
 from dnet.transaction.apply_kernel import create_in_kernel
 from dnet.transaction.apply_vlans import set_vlan_entries
@@ -79,6 +79,8 @@ def enable_vlans(context: Context, reference: str, backend: str = "") -> None:
 
     Raises InvalidRequest for a bridge that is not dnet's own, and as `reserve_network.vlan_backend` does.
     """
+    from dnet.transaction import uplinks
+
     with context.store.network_lock():
         network = uplinks.with_placed_uplinks(context, context.store.networks.get(reference))
         if network.vlan:
