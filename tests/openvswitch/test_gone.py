@@ -107,18 +107,19 @@ def test_forced_removal(lab: Ovs) -> None:
 def test_removed_package(lab: Ovs) -> None:
     """When the package is removed, Python's part of it included, containers and networks can be removed by force."""
     host = lab.host
+    # By processes of their own, since this one may have loaded the package.
     remove(lab)
     for path in DISTRIBUTION_PATHS:
         host.run("sh", "-c", f"! test -d {path} || mount -t tmpfs none {path}")
     for command in (["rm", "a"], ["bulk-delete", "--all"]):
-        told = run(host, *command, code=6).stderr
+        told = host.dnet(*command, code=6).stderr
         assert "the Python package of Open vSwitch is not installed" in told
         assert "--force" in told
-    run(host, "rm", "-f", "a", "b")
-    run(host, "network", "rm", "-f", "lab")
+    host.dnet("rm", "-f", "a", "b")
+    host.dnet("network", "rm", "-f", "lab")
     assert not [name for name in left_over(host) if name.startswith("veth")]
-    run(host, "reconcile")
-    run(host, "create", "plain")
+    host.dnet("reconcile")
+    host.dnet("create", "plain")
 
 
 def test_new_database(lab: Ovs) -> None:

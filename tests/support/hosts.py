@@ -426,7 +426,9 @@ def program() -> str:
     return os.path.join(os.path.dirname(sys.executable), "dnet")
 
 
-def wait_until(condition: Callable[[], object], what: str, within_s: float = 10.0) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, within_s: float = 10.0, pause_max_s: float = PAUSE_MAX_S
+) -> None:
     """Wait for something that sends no event; AssertionError when it has not come in time."""
     deadline = time.monotonic() + within_s
     pause_s = PAUSE_S
@@ -434,7 +436,7 @@ def wait_until(condition: Callable[[], object], what: str, within_s: float = 10.
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s} s: {what}")
         time.sleep(pause_s)
-        pause_s = min(2 * pause_s, PAUSE_MAX_S)
+        pause_s = min(2 * pause_s, pause_max_s)
 
 
 # Directories in memory

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.support.dnet_commands import network, run, settled_snapshot
-from tests.support.hosts import FakeHost, Neighbour, wait_until
+from tests.support.hosts import PAUSE_S, FakeHost, Neighbour, wait_until
 from tests.support.nft_listing import elements, generation, published
 from tests.support.traffic import HOST, listening, set_number
 
@@ -134,7 +134,7 @@ def test_removal_in_parts(host: FakeHost) -> None:
 def begun(host: FakeHost, *options: str) -> subprocess.Popen[str]:
     """Start a bulk of 300 containers, and return when their ports are in the table."""
     process = host.start_dnet("bulk-create", "--count", "300", *options)
-    wait_until(lambda: len(elements(host, "publish4")) >= 300, "the ports are mapped")
+    wait_until(lambda: len(elements(host, "publish4")) >= 300, "the ports are mapped", pause_max_s=PAUSE_S)
     return process
 
 
