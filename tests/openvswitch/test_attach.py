@@ -16,7 +16,6 @@ from dnet.engine import Engine
 from dnet.transaction import containers
 from tests.openvswitch.test_network import transfer
 from tests.support.attachment_lan import default, global_addresses, names, namespace, state
-from tests.support.dnet_commands import run
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Namespace, Raised, wait_until
 from tests.support.openvswitch import DATAPATH, DIRECTORY, Ovs, reaches
@@ -59,7 +58,7 @@ def machine(ovs: Ovs, name: str, address: str, *columns: str) -> Namespace:
 
 def attach(host: FakeHost, *arguments: str) -> dict[str, Any]:
     """Attach something, and return what `attach --json` says of it."""
-    [document] = run(host, "attach", "--json", *arguments).json
+    [document] = host.dnet("attach", "--json", *arguments).json
     return dict(document)
 
 
@@ -104,9 +103,9 @@ def test_bridge_of_open_vswitch(lan: Ovs) -> None:
     features = space.run("ethtool", "-k", "eth0").stdout
     assert ("tx-checksumming: off" in features) == (DATAPATH == "netdev")
     assert attach(host, "--bridge", "ovs0", "--ip", f"192.168.1.150/24@{HOST}", "/run/netns/x")["new"] is False
-    [shown] = run(host, "attachment", "ls", "--json").json
+    [shown] = host.dnet("attachment", "ls", "--json").json
     assert (shown["kind"], shown["device"]) == ("ovs", "ovs0")
-    run(host, "detach", "/run/netns/x")
+    host.dnet("detach", "/run/netns/x")
     assert (configuration(lan), state(space), names(host)) == (before, inside, links)
     assert host.rows("SELECT * FROM container") == []
 
@@ -138,7 +137,7 @@ def test_vlans(lan: Ovs) -> None:
     assert reaches(member, "192.168.1.10")
     assert reaches(c, "192.168.1.11")
     assert not any(ping_all((a, "192.168.1.11"), (a, PEER), (b, HOST)))
-    told = run(host, "attach", "--bridge", "ovs0", "--vlan", "7", "-i", "eth0", "/run/netns/a", code=4).stderr
+    told = host.dnet("attach", "--bridge", "ovs0", "--vlan", "7", "-i", "eth0", "/run/netns/a", code=4).stderr
     assert "eth0 already: on Open vSwitch bridge ovs0, VLAN 100" in told
 
 
@@ -178,25 +177,25 @@ def test_neighbours_are_told(lan: Ovs) -> None:
 def test_network_beside_it(lan: Ovs) -> None:
     """A container of dnet's own may have both, an endpoint on a network and an interface on the bridge."""
     host = lan.host
-    run(host, "create", "web")
+    host.dnet("create", "web")
     attach(host, "--bridge", "ovs0", "--vlan", "100", "--ip", "192.168.1.150/24", "web")
     machine(lan, "member", "192.168.1.3", "tag=100")
     assert reaches(host.sandbox("web"), "192.168.1.3")
-    [shown] = run(host, "inspect", "web").json[0]["NetworkSettings"]["Attachments"]
+    [shown] = host.dnet("inspect", "web").json[0]["NetworkSettings"]["Attachments"]
     assert shown["vlan"] == "VLAN 100"
-    run(host, "rm", "web")
+    host.dnet("rm", "web")
     assert lan.ports() == ["p-member", "p-peer"]
 
 
 def test_many(lan: Ovs) -> None:
     """Many containers are attached in one pass and one transaction."""
     host = lan.host
-    run(host, "bulk-create", "--count", "30", "--network", "none")
+    host.dnet("bulk-create", "--count", "30", "--network", "none")
     number = int(lan.vsctl("get", "Open_vSwitch", ".", "next_cfg"))
-    run(host, "attach", "--bridge", "ovs0", *(f"c-{index}" for index in range(1, 31)))
+    host.dnet("attach", "--bridge", "ovs0", *(f"c-{index}" for index in range(1, 31)))
     assert int(lan.vsctl("get", "Open_vSwitch", ".", "next_cfg")) == number + 1
     assert len(lan.ports()) == 31
-    run(host, "bulk-delete", "--all")
+    host.dnet("bulk-delete", "--all")
     assert lan.ports() == ["p-peer"]
 
 
@@ -208,11 +207,11 @@ def test_pipework(lan: Ovs) -> None:
     host = lan.host
     machine(lan, "member", "192.168.1.3", "tag=100")
     space = namespace(host, "x")
-    run(host, "pipework", "ovs0", "-i", "lan0", "-l", "myport", "/run/netns/x", "192.168.1.150/24", "@100")
+    host.dnet("pipework", "ovs0", "-i", "lan0", "-l", "myport", "/run/netns/x", "192.168.1.150/24", "@100")
     assert port(lan, "myport")["tag"] == 100
     assert reaches(space, "192.168.1.3")
     other = namespace(host, "y")
-    run(host, "pipework", "ovs0", "/run/netns/y", f"192.168.1.151/24@{HOST}", "02:00:00:00:00:77")
+    host.dnet("pipework", "ovs0", "/run/netns/y", f"192.168.1.151/24@{HOST}", "02:00:00:00:00:77")
     assert reaches(other, PEER)
     assert default(other) == [(HOST, "eth1")]
 
@@ -222,20 +221,20 @@ def test_pipework_makes_a_bridge(ovs: Ovs) -> None:
     host = ovs.host
     for name in "xy":
         namespace(host, name)
-    run(host, "pipework", "ovs7", "/run/netns/x", "192.168.7.2/24")
-    run(host, "pipework", "ovs7", "/run/netns/y", "192.168.7.3/24")
+    host.dnet("pipework", "ovs7", "/run/netns/x", "192.168.7.2/24")
+    host.dnet("pipework", "ovs7", "/run/netns/y", "192.168.7.3/24")
     assert ovs.vsctl("list-br") == "ovs7"
     assert "UP" in host.json("ip -j link show ovs7")[0]["flags"]
     assert reaches(host.sandbox("x"), "192.168.7.3")
-    run(host, "attach", "--bridge", "ovs7", "--ip", "192.168.7.4/24", "/run/netns/x")
+    host.dnet("attach", "--bridge", "ovs7", "--ip", "192.168.7.4/24", "/run/netns/x")
     assert len(ovs.ports("ovs7")) == 3
     ovs.vsctl("del-br", "ovs7")
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert reaches(host.sandbox("x"), "192.168.7.3")
-    run(host, "detach", "/run/netns/x", "-i", "eth1")
-    run(host, "detach", "/run/netns/x")
+    host.dnet("detach", "/run/netns/x", "-i", "eth1")
+    host.dnet("detach", "/run/netns/x")
     assert ovs.vsctl("list-br") == "ovs7"
-    run(host, "detach", "/run/netns/y")
+    host.dnet("detach", "/run/netns/y")
     assert ovs.vsctl("list-br") == ""
     assert "ovs7" not in names(host)
 
@@ -244,10 +243,10 @@ def test_made_bridge_that_others_use(ovs: Ovs) -> None:
     """A bridge that dnet made, and others have ports on by now, stays, as theirs."""
     host = ovs.host
     namespace(host, "x")
-    run(host, "pipework", "ovs7", "/run/netns/x", "192.168.7.2/24")
+    host.dnet("pipework", "ovs7", "/run/netns/x", "192.168.7.2/24")
     ovs.veths("v1")
     ovs.vsctl("add-port", "ovs7", "v1")
-    assert "bridge ovs7 stays" in run(host, "detach", "/run/netns/x").stderr
+    assert "bridge ovs7 stays" in host.dnet("detach", "/run/netns/x").stderr
     assert ovs.ports("ovs7") == ["v1"]
     assert ovs.vsctl("get", "Bridge", "ovs7", "external_ids") == "{}"
 
@@ -259,7 +258,7 @@ def test_missing_bridge_of_attach(ovs: Ovs) -> None:
     attach(host, "--bridge", "br7", "--ip", "192.168.7.2/24", "/run/netns/x")
     assert host.json("ip -d -j link show br7")[0]["linkinfo"]["info_kind"] == "bridge"
     assert ovs.vsctl("list-br") == ""
-    told = run(host, "attach", "--bridge", "ovs7", "/run/netns/x", code=3).stderr
+    told = host.dnet("attach", "--bridge", "ovs7", "/run/netns/x", code=3).stderr
     assert "no interface ovs7" in told
 
 
@@ -276,14 +275,14 @@ def test_refused_port_leaves_nothing(lan: Ovs, what: str) -> None:
         host.run("ovs-vsctl", "--no-wait", "add-port", "theirs", "mine", env={"OVS_RUNDIR": DIRECTORY})
     before, inside, links = configuration(lan), state(space), names(host)
     if what == "port":
-        told = run(host, "pipework", "ovs0", "-l", "mine", "/run/netns/x", f"192.168.1.9/24@{HOST}", code=4).stderr
+        told = host.dnet("pipework", "ovs0", "-l", "mine", "/run/netns/x", f"192.168.1.9/24@{HOST}", code=4).stderr
         assert "mine" in told
     else:
         elsewhere = host.neighbour("elsewhere", "198.51.100.0/24")
         links = names(host)
         lan.end_switch()
         lan.start_switch(elsewhere)
-        told = run(host, "attach", "--bridge", "ovs0", "--ip", f"192.168.1.9/24@{HOST}", "/run/netns/x", code=8).stderr
+        told = host.dnet("attach", "--bridge", "ovs0", "--ip", f"192.168.1.9/24@{HOST}", "/run/netns/x", code=8).stderr
         assert "could not open network device" in told
     assert (configuration(lan), state(space), names(host)) == (before, inside, links)
     assert host.rows("SELECT * FROM container") == []
@@ -307,7 +306,7 @@ def test_refused_object(lan: Ovs, device: str) -> None:
         assert (state(space), sorted(names(host))) == (inside, links), outcome
         assert host.rows("SELECT * FROM container") == [], outcome
     assert len(refused) > 6
-    run(host, "detach", "/run/netns/x")
+    host.dnet("detach", "/run/netns/x")
     assert (configuration(lan), state(space), sorted(names(host))) == (before, inside, links)
 
 
@@ -331,7 +330,7 @@ def test_killed_in_between(lan: Ovs) -> None:
     with pytest.raises((AssertionError, Raised)):
         host.call(attach_and_die, host.directories)
     assert len(lan.ports()) == 2
-    run(host, "network", "prune")
+    host.dnet("network", "prune")
     assert (configuration(lan), state(space), names(host)) == (before, inside, links)
     assert host.rows("SELECT * FROM container") == []
 
@@ -352,7 +351,7 @@ def test_open_vswitch_that_does_not_run(lan: Ovs, gone: str) -> None:
     inside = state(space)
     (lan.end_server if gone == "server" else lan.end_switch)(signal.SIGKILL)
     links = names(host)
-    told = run(host, "attach", "--bridge", "ovs0", "--ip", "192.168.1.9/24", "/run/netns/x", code=8).stderr
+    told = host.dnet("attach", "--bridge", "ovs0", "--ip", "192.168.1.9/24", "/run/netns/x", code=8).stderr
     assert "systemctl start openvswitch" in told
     assert (state(space), names(host), host.rows("SELECT * FROM container")) == (inside, links, [])
 
@@ -361,14 +360,14 @@ def test_tap_of_somebody_without_open_vswitch(host: FakeHost) -> None:
     """A tap device is no bridge, and where no Open vSwitch is, none is looked for."""
     namespace(host, "x")
     host.run("ip tuntap add tap0 mode tap")
-    assert "tap0 is not a bridge" in run(host, "attach", "--bridge", "tap0", "/run/netns/x", code=2).stderr
+    assert "tap0 is not a bridge" in host.dnet("attach", "--bridge", "tap0", "/run/netns/x", code=2).stderr
 
 
 def test_pipework_without_open_vswitch(host: FakeHost) -> None:
     """Where no Open vSwitch is, pipework's missing bridge ovs... is refused with what was tried."""
     space = namespace(host, "x")
     inside, links = state(space), names(host)
-    told = run(host, "pipework", "ovs7", "/run/netns/x", "192.168.7.2/24", code=8).stderr
+    told = host.dnet("pipework", "ovs7", "/run/netns/x", "192.168.7.2/24", code=8).stderr
     assert "unix:/" in told
     assert (state(space), names(host)) == (inside, links)
 
@@ -396,11 +395,11 @@ def test_restarted_target(lan: Ovs) -> None:
     machine(lan, "member", "192.168.1.3", "tag=100")
     host.run("ip netns delete x")
     space = namespace(host, "x")
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert reaches(space, "192.168.1.3")
     assert len(lan.ports()) == 3
     host.run("ip netns delete x")
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert lan.ports() == ["p-member", "p-peer"]
     assert host.rows("SELECT * FROM container") == []
 
@@ -413,17 +412,17 @@ def test_missing_and_changed_ports(lan: Ovs) -> None:
     end = attach(host, "--bridge", "ovs0", "--vlan", "100", "--ip", "192.168.1.150/24", "/run/netns/x")
     name = end["host_interface"]
     lan.vsctl("del-port", name)
-    left = run(host, "reconcile", "--dry-run", "--json", code=10).json["left"]
+    left = host.dnet("reconcile", "--dry-run", "--json", code=10).json["left"]
     assert [item["what"] for item in left] == [f"port {name} on Open vSwitch bridge ovs0, tag 100"]
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert reaches(space, "192.168.1.3")
     lan.vsctl("set", "Port", name, "tag=7")
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert reaches(space, "192.168.1.3")
     host.run("ip", "link", "delete", name)
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert reaches(space, "192.168.1.3")
-    run(host, "reconcile", "--dry-run")
+    host.dnet("reconcile", "--dry-run")
 
 
 def test_bridge_that_is_gone(lan: Ovs) -> None:
@@ -433,23 +432,23 @@ def test_bridge_that_is_gone(lan: Ovs) -> None:
     attach(host, "--bridge", "ovs0", "--ip", "192.168.1.150/24", "/run/netns/x")
     lan.vsctl("del-br", "ovs0")
     inside = state(space)
-    assert "there is no Open vSwitch bridge ovs0" in run(host, "reconcile", code=10).stderr
+    assert "there is no Open vSwitch bridge ovs0" in host.dnet("reconcile", code=10).stderr
     assert state(space) == inside
     lan.vsctl("add-br", "ovs0", "--", "set", "Bridge", "ovs0", f"datapath_type={DATAPATH}")
     lan.vsctl("add-port", "ovs0", "p-peer")
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert reaches(space, PEER)
 
 
 def test_killed_container_of_ours(lan: Ovs) -> None:
     """When the sandbox of a container of dnet's own is lost, as after a reboot, its port comes back with it."""
     host = lan.host
-    run(host, "create", "web")
+    host.dnet("create", "web")
     attach(host, "--bridge", "ovs0", "--ip", "192.168.1.150/24", "web")
-    host.run("umount", run(host, "inspect", "-f", "{{ .NetworkSettings.SandboxKey }}", "web").stdout.strip())
-    run(host, "reconcile")
+    host.run("umount", host.dnet("inspect", "-f", "{{ .NetworkSettings.SandboxKey }}", "web").stdout.strip())
+    host.dnet("reconcile")
     assert reaches(host.sandbox("web"), PEER)
-    run(host, "reconcile", "--dry-run")
+    host.dnet("reconcile", "--dry-run")
 
 
 # Open vSwitch that comes and goes
@@ -466,7 +465,7 @@ def test_restart_of_the_switch(lan: Ovs, number: int) -> None:
     host.run("sh", "-c", f"ip link set ovs0 up; ip address replace {HOST}/24 dev ovs0")
     assert reaches(space, PEER)
     assert reaches(space, HOST)
-    run(host, "reconcile", "--dry-run")
+    host.dnet("reconcile", "--dry-run")
 
 
 def test_restart_of_the_server(lan: Ovs) -> None:

@@ -8,7 +8,6 @@ import signal
 
 import pytest
 
-from tests.support.dnet_commands import run
 from tests.support.hosts import FakeHost, Neighbour, wait_until
 from tests.support.openvswitch import DATAPATH, DIRECTORY, Ovs, reaches
 
@@ -20,25 +19,25 @@ SUBNET = ("--subnet", "10.7.0.0/16")
 @pytest.fixture
 def lab(ovs: Ovs) -> Ovs:
     """A network `lab` of driver ovs."""
-    run(ovs.host, "network", "create", *OPTIONS, *SUBNET, "lab")
+    ovs.host.dnet("network", "create", *OPTIONS, *SUBNET, "lab")
     return ovs
 
 
 def create(host: FakeHost, name: str, *options: str, last: int = 0, code: int = 0) -> str:
     """Create a container on `lab` and return what went wrong."""
     address = ("--ip", f"10.7.0.{last}") if last else ()
-    return run(host, "create", "--network", "lab", *address, *options, name, code=code).stderr
+    return host.dnet("create", "--network", "lab", *address, *options, name, code=code).stderr
 
 
 def device(host: FakeHost, network: str = "lab") -> str:
     """Return the bridge of a network."""
-    found: str = run(host, "network", "inspect", network).json[0]["Segments"][0]["Device"]
+    found: str = host.dnet("network", "inspect", network).json[0]["Segments"][0]["Device"]
     return found
 
 
 def port_of(host: FakeHost, name: str) -> str:
     """Return the host's end of a container's endpoint on `lab`."""
-    return run(host, "inspect", "-f", "{{ .NetworkSettings.Networks.lab.HostInterface }}", name).stdout.strip()
+    return host.dnet("inspect", "-f", "{{ .NetworkSettings.Networks.lab.HostInterface }}", name).stdout.strip()
 
 
 def column(ovs: Ovs, name: str, *columns: str) -> list[object]:
@@ -58,8 +57,8 @@ def left_over(host: FakeHost) -> list[str]:
 def test_life_of_a_network(ovs: Ovs, outside: Neighbour) -> None:
     """Containers reach each other, the gateway and the world, are published, inspected, renamed and removed."""
     host = ovs.host
-    run(host, "network", "create", *OPTIONS, *SUBNET, "lab")
-    about = run(host, "network", "inspect", "lab").json[0]
+    host.dnet("network", "create", *OPTIONS, *SUBNET, "lab")
+    about = host.dnet("network", "inspect", "lab").json[0]
     assert about["Driver"] == "ovs"
     assert about["Options"]["datapath_type"] == DATAPATH
     assert about["Options"]["ovsdb"] == f"unix:{DIRECTORY}/db.sock"
@@ -75,18 +74,18 @@ def test_life_of_a_network(ovs: Ovs, outside: Neighbour) -> None:
         assert host.ask("127.0.0.1", 8080)["server"] == "a"
         assert b.ask("10.7.0.2", 80)["peer"] == "10.7.0.3"
         assert b.ask(outside.host_address, 8080)["server"] == "a"
-    run(host, "rename", "a", "c")
+    host.dnet("rename", "a", "c")
     assert "dnet c eth0" in host.json("ip", "-j", "link", "show", port_of(host, "c"))[0]["ifalias"]
-    run(host, "reconcile", "--dry-run")
-    run(host, "rm", "c", "b")
-    run(host, "network", "rm", "lab")
+    host.dnet("reconcile", "--dry-run")
+    host.dnet("rm", "c", "b")
+    host.dnet("network", "rm", "lab")
     assert ovs.vsctl("list-br") == ""
     assert not left_over(host)
 
 
 def test_internal_network(ovs: Ovs, outside: Neighbour) -> None:
     """From an internal network there is no way out, and on it there is."""
-    run(ovs.host, "network", "create", *OPTIONS, *SUBNET, "--internal", "lab")
+    ovs.host.dnet("network", "create", *OPTIONS, *SUBNET, "--internal", "lab")
     for name in ("a", "b"):
         create(ovs.host, name)
     assert reaches(ovs.host.sandbox("a"), "10.7.0.3")
@@ -96,37 +95,37 @@ def test_internal_network(ovs: Ovs, outside: Neighbour) -> None:
 def test_connect_and_disconnect(lab: Ovs) -> None:
     """A container joins a network of driver ovs and leaves it; its port comes and goes."""
     host = lab.host
-    run(host, "create", "--network", "none", "late")
+    host.dnet("create", "--network", "none", "late")
     create(host, "a")
-    run(host, "network", "connect", "lab", "late")
+    host.dnet("network", "connect", "lab", "late")
     assert reaches(host.sandbox("late"), "10.7.0.2")
     port = port_of(host, "late")
     assert port in lab.ports(device(host))
-    run(host, "network", "disconnect", "lab", "late")
+    host.dnet("network", "disconnect", "lab", "late")
     assert port not in lab.ports(device(host))
     assert not host.sandbox("late").json("ip -j -4 route")
     # Beside a Linux bridge.
-    run(host, "create", "--network", "bridge", "--network", "lab", "two")
+    host.dnet("create", "--network", "bridge", "--network", "lab", "two")
     assert reaches(host.sandbox("two"), "10.7.0.2")
 
 
 def test_refused_connection_is_taken_back(lab: Ovs) -> None:
     """Where Open vSwitch is gone, connecting changes nothing, and works when it is back."""
     host = lab.host
-    run(host, "create", "--network", "none", "late")
+    host.dnet("create", "--network", "none", "late")
     before = left_over(host)
     lab.end_server()
-    assert run(host, "network", "connect", "lab", "late", code=8)
+    assert host.dnet("network", "connect", "lab", "late", code=8)
     assert left_over(host) == before
     lab.start_server()
-    wait_until(lambda: run(host, "network", "connect", "lab", "late", code=None).code == 0, "it is back")
+    wait_until(lambda: host.dnet("network", "connect", "lab", "late", code=None).code == 0, "it is back")
     assert port_of(host, "late") in lab.ports(device(host))
 
 
 def test_without_icc(ovs: Ovs, outside: Neighbour) -> None:
     """With --icc=false neighbours do not meet, a link opens exactly the exposed ports, and all reach the world."""
     host = ovs.host
-    run(host, "network", "create", *OPTIONS, *SUBNET, "--icc=false", "lab")
+    host.dnet("network", "create", *OPTIONS, *SUBNET, "--icc=false", "lab")
     create(host, "db", "--expose", "5432")
     create(host, "web", "--link", "db:store")
     create(host, "other")
@@ -160,29 +159,29 @@ def test_vlans(lab: Ovs) -> None:
     assert not a1.can_ping("10.7.0.13")
     assert not a1.can_ping("10.7.0.1")
     row = lab.vsctl("get", "Port", port_of(host, "a2"), "_uuid")
-    run(host, "vlan", "set", "a2", "--tag", "200")
+    host.dnet("vlan", "set", "a2", "--tag", "200")
     assert reaches(host.sandbox("b1"), "10.7.0.12")
     assert not a1.can_ping("10.7.0.12")
-    run(host, "vlan", "set", "a2", "--trunk", "100-110,200", "--native", "200")
+    host.dnet("vlan", "set", "a2", "--trunk", "100-110,200", "--native", "200")
     trunks = ["set", [*range(100, 111), 200]]
     assert column(lab, port_of(host, "a2"), "vlan_mode", "tag", "trunks") == ["native-untagged", 200, trunks]
     assert lab.vsctl("get", "Port", port_of(host, "a2"), "_uuid") == row
-    run(host, "vlan", "set", "a2", "--none")
+    host.dnet("vlan", "set", "a2", "--none")
     assert reaches(old, "10.7.0.12")
-    rows = {item["container"]: item for item in run(host, "vlan", "ls", "--json").json}
+    rows = {item["container"]: item for item in host.dnet("vlan", "ls", "--json").json}
     assert (rows[""]["vlan"], rows["old"]["vlan"], rows["a1"]["vlan"]) == (1, 1, 100)
 
 
 def test_network_in_a_vlan(ovs: Ovs) -> None:
     """With --vlan the gateway is in that, and containers are unless they say otherwise."""
     host = ovs.host
-    run(host, "network", "create", *OPTIONS, *SUBNET, "--vlan", "100", "lab")
+    host.dnet("network", "create", *OPTIONS, *SUBNET, "--vlan", "100", "lab")
     create(host, "a")
     create(host, "b", "--vlan", "200")
     assert reaches(host.sandbox("a"), "10.7.0.1")
     assert not host.sandbox("b").can_ping("10.7.0.1")
-    assert run(host, "network", "inspect", "lab").json[0]["VlanBackend"] == "ovs"
-    told = run(host, "network", "create", *OPTIONS, "-o", "vlan_backend=bpf", "other", code=2).stderr
+    assert host.dnet("network", "inspect", "lab").json[0]["VlanBackend"] == "ovs"
+    told = host.dnet("network", "create", *OPTIONS, "-o", "vlan_backend=bpf", "other", code=2).stderr
     assert "cannot keep VLANs apart by bpf" in told
 
 
@@ -194,27 +193,27 @@ def test_somebodys_bridge(ovs: Ovs, outside: Neighbour) -> None:
     host = ovs.host
     ovs.vsctl("add-br", "ovs0", "--", "set", "Bridge", "ovs0", f"datapath_type={DATAPATH}")
     assert (
-        "has no IPv4 address" in run(host, "network", "create", "-d", "ovs", "--bridge", "ovs0", "lab", code=2).stderr
+        "has no IPv4 address" in host.dnet("network", "create", "-d", "ovs", "--bridge", "ovs0", "lab", code=2).stderr
     )
     host.run("ip addr add 10.7.0.254/24 dev ovs0")
     host.run("ip link set ovs0 up")
     before = _told_of(ovs)
-    run(host, "network", "create", "-d", "ovs", "--bridge", "ovs0", "lab")
+    host.dnet("network", "create", "-d", "ovs", "--bridge", "ovs0", "lab")
     create(host, "a")
     create(host, "b", "--vlan", "100")
     create(host, "c", "--vlan", "100")
-    config = run(host, "network", "inspect", "lab").json[0]["IPAM"]["Config"][0]
+    config = host.dnet("network", "inspect", "lab").json[0]["IPAM"]["Config"][0]
     assert (config["Subnet"], config["Gateway"]) == ("10.7.0.0/24", "10.7.0.254")
     assert reaches(host.sandbox("a"), outside.address)
     assert reaches(host.sandbox("b"), "10.7.0.3")
     assert not host.sandbox("b").can_ping("10.7.0.254")
     assert (
         "in no VLAN"
-        in run(host, "network", "create", "-d", "ovs", "--bridge", "ovs0", "x", "--vlan", "7", code=2).stderr
+        in host.dnet("network", "create", "-d", "ovs", "--bridge", "ovs0", "x", "--vlan", "7", code=2).stderr
     )
-    assert "that of network lab" in run(host, "network", "create", "-d", "ovs", "--bridge", "ovs0", "x", code=4).stderr
-    run(host, "rm", "a", "b", "c")
-    run(host, "network", "rm", "lab")
+    assert "that of network lab" in host.dnet("network", "create", "-d", "ovs", "--bridge", "ovs0", "x", code=4).stderr
+    host.dnet("rm", "a", "b", "c")
+    host.dnet("network", "rm", "lab")
     assert _told_of(ovs) == before
 
 
@@ -228,12 +227,12 @@ def _told_of(ovs: Ovs) -> tuple[object, ...]:
 def test_named_bridge(ovs: Ovs) -> None:
     """A name that nothing has is that of a new bridge, which goes with the network; a Linux bridge's is refused."""
     host = ovs.host
-    run(host, "network", "create", *OPTIONS, "--bridge", "ovs7", "lab")
+    host.dnet("network", "create", *OPTIONS, "--bridge", "ovs7", "lab")
     assert ovs.vsctl("list-br") == "ovs7"
-    run(host, "network", "rm", "lab")
+    host.dnet("network", "rm", "lab")
     assert ovs.vsctl("list-br") == ""
     host.run("ip link add br7 type bridge")
-    told = run(host, "network", "create", *OPTIONS, "--bridge", "br7", "lab", code=2).stderr
+    told = host.dnet("network", "create", *OPTIONS, "--bridge", "br7", "lab", code=2).stderr
     assert "br7 is a Linux bridge" in told
 
 
@@ -242,10 +241,10 @@ def test_named_bridge(ovs: Ovs) -> None:
 
 def test_not_running(host: FakeHost) -> None:
     """Without Open vSwitch a network is refused with the socket that was tried, and nothing is left."""
-    told = run(host, "network", "create", "-d", "ovs", "lab", code=8).stderr
+    told = host.dnet("network", "create", "-d", "ovs", "lab", code=8).stderr
     assert "unix:/" in told
     assert "start" in told
-    assert run(host, "network", "ls", "--json").json == []
+    assert host.dnet("network", "ls", "--json").json == []
     assert not left_over(host)
 
 
@@ -256,12 +255,12 @@ def test_one_connection(ovs: Ovs) -> None:
     host.run("ip link set lo up")
     address = "tcp:127.0.0.1:6640"
     host.dnet("network", "create", "-d", "ovs", "lab", env={"DNET_OVSDB": address})
-    assert run(host, "network", "inspect", "lab").json[0]["Options"]["ovsdb"] == address
-    run(host, "network", "create", "-d", "ovs", "more")
-    assert run(host, "network", "inspect", "more").json[0]["Options"]["ovsdb"] == address
-    told = run(host, "network", "create", "-d", "ovs", "--ovsdb", f"unix:{DIRECTORY}/db.sock", "x", code=2).stderr
+    assert host.dnet("network", "inspect", "lab").json[0]["Options"]["ovsdb"] == address
+    host.dnet("network", "create", "-d", "ovs", "more")
+    assert host.dnet("network", "inspect", "more").json[0]["Options"]["ovsdb"] == address
+    told = host.dnet("network", "create", "-d", "ovs", "--ovsdb", f"unix:{DIRECTORY}/db.sock", "x", code=2).stderr
     assert address in told
-    assert "for networks of driver ovs" in run(host, "network", "create", "--ovsdb", address, "x", code=2).stderr
+    assert "for networks of driver ovs" in host.dnet("network", "create", "--ovsdb", address, "x", code=2).stderr
     host.dnet("network", "create", "plain", env={"DNET_OVSDB": address})
 
 
@@ -275,7 +274,7 @@ def test_one_connection(ovs: Ovs) -> None:
 )
 def test_bad_input(ovs: Ovs, options: tuple[str, ...], words: str) -> None:
     """What is no datapath or address is refused before anything is touched."""
-    assert words in run(ovs.host, "network", "create", "-d", "ovs", *options, "lab", code=2).stderr
+    assert words in ovs.host.dnet("network", "create", "-d", "ovs", *options, "lab", code=2).stderr
     assert ovs.vsctl("list-br") == ""
 
 
@@ -285,11 +284,11 @@ def test_bad_input(ovs: Ovs, options: tuple[str, ...], words: str) -> None:
 def test_bulk(lab: Ovs) -> None:
     """500 containers spread over VLANs are made and removed; a port that is refused takes all of them back."""
     host = lab.host
-    run(host, "bulk-create", "--count", "500", "--network", "lab")
+    host.dnet("bulk-create", "--count", "500", "--network", "lab")
     assert len(lab.ports(device(host))) == 500
     assert host.sandbox("c-1").silent([f"10.7.0.{number}" for number in (3, 100, 250)]) == []
-    run(host, "reconcile", "--dry-run")
-    run(host, "bulk-delete", "--all")
+    host.dnet("reconcile", "--dry-run")
+    host.dnet("bulk-delete", "--all")
     assert lab.ports(device(host)) == []
     assert not [name for name in left_over(host) if name.startswith("veth")]
 
@@ -298,7 +297,7 @@ def _taken(lab: Ovs, number: int) -> str:
     """Let somebody have the port of the container that is made as number so and so from now on; return its name."""
     create(lab.host, "probe")
     index = int(port_of(lab.host, "probe").removeprefix("veth"), 16)
-    run(lab.host, "rm", "probe")
+    lab.host.dnet("rm", "probe")
     name = f"veth{index + number:x}"
     lab.vsctl("add-br", "theirs", "--", "set", "Bridge", "theirs", f"datapath_type={DATAPATH}")
     lab.host.run("ovs-vsctl", "--no-wait", "add-port", "theirs", name, env={"OVS_RUNDIR": DIRECTORY})
@@ -309,14 +308,14 @@ def test_refused_port(lab: Ovs) -> None:
     """A port that Open vSwitch refuses is named, and everything is undone; with --keep-going the others stay."""
     host = lab.host
     name = _taken(lab, 3)
-    told = run(host, "bulk-create", "--count", "4", "--network", "lab", code=4).stderr
+    told = host.dnet("bulk-create", "--count", "4", "--network", "lab", code=4).stderr
     assert f"port {name}" in told
     assert lab.ports(device(host)) == []
-    assert run(host, "ps", "-a", "--json").json == []
+    assert host.dnet("ps", "-a", "--json").json == []
     assert not [item for item in left_over(host) if item.startswith("veth")]
     other = f"veth{int(name.removeprefix('veth'), 16) + 4:x}"
     lab.host.run("ovs-vsctl", "--no-wait", "add-port", "theirs", other, env={"OVS_RUNDIR": DIRECTORY})
-    run(host, "bulk-create", "--count", "4", "--network", "lab", "--keep-going", code=10)
+    host.dnet("bulk-create", "--count", "4", "--network", "lab", "--keep-going", code=10)
     assert len(lab.ports(device(host))) == 3
 
 
@@ -326,10 +325,10 @@ def test_words_of_the_switch(lab: Ovs) -> None:
     elsewhere = host.neighbour("elsewhere", "198.51.100.0/24")
     lab.end_switch()
     lab.start_switch(elsewhere)
-    told = run(host, "bulk-create", "--count", "3", "--network", "lab", code=8).stderr
+    told = host.dnet("bulk-create", "--count", "3", "--network", "lab", code=8).stderr
     assert "could not open network device" in told
     assert lab.ports(device(host)) == []
-    assert run(host, "ps", "-a", "--json").json == []
+    assert host.dnet("ps", "-a", "--json").json == []
     assert not [name for name in left_over(host) if name.startswith("veth")]
     lab.end_switch()
     lab.start_switch()
@@ -358,19 +357,19 @@ def test_missing_ports_and_bridges(lab: Ovs) -> None:
     create(host, "b", "--vlan", "100", last=12)
     port = port_of(host, "a")
     lab.vsctl("del-port", port)
-    left = run(host, "reconcile", "--dry-run", "--json", code=10).json["left"]
+    left = host.dnet("reconcile", "--dry-run", "--json", code=10).json["left"]
     assert [item["what"] for item in left] == [f"port {port} on Open vSwitch bridge {device(host)}, tag 100"]
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert reaches(host.sandbox("a"), "10.7.0.12")
     lab.vsctl("set", "port", port, "tag=7")
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert reaches(host.sandbox("a"), "10.7.0.12")
     lab.vsctl("del-br", device(host))
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert reaches(host.sandbox("a"), "10.7.0.12")
     create(host, "c")
     assert reaches(host.sandbox("c"), "10.7.0.1")
-    run(host, "reconcile", "--dry-run")
+    host.dnet("reconcile", "--dry-run")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -380,27 +379,27 @@ def test_restart_of_the_switch(lab: Ovs, number: int) -> None:
     create(host, "a")
     create(host, "b")
     host.run("ip netns add x")
-    run(host, "attach", "--network", "lab", "/run/netns/x")
+    host.dnet("attach", "--network", "lab", "/run/netns/x")
     lab.end_switch(number)
     lab.start_switch()
     assert reaches(host.sandbox("a"), "10.7.0.3")
     assert reaches(host.sandbox("x"), "10.7.0.3")
     assert reaches(host.sandbox("a"), "10.7.0.1")
-    run(host, "reconcile", "--dry-run")
+    host.dnet("reconcile", "--dry-run")
 
 
 def test_out_of_reach(lab: Ovs) -> None:
     """Where Open vSwitch is gone, reconcile says so and mends what is on Linux bridges."""
     host = lab.host
     create(host, "a")
-    run(host, "create", "plain")
+    host.dnet("create", "plain")
     lab.end_server()
     host.run("ip", "link", "delete", "dnet0")
-    result = run(host, "reconcile", "--json", code=10).json
+    result = host.dnet("reconcile", "--json", code=10).json
     assert "network lab" in json.dumps(result)
     assert host.json("ip -j link show dnet0")
     lab.start_server()
-    wait_until(lambda: run(host, "reconcile", code=None).code == 0, "it is back")
+    wait_until(lambda: host.dnet("reconcile", code=None).code == 0, "it is back")
 
 
 def test_vlans_of_somebody_else(lab: Ovs) -> None:
@@ -409,8 +408,8 @@ def test_vlans_of_somebody_else(lab: Ovs) -> None:
     create(host, "a")
     lab.veths("v1")
     lab.vsctl("add-port", device(host), "v1", "tag=7")
-    run(host, "reconcile")
-    run(host, "rm", "a")
+    host.dnet("reconcile")
+    host.dnet("rm", "a")
     assert lab.ports(device(host)) == ["v1"]
     assert column(lab, "v1", "tag") == [7]
 
@@ -418,7 +417,7 @@ def test_vlans_of_somebody_else(lab: Ovs) -> None:
 def test_doctor(lab: Ovs) -> None:
     """Doctor tells the version, the datapath, and what is done about segmentation offload."""
     lab.vsctl("--no-wait", "set", "Open_vSwitch", ".", "ovs_version=3.99")
-    found = {item["about"]: item for item in run(lab.host, "doctor", "--json", code=None).json}
+    found = {item["about"]: item for item in lab.host.dnet("doctor", "--json", code=None).json}
     assert found["Open vSwitch"]["level"] == "ok"
     assert "version 3.99," in found["Open vSwitch"]["sentence"]
     assert DATAPATH in found["Open vSwitch"]["sentence"]
@@ -432,13 +431,13 @@ def test_doctor(lab: Ovs) -> None:
 def test_doctor_tells_of_every_bridge(lab: Ovs) -> None:
     """Doctor tells of each bridge that is dnet's, or attached to by hand, who completes frames, and what is set."""
     host = lab.host
-    run(host, "network", "create", *OPTIONS, "more")
+    host.dnet("network", "create", *OPTIONS, "more")
     for name in ("ovs0", "other"):
         lab.vsctl("add-br", name, "--", "set", "Bridge", name, f"datapath_type={DATAPATH}")
     host.run("ip netns add x")
-    run(host, "attach", "--bridge", "ovs0", "/run/netns/x")
+    host.dnet("attach", "--bridge", "ovs0", "/run/netns/x")
     lab.vsctl("set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true")
-    told = [item for item in run(host, "doctor", "--json", code=None).json if item["about"] == "offloads"]
+    told = [item for item in host.dnet("doctor", "--json", code=None).json if item["about"] == "offloads"]
     assert [item["level"] for item in told] == ["note"] * 3
     assert sorted(item["sentence"].partition(" is on")[0] for item in told) == sorted(
         [f"bridge {device(host)} of network lab", f"bridge {device(host, 'more')} of network more", "bridge ovs0"]
@@ -453,10 +452,10 @@ def test_segmentation_offload(lab: Ovs) -> None:
     create(lab.host, "a")
     features = lab.host.sandbox("a").run("ethtool", "-k", "eth0").stdout
     assert "tx-checksumming: on" in features
-    found = {item["about"]: item for item in run(lab.host, "doctor", "--json", code=None).json}
+    found = {item["about"]: item for item in lab.host.dnet("doctor", "--json", code=None).json}
     assert found["offloads"]["level"] == "ok"
     assert "does segmentation offload" in found["offloads"]["sentence"]
     lab.vsctl("remove", "Open_vSwitch", ".", "other_config", "userspace-tso-enable")
-    found = {item["about"]: item for item in run(lab.host, "doctor", "--json", code=None).json}
+    found = {item["about"]: item for item in lab.host.dnet("doctor", "--json", code=None).json}
     assert "its next start is without" in found["offloads"]["remedy"]
     assert os.path.exists(lab.host.inside(f"{DIRECTORY}/db.sock"))

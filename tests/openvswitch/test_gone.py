@@ -12,7 +12,6 @@ import pytest
 from dnet.openvswitch.ovsdb import DISTRIBUTION_PATHS
 from tests.openvswitch.test_engine import OPTIONS, SUBNET, create, device, left_over
 from tests.support.attachment_lan import namespace
-from tests.support.dnet_commands import run
 from tests.support.hosts import FakeHost
 from tests.support.openvswitch import DATAPATH, DIRECTORY, Ovs, reaches
 
@@ -21,7 +20,7 @@ from tests.support.openvswitch import DATAPATH, DIRECTORY, Ovs, reaches
 def lab(ovs: Ovs) -> Ovs:
     """A network `lab` with two containers, beside somebody's bridge with a port that carries a mark like dnet's."""
     host = ovs.host
-    run(host, "network", "create", *OPTIONS, *SUBNET, "lab")
+    host.dnet("network", "create", *OPTIONS, *SUBNET, "lab")
     create(host, "a", "-p", "8080:80")
     create(host, "b")
     ovs.veths("v1", "v2")
@@ -52,7 +51,7 @@ def remove(ovs: Ovs) -> None:
 
 def names(host: FakeHost) -> list[str]:
     """Return the containers that dnet knows."""
-    return [item["name"] for item in run(host, "ps", "-a", "--json").json]
+    return [item["name"] for item in host.dnet("ps", "-a", "--json").json]
 
 
 def known(host: FakeHost) -> list[object]:
@@ -70,16 +69,16 @@ def test_plain_removal_is_refused(lab: Ovs) -> None:
     remove(lab)
     before = known(host)
     for command in (["rm", "a"], ["bulk-delete", "--all"], ["network", "disconnect", "lab", "a"]):
-        told = run(host, *command, code=8).stderr
+        told = host.dnet(*command, code=8).stderr
         assert f"database at unix:{DIRECTORY}/db.sock" in told
         assert "systemctl start openvswitch-switch" in told
         assert "--force" in told
         assert known(host) == before
     assert sorted(names(host)) == ["a", "b"]
-    run(host, "rm", "-f", "a", "b")
+    host.dnet("rm", "-f", "a", "b")
     for words in (["rm", "lab"], ["prune"]):
-        assert "--force" in run(host, "network", *words, code=8).stderr
-    assert run(host, "network", "ls", "--json").json
+        assert "--force" in host.dnet("network", *words, code=8).stderr
+    assert host.dnet("network", "ls", "--json").json
 
 
 def test_forced_removal(lab: Ovs) -> None:
@@ -87,27 +86,26 @@ def test_forced_removal(lab: Ovs) -> None:
     host = lab.host
     bridge = device(host)
     remove(lab)
-    told = run(host, "rm", "-f", "a").stderr
+    told = host.dnet("rm", "-f", "a").stderr
     assert "`dnet reconcile`" in told
     assert names(host) == ["b"]
     assert "8080" not in host.run("nft", "list", "table", "inet", "dnet").stdout
-    run(host, "bulk-delete", "--all", "--force")
+    host.dnet("bulk-delete", "--all", "--force")
     assert names(host) == []
     assert [name for name in left_over(host) if name.startswith("veth")] == []
     assert host.pins() == []
-    run(host, "network", "rm", "-f", "lab", "nobody")
+    host.dnet("network", "rm", "-f", "lab", "nobody")
     # The device of the kernel's datapath is Open vSwitch's to remove.
     assert (bridge in [link["ifname"] for link in host.json("ip -j link")]) == (DATAPATH == "system")
     assert not [item for item in host.json("ip -j -4 address") for one in item["addr_info"] if "10.7." in one["local"]]
-    run(host, "reconcile")
-    run(host, "create", "plain")
+    host.dnet("reconcile")
+    host.dnet("create", "plain")
     assert host.json("ip -j link show dnet0")
 
 
 def test_removed_package(lab: Ovs) -> None:
     """When the package is removed, Python's part of it included, containers and networks can be removed by force."""
     host = lab.host
-    # By processes of their own, since this one may have loaded the package.
     remove(lab)
     for path in DISTRIBUTION_PATHS:
         host.run("sh", "-c", f"! test -d {path} || mount -t tmpfs none {path}")
@@ -126,15 +124,15 @@ def test_new_database(lab: Ovs) -> None:
     """What was left behind is forgotten when Open vSwitch is back with another database, and work goes on."""
     host = lab.host
     remove(lab)
-    run(host, "rm", "-f", "a", "b")
-    run(host, "network", "rm", "-f", "lab")
+    host.dnet("rm", "-f", "a", "b")
+    host.dnet("network", "rm", "-f", "lab")
     host.run("ovsdb-tool", "create", f"{DIRECTORY}/conf.db", "/usr/share/openvswitch/vswitch.ovsschema")
     lab.start_server()
     lab.vsctl("--no-wait", "init")
     lab.start_switch()
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert host.rows("SELECT * FROM left_behind") == []
-    run(host, "network", "create", *OPTIONS, *SUBNET, "lab")
+    host.dnet("network", "create", *OPTIONS, *SUBNET, "lab")
     create(host, "a")
     assert reaches(host.sandbox("a"), "10.7.0.1")
 
@@ -147,19 +145,19 @@ def test_back_again(lab: Ovs) -> None:
     host = lab.host
     bridge, port = (
         device(host),
-        run(host, "inspect", "a").json[0]["NetworkSettings"]["Networks"]["lab"]["HostInterface"],
+        host.dnet("inspect", "a").json[0]["NetworkSettings"]["Networks"]["lab"]["HostInterface"],
     )
     stop(lab)
-    run(host, "rm", "-f", "a")
-    run(host, "reconcile", "--dry-run", code=10)  # network lab cannot be looked at
+    host.dnet("rm", "-f", "a")
+    host.dnet("reconcile", "--dry-run", code=10)  # network lab cannot be looked at
     start(lab)
     assert port in lab.ports(bridge)
-    left = run(host, "reconcile", "--dry-run", "--json", code=10).json["left"]
+    left = host.dnet("reconcile", "--dry-run", "--json", code=10).json["left"]
     assert [item["what"] for item in left] == [f"removal of port {port} on Open vSwitch bridge {bridge}"]
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert len(lab.ports(bridge)) == 1
     assert lab.ports("theirs") == ["v1", "v2"]
-    run(host, "reconcile", "--dry-run")
+    host.dnet("reconcile", "--dry-run")
     assert reaches(host.sandbox("b"), "10.7.0.1")
 
 
@@ -167,11 +165,11 @@ def test_everything_back_again(lab: Ovs) -> None:
     """Network and containers that were removed by force are missed in the database by nobody when it is back."""
     host = lab.host
     stop(lab)
-    run(host, "bulk-delete", "--all", "-f")
-    run(host, "network", "prune", "-f")
-    run(host, "reconcile")
+    host.dnet("bulk-delete", "--all", "-f")
+    host.dnet("network", "prune", "-f")
+    host.dnet("reconcile")
     start(lab)
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert lab.vsctl("list-br") == "theirs"
     assert lab.ports("theirs") == ["v1", "v2"]
     assert host.rows("SELECT * FROM left_behind") == []
@@ -180,13 +178,13 @@ def test_everything_back_again(lab: Ovs) -> None:
 def test_same_network_again(ovs: Ovs) -> None:
     """A network may be made again under the same bridge's name at once when Open vSwitch is back."""
     host = ovs.host
-    run(host, "network", "create", *OPTIONS, *SUBNET, "--bridge", "ovs7", "lab")
+    host.dnet("network", "create", *OPTIONS, *SUBNET, "--bridge", "ovs7", "lab")
     create(host, "a")
     stop(ovs)
-    run(host, "rm", "-f", "a")
-    run(host, "network", "rm", "-f", "lab")
+    host.dnet("rm", "-f", "a")
+    host.dnet("network", "rm", "-f", "lab")
     start(ovs)
-    run(host, "network", "create", *OPTIONS, *SUBNET, "--bridge", "ovs7", "lab")
+    host.dnet("network", "create", *OPTIONS, *SUBNET, "--bridge", "ovs7", "lab")
     create(host, "a")
     assert reaches(host.sandbox("a"), "10.7.0.1")
     assert len(ovs.ports("ovs7")) == 1
@@ -196,7 +194,7 @@ def test_force_changes_nothing_while_it_runs(lab: Ovs) -> None:
     """Where Open vSwitch can be reached, --force removes ports and bridges at once."""
     host = lab.host
     lab.end_switch(signal.SIGKILL)  # a database can be asked that nobody serves
-    run(host, "rm", "-f", "a")
+    host.dnet("rm", "-f", "a")
     assert host.rows("SELECT * FROM left_behind") == []
     assert len(lab.ports(device(host))) == 1
 
@@ -210,24 +208,24 @@ def test_attached_by_hand(ovs: Ovs) -> None:
     ovs.vsctl("add-br", "ovs0", "--", "set", "Bridge", "ovs0", f"datapath_type={DATAPATH}")
     x, _ = namespace(host, "x"), namespace(host, "y")
     for name in "xy":
-        run(host, "attach", "--bridge", "ovs0", "-i", "lan0", f"/run/netns/{name}")
-    run(host, "pipework", "ovs9", "/run/netns/x", "192.168.9.2/24")
+        host.dnet("attach", "--bridge", "ovs0", "-i", "lan0", f"/run/netns/{name}")
+    host.dnet("pipework", "ovs9", "/run/netns/x", "192.168.9.2/24")
     stop(ovs)
     before = known(host)
-    told = run(host, "detach", "/run/netns/x", "-i", "lan0", code=8).stderr
+    told = host.dnet("detach", "/run/netns/x", "-i", "lan0", code=8).stderr
     assert "--force" in told
     assert known(host) == before
-    run(host, "detach", "-f", "/run/netns/x", "-i", "lan0")
+    host.dnet("detach", "-f", "/run/netns/x", "-i", "lan0")
     assert "lan0" not in x.run("ip", "link").stdout
-    run(host, "detach", "-f", "/run/netns/x")
+    host.dnet("detach", "-f", "/run/netns/x")
     host.run("ip netns delete y")
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert host.rows("SELECT * FROM container") == []
     assert [name for name in left_over(host) if name.startswith("veth")] == []
     assert ("ovs9" in json.dumps(host.json("ip -j link"))) == (DATAPATH == "system")
     start(ovs)
     assert len(ovs.ports("ovs0")) == 2
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert (ovs.ports("ovs0"), ovs.vsctl("list-br")) == ([], "ovs0")
 
 
@@ -237,11 +235,11 @@ def test_same_name_again(ovs: Ovs) -> None:
     ovs.vsctl("add-br", "ovs0", "--", "set", "Bridge", "ovs0", f"datapath_type={DATAPATH}")
     namespace(host, "x")
     command = ("pipework", "ovs0", "-l", "mine", "/run/netns/x", "192.168.1.2/24")
-    run(host, *command)
+    host.dnet(*command)
     stop(ovs)
-    run(host, "detach", "-f", "/run/netns/x")
+    host.dnet("detach", "-f", "/run/netns/x")
     start(ovs)
-    run(host, *command)
+    host.dnet(*command)
     assert ovs.ports("ovs0") == ["mine"]
     assert host.rows("SELECT * FROM left_behind") == []
 
@@ -250,11 +248,11 @@ def test_disconnected_by_force(lab: Ovs) -> None:
     """`network disconnect -f` takes a container off a network whose Open vSwitch is gone."""
     host = lab.host
     stop(lab)
-    run(host, "network", "disconnect", "-f", "lab", "a")
+    host.dnet("network", "disconnect", "-f", "lab", "a")
     assert not host.sandbox("a").json("ip -j -4 route")
     start(lab)
     assert len(lab.ports(device(host))) == 2
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert len(lab.ports(device(host))) == 1
 
 
@@ -263,16 +261,16 @@ def test_killed_while_attaching(ovs: Ovs) -> None:
     host = ovs.host
     ovs.vsctl("add-br", "ovs0", "--", "set", "Bridge", "ovs0", f"datapath_type={DATAPATH}")
     space = namespace(host, "x")
-    run(host, "attach", "--bridge", "ovs0", "-i", "lan0", "/run/netns/x")
+    host.dnet("attach", "--bridge", "ovs0", "-i", "lan0", "/run/netns/x")
     stop(ovs)
     with contextlib.closing(sqlite3.connect(host.state_dir / "state.db")) as connection, connection:
         connection.execute("UPDATE attachment SET phase = 'creating'")
         connection.execute("UPDATE container SET phase = 'changing', owner = 'dead.1'")
-    run(host, "create", "plain")
+    host.dnet("create", "plain")
     assert "lan0" not in space.run("ip", "link").stdout
     assert host.rows("SELECT * FROM attachment") == []
     start(ovs)
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert ovs.ports("ovs0") == []
 
 
@@ -282,9 +280,9 @@ def test_killed_in_the_middle(lab: Ovs) -> None:
     stop(lab)
     with contextlib.closing(sqlite3.connect(host.state_dir / "state.db")) as connection, connection:
         connection.execute("UPDATE container SET phase = 'deleting', owner = 'dead.1' WHERE name = 'a'")
-    told = run(host, "create", "plain").stderr
+    told = host.dnet("create", "plain").stderr
     assert "removed 1 containers" in told
     assert sorted(names(host)) == ["b", "plain"]
     start(lab)
-    run(host, "reconcile")
+    host.dnet("reconcile")
     assert len(lab.ports(device(host))) == 1

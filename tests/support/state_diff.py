@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.support.dnet_commands import run, settled_snapshot
-from tests.support.hosts import PAUSE_MAX_S, FakeHost, Namespace, wait_until
+from tests.support.hosts import FakeHost, Namespace, wait_until
 
 LOOPBACK_LINES = 6  # of a hosts file
 
@@ -103,7 +103,7 @@ def differences(host: FakeHost, before: dict[str, Any], within_s: float = 1.0) -
     names = [key.removeprefix("inside ") for key in before if key.startswith("inside ")]
     deadline = time.monotonic() + within_s
     while (after := whole(host, *names)) != before and time.monotonic() < deadline:
-        time.sleep(PAUSE_MAX_S)
+        continue
     lines = []
     for key, old in before.items():
         texts = [json.dumps(side, indent=1, sort_keys=True).splitlines() for side in (old, after[key])]
@@ -129,7 +129,6 @@ def is_as_before(host: FakeHost, before: dict[str, Any], within_s: float = 1.0) 
     while glance(host, *names) != before:
         if time.monotonic() > deadline:
             return False
-        time.sleep(PAUSE_MAX_S)
     return True
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dnet_commands import run
 from tests.support.etc_files import FILES, NEW, SERVER, directories, read, servers
 from tests.support.hosts import FakeHost
 from tests.support.state_diff import inside, inspect, resolved
@@ -17,7 +16,7 @@ from tests.support.state_diff import inside, inspect, resolved
 
 def test_programs_read_the_files(host: FakeHost) -> None:
     """A program in the container reads the container's own three files, not the host's."""
-    made = run(host, "create", "--json", "web").json
+    made = host.dnet("create", "--json", "web").json
     identity = made["Id"][:12]
     assert read(host, "web", "hostname") == [identity]
     assert read(host, "web", "hosts")[0] == "127.0.0.1\tlocalhost"
@@ -29,8 +28,8 @@ def test_programs_read_the_files(host: FakeHost) -> None:
 
 def test_own_name_resolves(host: FakeHost) -> None:
     """A container finds itself by name and by full name, and localhost, at each of its addresses."""
-    run(host, "network", "create", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64", "six")
-    run(host, "create", "--network", "six", "-h", "front", "--domainname", "example.org", "web")
+    host.dnet("network", "create", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64", "six")
+    host.dnet("create", "--network", "six", "-h", "front", "--domainname", "example.org", "web")
     for name in ("front", "front.example.org"):
         assert resolved(host, "web", name) == ["10.1.0.2", "fd00:1::2"]
     assert "127.0.0.1" in resolved(host, "web", "localhost")
@@ -43,9 +42,9 @@ def test_own_name_resolves(host: FakeHost) -> None:
 
 def test_added_hosts_resolve(host: FakeHost) -> None:
     """A host that was added is found at its address, one added twice at both, and host-gateway where the host is."""
-    run(host, "network", "create", "--ipv6", "six")
+    host.dnet("network", "create", "--ipv6", "six")
     options = ["db:10.9.0.5", "db=fd00:9::5", "gate:host-gateway"]
-    run(host, "create", "--network", "six", *(f"--add-host={text}" for text in options), "web")
+    host.dnet("create", "--network", "six", *(f"--add-host={text}" for text in options), "web")
     assert resolved(host, "web", "db") == ["10.9.0.5", "fd00:9::5"]
     gateways = resolved(host, "web", "gate")
     assert inspect(host, "web")["NetworkSettings"]["Gateway"] in gateways
@@ -58,7 +57,7 @@ def test_own_resolver(host: FakeHost) -> None:
     """--dns, --dns-search and --dns-option are what the container has, in their order, and what inspect shows."""
     dns = ["--dns", "203.0.113.1", "--dns", "2001:db8::1"]
     search = ["--dns-search", "a.example", "--dns-search", "b.example"]
-    run(host, "create", *dns, *search, "--dns-option", "ndots:2", "--dns-option", "rotate", "web")
+    host.dnet("create", *dns, *search, "--dns-option", "ndots:2", "--dns-option", "rotate", "web")
     lines = [line for line in read(host, "web", "resolv.conf") if not line.startswith("#")]
     assert lines == [
         "nameserver 203.0.113.1",
@@ -77,8 +76,8 @@ def test_own_resolver(host: FakeHost) -> None:
 def test_no_search_domain(host: FakeHost) -> None:
     """--dns-search . leaves out the host's search domains."""
     host.resolv_conf.write_text(f"search corp.example\nnameserver {SERVER}\n", encoding="ascii")
-    run(host, "create", "--dns-search", ".", "none")
-    run(host, "create", "some")
+    host.dnet("create", "--dns-search", ".", "none")
+    host.dnet("create", "some")
     assert not [line for line in read(host, "none", "resolv.conf") if line.startswith("search")]
     assert "search corp.example" in read(host, "some", "resolv.conf")
 
@@ -86,12 +85,12 @@ def test_no_search_domain(host: FakeHost) -> None:
 def test_loopback_resolver_is_replaced(host: FakeHost) -> None:
     """When the host asks systemd's stub on its loopback, containers get the servers behind it, or public ones."""
     host.resolv_conf.write_text("nameserver 127.0.0.53\noptions edns0\n", encoding="ascii")
-    run(host, "create", "before")
+    host.dnet("create", "before")
     assert servers(host, "before") == ["8.8.8.8", "8.8.4.4"]
     host.run("mkdir -p /run/systemd/resolve")
     behind = Path(host.inside("/run/systemd/resolve/resolv.conf"))
     behind.write_text(f"nameserver {NEW}\nsearch lan.example\n", encoding="ascii")
-    run(host, "create", "after")
+    host.dnet("create", "after")
     assert servers(host, "after") == [NEW]
     assert "search lan.example" in read(host, "after", "resolv.conf")
 
@@ -99,16 +98,16 @@ def test_loopback_resolver_is_replaced(host: FakeHost) -> None:
 def test_ipv6_servers_only_with_ipv6(host: FakeHost) -> None:
     """The host's IPv6 name servers are given to containers with IPv6 only."""
     host.resolv_conf.write_text(f"nameserver 2001:db8::53\nnameserver {SERVER}\n", encoding="ascii")
-    run(host, "network", "create", "--ipv6", "six")
-    run(host, "create", "--network", "six", "web")
-    run(host, "create", "four")
+    host.dnet("network", "create", "--ipv6", "six")
+    host.dnet("create", "--network", "six", "web")
+    host.dnet("create", "four")
     assert servers(host, "web") == ["2001:db8::53", SERVER]
     assert servers(host, "four") == [SERVER]
 
 
 def test_mode_none_has_files(host: FakeHost) -> None:
     """A container without a network has the three files too, with nothing but localhost and what was added."""
-    run(host, "create", "--network", "none", "-h", "alone", "--add-host", "db:10.9.0.5", "web")
+    host.dnet("create", "--network", "none", "-h", "alone", "--add-host", "db:10.9.0.5", "web")
     assert read(host, "web", "hostname") == ["alone"]
     assert read(host, "web", "hosts")[-1] == "10.9.0.5\tdb"
     assert servers(host, "web") == [SERVER]
@@ -116,7 +115,7 @@ def test_mode_none_has_files(host: FakeHost) -> None:
 
 def test_paths_of_inspect(host: FakeHost) -> None:
     """HostsPath, HostnamePath and ResolvConfPath are files that hold what programs in the container read."""
-    run(host, "create", "web")
+    host.dnet("create", "web")
     document = inspect(host, "web")
     for key, file in zip(("HostnamePath", "HostsPath", "ResolvConfPath"), FILES, strict=True):
         path = document[key]
@@ -127,8 +126,8 @@ def test_paths_of_inspect(host: FakeHost) -> None:
 
 def test_inspect_shows_the_names(host: FakeHost) -> None:
     """inspect shows host name and domain, the host name by default the id's first 12 digits."""
-    run(host, "create", "-h", "front", "--domainname", "example.org", "web")
-    run(host, "create", "db")
+    host.dnet("create", "-h", "front", "--domainname", "example.org", "web")
+    host.dnet("create", "db")
     config = inspect(host, "web")["Config"]
     assert (config["Hostname"], config["Domainname"]) == ("front", "example.org")
     document = inspect(host, "db")
@@ -137,26 +136,26 @@ def test_inspect_shows_the_names(host: FakeHost) -> None:
 
 def test_files_go_with_the_container(host: FakeHost) -> None:
     """After rm nothing of the files is left; the other container's stay."""
-    run(host, "create", "other")
+    host.dnet("create", "other")
     before = host.snapshot()
-    run(host, "create", "web")
+    host.dnet("create", "web")
     assert len(directories(host)) == 4
-    run(host, "rm", "web")
+    host.dnet("rm", "web")
     assert host.changes(before) == ""
     assert servers(host, "other") == [SERVER]
-    run(host, "rm", "other")
+    host.dnet("rm", "other")
     assert directories(host) == []
 
 
 def test_files_of_a_bulk(host: FakeHost) -> None:
     """Each container of a bulk has files of its own, with the options of all and its own address; then none has."""
     options = ["--dns", "203.0.113.1", "--add-host", "db:10.9.0.5", "-h", "worker"]
-    made = run(host, "bulk-create", "--count", "20", *options, "--json").json["containers"]
+    made = host.dnet("bulk-create", "--count", "20", *options, "--json").json["containers"]
     for item in made:
         assert read(host, item["name"], "hosts")[-2:] == ["10.9.0.5\tdb", f"{item['ip']}\tworker"]
         assert servers(host, item["name"]) == ["203.0.113.1"]
     assert len({inspect(host, item["name"])["HostsPath"] for item in made}) == 20
-    run(host, "bulk-delete", "--all")
+    host.dnet("bulk-delete", "--all")
     assert directories(host) == []
 
 
@@ -168,7 +167,7 @@ def test_files_of_a_listed_bulk(host: FakeHost, tmp_path: Path) -> None:
         "- {name: b, hostname: two, dns-search: [b.example], dns-option: ['ndots:3']}\n",
         encoding="ascii",
     )
-    run(host, "bulk-create", "--file", str(listing))
+    host.dnet("bulk-create", "--file", str(listing))
     assert read(host, "a", "hosts")[-1].split()[1:] == ["one.example.org", "one"]
     assert resolved(host, "a", "db") == ["10.9.0.5"]
     assert servers(host, "a") == ["203.0.113.1"]
@@ -178,7 +177,7 @@ def test_files_of_a_listed_bulk(host: FakeHost, tmp_path: Path) -> None:
 
 def test_own_mount_namespace_keeps_to_itself(host: FakeHost) -> None:
     """In a mount namespace of its own, an engine's links in /etc/netns are seen by nobody outside."""
-    run(host, "create", "fake-hosts-own")
+    host.dnet("create", "fake-hosts-own")
     assert os.listdir(host.inside("/etc/netns")) == ["fake-hosts-own"]
     assert not os.path.lexists("/etc/netns/fake-hosts-own")
 
@@ -186,7 +185,7 @@ def test_own_mount_namespace_keeps_to_itself(host: FakeHost) -> None:
 @pytest.mark.parametrize("kind", ["file", "directory"])
 def test_own_additions(host: FakeHost, kind: str) -> None:
     """What somebody adds to a container's /etc is seen inside, and goes with the container."""
-    run(host, "create", "web")
+    host.dnet("create", "web")
     before = directories(host)
     added = Path(host.inside(inspect(host, "web")["HostsPath"])).parent / "added"
     host.run("mkdir /etc/added" if kind == "directory" else "touch /etc/added")
@@ -195,20 +194,20 @@ def test_own_additions(host: FakeHost, kind: str) -> None:
         added /= "more"
     added.write_text("hello\n", encoding="ascii")
     assert inside(host, "web", "cat", "/etc/added/more" if kind == "directory" else "/etc/added") == "hello\n"
-    run(host, "rm", "web")
+    host.dnet("rm", "web")
     assert directories(host) == []
-    run(host, "create", "web")
+    host.dnet("create", "web")
     assert len(directories(host)) == len(before)
 
 
 @pytest.mark.parametrize("kind", ["directory", "link"])
 def test_foreign_configuration_is_left_alone(host: FakeHost, kind: str) -> None:
     """A configuration in /etc/netns that somebody made for a namespace of that name is a conflict, and stays."""
-    run(host, "create", "first")
+    host.dnet("create", "first")
     host.run(*(["mkdir", "/etc/netns/web"] if kind == "directory" else ["ln", "-s", "/root", "/etc/netns/web"]))
     before = host.snapshot()
-    assert "/etc/netns/web" in run(host, "create", "web", code=4).stderr
-    assert "/etc/netns/web" in run(host, "rename", "first", "web", code=4).stderr
+    assert "/etc/netns/web" in host.dnet("create", "web", code=4).stderr
+    assert "/etc/netns/web" in host.dnet("rename", "first", "web", code=4).stderr
     assert host.changes(before) == ""
 
 
@@ -243,7 +242,7 @@ def test_bad_values(host: FakeHost, options: list[str]) -> None:
     """A value that cannot be exits 2 with one sentence, in a bulk too, and the host is as it was."""
     before = host.snapshot()
     for command in (["create", "web"], ["bulk-create", "--count", "3"]):
-        refused = run(host, *command, *options, code=2)
+        refused = host.dnet(*command, *options, code=2)
         assert refused.stdout == ""
         assert refused.stderr.startswith("dnet: ")
         assert len(refused.stderr.splitlines()) <= 2

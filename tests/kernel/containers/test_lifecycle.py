@@ -6,28 +6,27 @@ import subprocess
 
 import pytest
 
-from tests.support.dnet_commands import run
 from tests.support.hosts import FakeHost
 
 
 def names(host: FakeHost) -> list[str]:
     """Return the names of all containers, as `ps` tells them."""
-    return [item["name"] for item in run(host, "ps", "--json").json]
+    return [item["name"] for item in host.dnet("ps", "--json").json]
 
 
 def subnet(host: FakeHost, name: str) -> str:
     """Return the subnet of a network."""
-    [document] = run(host, "network", "inspect", name).json
+    [document] = host.dnet("network", "inspect", name).json
     return str(document["IPAM"]["Config"][0]["Subnet"])
 
 
 @pytest.mark.parametrize("kind", ["name", "id", "prefix"])
 def test_rm(host: FakeHost, kind: str) -> None:
     """A container is removed by its name, its id or a unique prefix of that; the other one stays."""
-    web = run(host, "create", "--json", "web").json
-    run(host, "create", "other")
+    web = host.dnet("create", "--json", "web").json
+    host.dnet("create", "other")
     reference = {"name": "web", "id": web["Id"], "prefix": web["Id"][:12]}[kind]
-    run(host, "rm", reference)
+    host.dnet("rm", reference)
     assert names(host) == ["other"]
     assert [item["name"] for item in host.json("ip -j netns")] == ["other"]
     assert len(host.pins()) == 1
@@ -37,82 +36,82 @@ def test_rm(host: FakeHost, kind: str) -> None:
 
 def test_rm_is_all_or_nothing(host: FakeHost) -> None:
     """When one of several names does not exist, none is removed; with --force the others are."""
-    run(host, "bulk-create", "--count", "2")
+    host.dnet("bulk-create", "--count", "2")
     before = host.snapshot()
-    run(host, "rm", "c-1", "absent", "c-2", code=3)
+    host.dnet("rm", "c-1", "absent", "c-2", code=3)
     assert host.changes(before) == ""
-    run(host, "rm", "--force", "c-1", "absent", "c-2")
+    host.dnet("rm", "--force", "c-1", "absent", "c-2")
     assert names(host) == []
 
 
 def test_removed_address_and_name_are_free_again(host: FakeHost) -> None:
     """A removed container's name and address go to the next one, MAC included."""
-    first = run(host, "create", "--json", "web").json["NetworkSettings"]
-    run(host, "rm", "web")
-    second = run(host, "create", "--json", "web").json["NetworkSettings"]
+    first = host.dnet("create", "--json", "web").json["NetworkSettings"]
+    host.dnet("rm", "web")
+    second = host.dnet("create", "--json", "web").json["NetworkSettings"]
     assert (second["IPAddress"], second["MacAddress"]) == (first["IPAddress"], first["MacAddress"])
 
 
 def test_random_names(host: FakeHost) -> None:
     """Containers without a name get readable ones, each its own."""
-    made = [run(host, "create").stdout.strip() for _ in range(3)]
+    made = [host.dnet("create").stdout.strip() for _ in range(3)]
     assert len(set(made)) == 3
     assert names(host) == made
 
 
 def test_bulk_delete(host: FakeHost) -> None:
     """bulk-delete removes by prefix, by name, by file or all, and returns when the kernel shows nothing of them."""
-    run(host, "bulk-create", "--count", "12")
-    run(host, "bulk-create", "--count", "2", "--prefix", "c-1")
-    run(host, "bulk-delete", "--prefix", "c-1")
+    host.dnet("bulk-create", "--count", "12")
+    host.dnet("bulk-create", "--count", "2", "--prefix", "c-1")
+    host.dnet("bulk-delete", "--prefix", "c-1")
     assert names(host) == [f"c-{number}" for number in range(1, 13)]
-    run(host, "bulk-delete", "c-3", "c-4")
+    host.dnet("bulk-delete", "c-3", "c-4")
     listing = host.directory / "some.json"
     listing.write_text('[{"name": "c-5"}]', encoding="ascii")
-    run(host, "bulk-delete", "--file", str(listing))
+    host.dnet("bulk-delete", "--file", str(listing))
     assert len(names(host)) == len(host.pins()) == 9
-    run(host, "bulk-delete", "--all")
+    host.dnet("bulk-delete", "--all")
     assert host.pins() == names(host) == host.json("ip -j netns") == []
     assert not [link for link in host.json("ip -j link") if link["ifname"].startswith("veth")]
 
 
 def test_network_in_use_is_not_removed(host: FakeHost) -> None:
     """A network with a container on it is not removed, and says who is on it; afterwards it is."""
-    run(host, "create", "web")
+    host.dnet("create", "web")
     before = host.snapshot()
-    refused = run(host, "network", "rm", "bridge", code=4)
+    refused = host.dnet("network", "rm", "bridge", code=4)
     assert "web" in refused.stderr
     assert host.changes(before) == ""
-    run(host, "rm", "web")
-    run(host, "network", "rm", "bridge")
+    host.dnet("rm", "web")
+    host.dnet("network", "rm", "bridge")
     assert [link["ifname"] for link in host.json("ip -j link")] == ["lo"]
     assert host.json("nft -j list tables")["nftables"][1:] == []
 
 
 def test_network_prune(host: FakeHost) -> None:
     """Prune removes the networks that nobody is on, and no other."""
-    run(host, "create", "web")
-    run(host, "network", "create", "blue")
-    run(host, "network", "create", "green")
-    assert sorted(run(host, "network", "prune", "--json").json["deleted"]) == ["blue", "green"]
-    assert [item["name"] for item in run(host, "network", "ls", "--json").json] == ["bridge"]
+    host.dnet("create", "web")
+    host.dnet("network", "create", "blue")
+    host.dnet("network", "create", "green")
+    assert sorted(host.dnet("network", "prune", "--json").json["deleted"]) == ["blue", "green"]
+    assert [item["name"] for item in host.dnet("network", "ls", "--json").json] == ["bridge"]
     assert len([link for link in host.json("ip -j link") if link["ifname"].startswith(("br-", "dnet"))]) == 1
 
 
 def test_network_by_id(host: FakeHost) -> None:
     """A network is found by its name, its id or a unique prefix of that."""
-    identity = run(host, "network", "create", "blue").stdout.strip()
-    assert run(host, "network", "inspect", identity[:12]).json[0]["Name"] == "blue"
-    run(host, "create", "--network", identity, "web")
-    run(host, "rm", "web")
-    run(host, "network", "rm", identity[:6])
+    identity = host.dnet("network", "create", "blue").stdout.strip()
+    assert host.dnet("network", "inspect", identity[:12]).json[0]["Name"] == "blue"
+    host.dnet("create", "--network", identity, "web")
+    host.dnet("rm", "web")
+    host.dnet("network", "rm", identity[:6])
 
 
 def test_automatic_subnet_avoids_routes(host: FakeHost) -> None:
     """An automatic subnet overlaps no route of the host, whether connected or through a gateway."""
     host.neighbour("lan", "172.17.5.0/24")
     host.run("ip route add 172.18.0.0/15 via 172.17.5.2")
-    run(host, "create", "web")
+    host.dnet("create", "web")
     assert subnet(host, "bridge") == "172.20.0.0/16"
 
 
@@ -122,75 +121,75 @@ def test_automatic_subnet_avoids_nameservers(host: FakeHost) -> None:
         "search example.org\nnameserver 172.17.0.53\nnameserver 2001:db8::53\nnameserver 172.18.255.1 # c\n",
         encoding="ascii",
     )
-    run(host, "create", "web")
+    host.dnet("create", "web")
     assert subnet(host, "bridge") == "172.19.0.0/16"
 
 
 def test_automatic_subnets_avoid_each_other(host: FakeHost) -> None:
     """Each network without a subnet gets one of its own."""
     for name in ("blue", "green", "red"):
-        run(host, "network", "create", name)
+        host.dnet("network", "create", name)
     assert [subnet(host, name) for name in ("blue", "green", "red")] == [f"172.{n}.0.0/16" for n in (17, 18, 19)]
 
 
 def test_deleted_bridge_is_healed(host: FakeHost) -> None:
     """When somebody has deleted dnet0, the next create makes it again, and the new container communicates."""
-    run(host, "create", "web")
+    host.dnet("create", "web")
     host.run("ip link delete dnet0")
-    run(host, "create", "other")
+    host.dnet("create", "other")
     assert host.can_ping("172.17.0.3")
     assert host.sandbox("other").can_ping("172.17.0.1")
 
 
 def test_flushed_rules_are_no_obstacle(host: FakeHost) -> None:
     """After somebody's `nft flush ruleset`, containers and networks are removed all the same."""
-    run(host, "create", "web")
-    run(host, "network", "create", "--subnet", "10.1.0.0/16", "blue")
+    host.dnet("create", "web")
+    host.dnet("network", "create", "--subnet", "10.1.0.0/16", "blue")
     host.run("nft flush ruleset")
-    run(host, "rm", "web")
-    run(host, "network", "rm", "blue")
-    run(host, "network", "rm", "bridge")
+    host.dnet("rm", "web")
+    host.dnet("network", "rm", "blue")
+    host.dnet("network", "rm", "bridge")
     assert [link["ifname"] for link in host.json("ip -j link")] == ["lo"]
 
 
 @pytest.mark.parametrize("name", ["masquerade4", "bridges"])
 def test_flushed_set_is_no_obstacle(host: FakeHost, name: str) -> None:
     """A network is removed although somebody has emptied one of the table's sets."""
-    run(host, "network", "create", "--subnet", "10.1.0.0/16", "blue")
-    run(host, "network", "create", "--subnet", "10.2.0.0/16", "green")
+    host.dnet("network", "create", "--subnet", "10.1.0.0/16", "blue")
+    host.dnet("network", "create", "--subnet", "10.2.0.0/16", "green")
     host.run("nft", "flush", "set", "inet", "dnet", name)
-    run(host, "network", "rm", "blue")
-    run(host, "network", "rm", "green")
+    host.dnet("network", "rm", "blue")
+    host.dnet("network", "rm", "green")
     assert [link["ifname"] for link in host.json("ip -j link")] == ["lo"]
 
 
 def test_everything_gone_but_the_database(host: FakeHost) -> None:
     """Containers and networks that somebody else has already removed from the kernel are removed from the database."""
-    run(host, "bulk-create", "--count", "3")
+    host.dnet("bulk-create", "--count", "3")
     host.run("ip link delete dnet0")
     host.run("nft flush ruleset")
     for pin in host.pins():
         host.run("umount", f"{host.run_dir}/netns/{pin}")
         host.run("rm", f"{host.run_dir}/netns/{pin}")
     host.run("sh", "-c", "rm /run/netns/c-1")
-    run(host, "bulk-delete", "--all")
-    run(host, "network", "rm", "bridge")
+    host.dnet("bulk-delete", "--all")
+    host.dnet("network", "rm", "bridge")
     assert host.rows("SELECT * FROM container") == host.rows("SELECT * FROM network") == []
     assert host.run("ls /run/netns").stdout == ""
 
 
 def test_container_somebody_holds_is_removed(host: FakeHost) -> None:
     """A container whose namespace a process still holds is removed at once: veth, pin, name and row are gone."""
-    web = run(host, "create", "--json", "web").json
+    web = host.dnet("create", "--json", "web").json
     port = web["NetworkSettings"]["Networks"]["bridge"]["HostInterface"]
     holder = host.start("ip", "netns", "exec", "web", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     holder.stdin.write("in\n")  # type: ignore[union-attr]
     holder.stdin.flush()  # type: ignore[union-attr]
     assert holder.stdout.readline() == "in\n"  # type: ignore[union-attr]
-    run(host, "rm", "web")
+    host.dnet("rm", "web")
     assert port not in [link["ifname"] for link in host.json("ip -j link")]
     assert host.pins() == host.json("ip -j netns") == names(host) == []
     left = host.run("nsenter", f"--target={holder.pid}", "--net", "ip", "-o", "link").stdout
     assert "eth0" not in left
-    run(host, "create", "--ip", web["NetworkSettings"]["IPAddress"], "web")
+    host.dnet("create", "--ip", web["NetworkSettings"]["IPAddress"], "web")
     assert host.can_ping(web["NetworkSettings"]["IPAddress"])

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.dnet_commands import run
 from tests.support.hosts import FakeHost
 
 
@@ -18,13 +17,13 @@ def device(host: FakeHost, name: str) -> dict[str, Any]:
 
 def created(host: FakeHost, *arguments: str) -> dict[str, Any]:
     """Create a container and return `inspect`'s document of it."""
-    document: dict[str, Any] = run(host, "create", "--json", *arguments).json
+    document: dict[str, Any] = host.dnet("create", "--json", *arguments).json
     return document
 
 
 def test_bridge(host: FakeHost) -> None:
     """Network `bridge` is the Linux bridge dnet0, up, with the gateway's address, marked by its alias."""
-    run(host, "create", "web")
+    host.dnet("create", "web")
     bridge = device(host, "dnet0")
     assert bridge["linkinfo"]["info_kind"] == "bridge"
     assert bridge["linkinfo"]["info_data"]["mcast_snooping"] == 0
@@ -68,7 +67,7 @@ def test_inside(host: FakeHost) -> None:
 
 def test_quiet(host: FakeHost) -> None:
     """No device has an IPv6 link-local address: nothing is sent of a device's own accord."""
-    run(host, "bulk-create", "--count", "3")
+    host.dnet("bulk-create", "--count", "3")
     assert host.json("ip -6 -j address show scope link") in ([], [{}])
     assert host.sandbox("c-1").run("ip -6 address show scope link").stdout == ""
     modes = {link["ifname"]: link.get("inet6_addr_gen_mode") for link in host.json("ip -d -j link")}
@@ -87,13 +86,13 @@ def test_mode_none(host: FakeHost) -> None:
     assert container["NetworkSettings"]["Networks"] == {}
     after = host.snapshot()
     assert {key: after[key] for key in before} == before
-    run(host, "rm", "alone")
+    host.dnet("rm", "alone")
     assert host.pins() == []
 
 
 def test_static_address_and_mac(host: FakeHost) -> None:
     """--ip and --mac-address are what the container gets, and what automatic addresses then avoid."""
-    run(host, "create", "--ip", "172.17.0.2", "--mac-address", "02:AA:BB:CC:DD:EE", "web")
+    host.dnet("create", "--ip", "172.17.0.2", "--mac-address", "02:AA:BB:CC:DD:EE", "web")
     [eth0] = host.sandbox("web").json("ip -j address show dev eth0")
     assert eth0["address"] == "02:aa:bb:cc:dd:ee"
     assert eth0["addr_info"][0]["local"] == "172.17.0.2"
@@ -104,12 +103,12 @@ def test_network_options(host: FakeHost) -> None:
     """Subnet, gateway, ip-range, aux addresses and labels of a network are honoured."""
     options = ("--subnet", "10.1.0.0/16", "--gateway", "10.1.9.9", "--ip-range", "10.1.7.0/29")
     aux = ("--aux-address", "router=10.1.7.2", "--aux-address", "printer=10.1.7.3")
-    run(host, "network", "create", *options, *aux, "--label", "tier=front", "blue")
-    made = run(host, "bulk-create", "--count", "5", "--network", "blue", "--json").json
+    host.dnet("network", "create", *options, *aux, "--label", "tier=front", "blue")
+    made = host.dnet("bulk-create", "--count", "5", "--network", "blue", "--json").json
     assert [item["ip"] for item in made["containers"]] == [f"10.1.7.{last}" for last in (0, 1, 4, 5, 6)]
     [route] = host.sandbox("c-1").json("ip -j route show default")
     assert route["gateway"] == "10.1.9.9"
-    [document] = run(host, "network", "inspect", "blue").json
+    [document] = host.dnet("network", "inspect", "blue").json
     [config] = document["IPAM"]["Config"]
     assert config == {
         "Subnet": "10.1.0.0/16",
@@ -126,10 +125,10 @@ def test_network_options(host: FakeHost) -> None:
 @pytest.mark.parametrize("option", [("--mtu", "1400"), ("-o", "com.docker.network.driver.mtu=1400")])
 def test_mtu_of_a_network(host: FakeHost, option: tuple[str, str]) -> None:
     """A network's MTU is the bridge's, and both ends' of each container's veth."""
-    run(host, "network", "create", *option, "--subnet", "10.1.0.0/24", "small")
+    host.dnet("network", "create", *option, "--subnet", "10.1.0.0/24", "small")
     web = created(host, "--network", "small", "web")
     port = web["NetworkSettings"]["Networks"]["small"]["HostInterface"]
-    [document] = run(host, "network", "inspect", "small").json
+    [document] = host.dnet("network", "inspect", "small").json
     bridge = document["Segments"][0]["Device"]
     assert device(host, bridge)["mtu"] == device(host, port)["mtu"] == 1400
     [eth0] = host.sandbox("web").json("ip -j link show dev eth0")
@@ -138,15 +137,15 @@ def test_mtu_of_a_network(host: FakeHost, option: tuple[str, str]) -> None:
 
 def test_mtu_of_a_container(host: FakeHost) -> None:
     """A container's own MTU is that of its interface; the network's stays as it is."""
-    run(host, "create", "--mtu", "1300", "web")
-    run(host, "create", "other")
+    host.dnet("create", "--mtu", "1300", "web")
+    host.dnet("create", "other")
     mtus = [host.sandbox(name).json("ip -j link show dev eth0")[0]["mtu"] for name in ("web", "other")]
     assert mtus == [1300, 1500]
 
 
 def test_ip_netns(host: FakeHost) -> None:
     """`ip netns` lists a container by its name and runs programs in it."""
-    run(host, "create", "web")
+    host.dnet("create", "web")
     assert [item["name"] for item in host.json("ip -j netns")] == ["web"]
     inside = host.json("ip netns exec web ip -j -4 address show dev eth0")
     assert inside[0]["addr_info"][0]["local"] == "172.17.0.2"
@@ -161,24 +160,24 @@ def test_sandbox_key(host: FakeHost) -> None:
     assert "172.17.0.2/16" in inside
     host.run("touch", f"{host.directory}/elsewhere")
     host.run("mount", "--bind", key, f"{host.directory}/elsewhere")
-    run(host, "rm", "web")
+    host.dnet("rm", "web")
     links = host.json("nsenter", f"--net={host.directory}/elsewhere", "ip", "-j", "link")
     assert [link["ifname"] for link in links] == ["lo"]
 
 
 def test_nftables(host: FakeHost) -> None:
     """Everything that comes and goes with a network is in sets of the one table; containers add no rule."""
-    run(host, "create", "c-0")
+    host.dnet("create", "c-0")
     [before] = [rules(host)]
-    run(host, "bulk-create", "--count", "20")
+    host.dnet("bulk-create", "--count", "20")
     assert rules(host) == before
     tables = [item["table"] for item in host.json("nft -j list tables")["nftables"] if "table" in item]
     assert [(table["family"], table["name"]) for table in tables] == [("inet", "dnet")]
     assert "172.17.0.0/16" in host.run("nft list table inet dnet").stdout
-    run(host, "network", "create", "--subnet", "10.1.0.0/16", "blue")
+    host.dnet("network", "create", "--subnet", "10.1.0.0/16", "blue")
     assert rules(host) == before
     assert "10.1.0.0/16" in host.run("nft list table inet dnet").stdout
-    run(host, "network", "rm", "blue")
+    host.dnet("network", "rm", "blue")
     assert "10.1.0.0/16" not in host.run("nft list table inet dnet").stdout
 
 
@@ -190,12 +189,12 @@ def rules(host: FakeHost) -> int:
 def test_nothing_is_left(host: FakeHost) -> None:
     """After everything is removed, the host is as before the first command, forwarding apart."""
     before = host.snapshot()
-    run(host, "network", "create", "--subnet", "10.1.0.0/16", "blue")
-    run(host, "bulk-create", "--count", "20")
-    run(host, "bulk-create", "--count", "20", "--network", "blue", "--prefix", "b")
-    run(host, "create", "--network", "none", "alone")
-    run(host, "bulk-delete", "--all")
-    run(host, "network", "rm", "blue", "bridge")
+    host.dnet("network", "create", "--subnet", "10.1.0.0/16", "blue")
+    host.dnet("bulk-create", "--count", "20")
+    host.dnet("bulk-create", "--count", "20", "--network", "blue", "--prefix", "b")
+    host.dnet("create", "--network", "none", "alone")
+    host.dnet("bulk-delete", "--all")
+    host.dnet("network", "rm", "blue", "bridge")
     after = host.snapshot()
     for key in ("links", "addresses", "routes", "routes6", "nftables"):
         assert after[key] == before[key], key

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import dnet
-from tests.support.dnet_commands import run
 from tests.support.etc_files import MANY, NEW, PATIENCE_S, SERVER, conf, servers
 from tests.support.hosts import FakeHost, wait_until
 from tests.support.state_diff import inspect
@@ -20,7 +19,7 @@ class Watch:
     """A running `dnet watch`, which has said twice already that it has rewritten files."""
 
     def __init__(self, host: FakeHost) -> None:
-        run(host, "create", "sentinel")
+        host.dnet("create", "sentinel")
         self._log = host.directory / "watch.log"
         in_place(host, "nameserver 198.51.100.99\n")
         with self._log.open("w", encoding="utf-8") as log:
@@ -105,7 +104,7 @@ def test_watch(host: FakeHost, way: str) -> None:
     """However the host's resolv.conf changes, containers have the new content, in the same file as before."""
     layout, change = WAYS[way]
     host.run("sh", "-ec", f"mkdir /run/resolver; cp /etc/resolv.conf /run/resolver/real.conf; {layout}")
-    run(host, "bulk-create", "--count", "3")
+    host.dnet("bulk-create", "--count", "3")
     paths = [conf(host, f"c-{number}") for number in (1, 2, 3)]
     inodes = [path.stat().st_ino for path in paths]
     watch = Watch(host)
@@ -121,7 +120,7 @@ def test_watch(host: FakeHost, way: str) -> None:
 
 def test_watch_reaches_a_thousand(host: FakeHost) -> None:
     """A thousand containers have the new content soon after the host's has changed."""
-    run(host, "bulk-create", "--count", str(MANY))
+    host.dnet("bulk-create", "--count", str(MANY))
     place = Path(host.inside(f"{host.run_dir}/etc"))
     watch = Watch(host)
     paths = [item / "resolv.conf" for item in place.iterdir()]
@@ -141,7 +140,7 @@ def test_watch_reaches_a_thousand(host: FakeHost) -> None:
 
 def test_running_program_sees_the_change(host: FakeHost) -> None:
     """A program that has been running in the container since before the change reads the new content."""
-    run(host, "create", "web")
+    host.dnet("create", "web")
     pipe = subprocess.PIPE
     script = "echo ready; read line; cat /etc/resolv.conf"
     process = host.start("ip", "netns", "exec", "web", "sh", "-c", script, stdin=pipe, stdout=pipe)
@@ -158,7 +157,7 @@ def test_running_program_sees_the_change(host: FakeHost) -> None:
 def test_watch_leaves_some_alone(host: FakeHost) -> None:
     """An edited file, and one made from --dns and --dns-search, are not written to; the others are."""
     for name, options in {"plain": [], "edited": [], "own": ["--dns", "203.0.113.1", "--dns-search", "."]}.items():
-        run(host, "create", *options, name)
+        host.dnet("create", *options, name)
     host.run("sh", "-c", f"echo options rotate >>{inspect(host, 'edited')['ResolvConfPath']}")
     plain, edited, own = (conf(host, name) for name in ("plain", "edited", "own"))
     before = [(path.read_text(encoding="ascii"), path.stat().st_mtime_ns) for path in (edited, own)]
@@ -173,7 +172,7 @@ def test_watch_leaves_some_alone(host: FakeHost) -> None:
 
 def test_empty_moment_changes_nothing(host: FakeHost) -> None:
     """While the host's file is empty, or missing, nothing is written; what comes then is."""
-    run(host, "create", "web")
+    host.dnet("create", "web")
     path = conf(host, "web")
     watch = Watch(host)
     in_place(host, "")
@@ -189,7 +188,7 @@ def test_empty_moment_changes_nothing(host: FakeHost) -> None:
 
 def test_watch_knows_systemd_when_it_comes(host: FakeHost) -> None:
     """When systemd-resolved starts after `dnet watch`, as when booting, containers get the servers behind its stub."""
-    run(host, "create", "web")
+    host.dnet("create", "web")
     path = conf(host, "web")
     watch = Watch(host)
     in_place(host, "nameserver 127.0.0.53\n")
@@ -202,11 +201,11 @@ def test_watch_knows_systemd_when_it_comes(host: FakeHost) -> None:
 
 def test_watch_survives_deletions(host: FakeHost) -> None:
     """Containers that come and go while the host's file changes do not end the watching."""
-    run(host, "create", "stays")
+    host.dnet("create", "stays")
     path = conf(host, "stays")
     watch = Watch(host)
     for number in range(5):
-        run(host, "bulk-create", "--count", "30")
+        host.dnet("bulk-create", "--count", "30")
         deleting = host.start_dnet("bulk-delete", "--prefix", "c")
         while deleting.poll() is None:
             in_place(host, f"nameserver 198.51.100.{100 + number}\n")
@@ -225,7 +224,7 @@ def refresh(where: tuple[str, str]) -> int:
 
 def test_refresh_once(host: FakeHost) -> None:
     """The library brings all containers up to date in one call, and says how many it has written."""
-    run(host, "bulk-create", "--count", "3")
+    host.dnet("bulk-create", "--count", "3")
     in_place(host, f"nameserver {NEW}\n")
     assert host.call(refresh, host.directories) == 3
     assert host.call(refresh, host.directories) == 0

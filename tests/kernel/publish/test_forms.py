@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.dnet_commands import created, network, ports_of, run
+from tests.support.dnet_commands import created, network, ports_of
 from tests.support.hosts import FakeHost, Neighbour
 from tests.support.nft_listing import elements, published
 from tests.support.traffic import ANYWHERE, HOST
@@ -63,7 +63,7 @@ def test_forms(host: FakeHost, lan: Neighbour, options: str, lines: list[str]) -
     """Every form makes the elements that it says and no others, and `port` prints them."""
     assert lan
     network(host, "six", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64")
-    run(host, "create", "--network", "six", *options.split(), "web")
+    host.dnet("create", "--network", "six", *options.split(), "web")
     assert ports_of(host, "web") == lines
     assert published(host) == sorted(map(element, lines))
 
@@ -81,7 +81,7 @@ def element(line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def test_an_ipv4_network(host: FakeHost) -> None:
     """On a network without IPv6 a port without an address is published on all IPv4 addresses."""
-    run(host, "create", "-p", "8080:80", "web")
+    host.dnet("create", "-p", "8080:80", "web")
     assert ports_of(host, "web") == ["80/tcp -> 0.0.0.0:8080"]
     assert published(host) == [(("tcp", "8080"), ("172.17.0.2", "80"))]
 
@@ -91,7 +91,7 @@ def test_exposed_ports_are_only_declared(host: FakeHost) -> None:
     document = created(host, "--expose", "80", "--expose", "53/udp", "web")
     assert document["Config"]["ExposedPorts"] == {"80/tcp": {}, "53/udp": {}}
     assert document["NetworkSettings"]["Ports"] == {"80/tcp": None, "53/udp": None}
-    assert run(host, "ps").stdout.splitlines()[1].split()[5:7] == ["53/udp,", "80/tcp"]
+    assert host.dnet("ps").stdout.splitlines()[1].split()[5:7] == ["53/udp,", "80/tcp"]
     assert published(host) == []
 
 
@@ -105,7 +105,7 @@ def test_publishing_exposes(host: FakeHost) -> None:
 
 def test_sctp_elements(host: FakeHost) -> None:
     """SCTP ports are elements like the others, also where the kernel itself has no SCTP sockets."""
-    run(host, "create", "-p", "5000:36412/sctp", "-p", "127.0.0.1:5001:36412/sctp", "web")
+    host.dnet("create", "-p", "5000:36412/sctp", "-p", "127.0.0.1:5001:36412/sctp", "web")
     assert elements(host, "publish4") == [(("sctp", "5000"), ("172.17.0.2", "36412"))]
     assert elements(host, "publish4_on") == [(("127.0.0.1", "sctp", "5001"), ("172.17.0.2", "36412"))]
 
@@ -118,7 +118,7 @@ def test_fields_of_a_file(host: FakeHost) -> None:
         ' {"name": "db", "publish-all": true, "expose": [5432]}]',
         encoding="ascii",
     )
-    run(host, "bulk-create", "--file", str(path))
+    host.dnet("bulk-create", "--file", str(path))
     assert ports_of(host, "web") == ["53/udp -> 127.0.0.1:53", "80/tcp -> 0.0.0.0:8080"]
     assert ports_of(host, "db") == ["5432/tcp -> 0.0.0.0:32768"]
 
@@ -126,7 +126,7 @@ def test_fields_of_a_file(host: FakeHost) -> None:
 def test_host_binding(host: FakeHost, lan: Neighbour) -> None:
     """--host-binding is the address of ports published without one; a -p with an address overrides it."""
     network(host, "bound", "--subnet", "10.1.0.0/24", "--host-binding", HOST[4])
-    run(host, "create", "--network", "bound", "-p", "8080:80", "-p", "127.0.0.1:8081:81", "-P", "--expose", "82", "web")
+    host.dnet("create", "--network", "bound", "-p", "8080:80", "-p", "127.0.0.1:8081:81", "-P", "--expose", "82", "web")
     assert ports_of(host, "web") == [
         "80/tcp -> 192.0.2.1:8080",
         "81/tcp -> 127.0.0.1:8081",
@@ -139,17 +139,17 @@ def test_host_binding(host: FakeHost, lan: Neighbour) -> None:
 def test_host_binding_by_dockers_name(host: FakeHost) -> None:
     """com.docker.network.bridge.host_binding_ipv4 is the same."""
     network(host, "bound", "-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1")
-    run(host, "create", "--network", "bound", "-p", "8080:80", "web")
+    host.dnet("create", "--network", "bound", "-p", "8080:80", "web")
     assert ports_of(host, "web") == ["80/tcp -> 127.0.0.1:8080"]
 
 
 def test_port_of_one_container_port(host: FakeHost) -> None:
     """`port NAME 80` prints only where; the protocol is tcp unless it is given; a port not published is not found."""
-    run(host, "create", "-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "5300:53/udp", "--expose", "81", "web")
-    assert run(host, "port", "web", "80").stdout == "0.0.0.0:8080\n127.0.0.1:8081\n"
-    assert run(host, "port", "web", "80/tcp").stdout == "0.0.0.0:8080\n127.0.0.1:8081\n"
-    assert run(host, "port", "web", "53/udp").stdout == "0.0.0.0:5300\n"
+    host.dnet("create", "-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "5300:53/udp", "--expose", "81", "web")
+    assert host.dnet("port", "web", "80").stdout == "0.0.0.0:8080\n127.0.0.1:8081\n"
+    assert host.dnet("port", "web", "80/tcp").stdout == "0.0.0.0:8080\n127.0.0.1:8081\n"
+    assert host.dnet("port", "web", "53/udp").stdout == "0.0.0.0:5300\n"
     for absent in ("53", "80/udp", "81"):
-        assert absent in run(host, "port", "web", absent, code=3).stderr
-    run(host, "port", "web", "eighty", code=2)
-    run(host, "port", "db", code=3)
+        assert absent in host.dnet("port", "web", absent, code=3).stderr
+    host.dnet("port", "web", "eighty", code=2)
+    host.dnet("port", "db", code=3)

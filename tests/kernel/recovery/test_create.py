@@ -13,7 +13,6 @@ import dnet
 from dnet.engine import Engine
 from dnet.objects.host import NftTable
 from dnet.objects.object import Object
-from tests.support.dnet_commands import run
 from tests.support.faults import FaultyKernel, FaultyNft, before_ready, faulty_files
 from tests.support.hosts import FakeHost, Raised
 
@@ -59,7 +58,7 @@ def create(directories: tuple[str, str], count: int, faults: dict[str, int], mod
 
 def prepared(host: FakeHost) -> dict[str, Any]:
     """Return a snapshot taken when dnet's directories and database exist already."""
-    run(host, "network", "prune")
+    host.dnet("network", "prune")
     return host.snapshot()
 
 
@@ -88,7 +87,7 @@ def test_refused_object(host: FakeHost, index: int) -> None:
 @pytest.mark.parametrize("kind", ["File", "Symlink", "Sandbox", "Veth", "Address", "Route", "last"])
 def test_refused_object_of_a_large_bulk(host: FakeHost, kind: str) -> None:
     """A failure in the 33rd of 40 containers, beyond the first group that shares sends, leaves none of them."""
-    run(host, "create", "first")
+    host.dnet("create", "first")
     before = host.snapshot()
     outcome = host.call(create, host.directories, 40, fault_in_container(32, kind))
     assert outcome["error"]["notes"] == []
@@ -98,7 +97,7 @@ def test_refused_object_of_a_large_bulk(host: FakeHost, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["Sandbox", "Veth", "Address", "Route", "last"])
 def test_keep_going(host: FakeHost, kind: str) -> None:
     """With keep_going, a failure in the 33rd of 40 containers leaves all the others, and nothing of the 33rd."""
-    run(host, "create", "first")
+    host.dnet("create", "first")
     ports_before = ports(host)
     outcome = host.call(create, host.directories, 40, fault_in_container(32, kind), "keep_going")
     others = [f"c-{number}" for number in range(1, 41) if number != 33]
@@ -111,7 +110,7 @@ def test_keep_going(host: FakeHost, kind: str) -> None:
     assert len(ports(host)) - len(ports_before) == 39
     assert sorted(name for (name,) in host.rows("SELECT name FROM container")) == sorted(["first", *others])
     assert host.rows("SELECT count(*) FROM endpoint") == [[40]]
-    addresses = [ip for item in run(host, "ps", "--json").json for ip in item["ips"]]
+    addresses = [ip for item in host.dnet("ps", "--json").json for ip in item["ips"]]
     assert host.silent(addresses) == []
 
 
@@ -125,7 +124,7 @@ def test_failing_progress_callback(host: FakeHost) -> None:
 
 def test_failing_commit(host: FakeHost) -> None:
     """When the database cannot be written at the end, what was made in the kernel goes again."""
-    run(host, "create", "first")
+    host.dnet("create", "first")
     before = host.snapshot()
     with pytest.raises(Raised, match="disk full") as caught:
         host.call(create_with_failing_commit, host.directories)
@@ -147,7 +146,7 @@ def create_with_failing_commit(directories: tuple[str, str]) -> None:
 @pytest.mark.parametrize("index", range(len(NETWORK_PLAN) - 1))
 def test_refused_object_of_a_second_network(host: FakeHost, index: int) -> None:
     """Whichever object of a second network is refused, the first network and its container stay as they were."""
-    run(host, "create", "first")
+    host.dnet("create", "first")
     before = host.snapshot()
     with pytest.raises(Raised, match="cannot "):
         host.call(create_network, host.directories, fault(plan_without_table(), index))
@@ -169,7 +168,7 @@ def create_network(directories: tuple[str, str], faults: dict[str, int]) -> None
 
 def test_unpinnable_by_a_foreign_file(host: FakeHost) -> None:
     """A name that somebody takes in /run/netns meanwhile is a Conflict, and their file stays."""
-    run(host, "create", "first")
+    host.dnet("create", "first")
     before = host.snapshot()
     outcome = host.call(create_with_stolen_name, host.directories)
     assert outcome["kind"] == "Conflict"

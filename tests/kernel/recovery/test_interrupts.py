@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import dnet
-from tests.support.hosts import PAUSE_S, FakeHost, wait_until
+from tests.support.hosts import FakeHost, wait_until
 
 COUNT = 300
 REACTION_S = 2.0
@@ -22,8 +22,7 @@ def begun(host: FakeHost, pins: int, *arguments: str) -> subprocess.Popen[str]:
     """Start a bulk-create of 300 and return when the kernel holds at least so many of its namespaces."""
     before = len(host.pins())
     process = host.start_dnet("bulk-create", "--count", str(COUNT), *arguments)
-    has_come = lambda: len(host.pins()) - before >= pins or process.poll() is not None  # noqa: E731
-    wait_until(has_come, f"{pins} pins", pause_max_s=PAUSE_S)
+    wait_until(lambda: len(host.pins()) - before >= pins or process.poll() is not None, f"{pins} pins")
     assert process.poll() is None, process.communicate()
     return process
 

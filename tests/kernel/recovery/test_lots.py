@@ -21,7 +21,6 @@ from dnet.linux.nftables import Nft
 from dnet.operations import endpoints
 from dnet.state.containers import Containers
 from dnet.transaction.lots import FIRST_LOT
-from tests.support.dnet_commands import run
 from tests.support.faults import FaultyKernel
 from tests.support.hosts import FakeHost, Raised
 
@@ -33,9 +32,9 @@ LAST = NAMES[-1]
 @pytest.fixture
 def host(host: FakeHost) -> FakeHost:
     """Return a host with two networks whose bridges are there, and one container."""
-    run(host, "network", "create", "--subnet", "10.1.0.0/16", "blue")
-    run(host, "network", "create", "--subnet", "10.2.0.0/26", "narrow")
-    run(host, "create", "--network", "blue", "--network", "narrow", "first")
+    host.dnet("network", "create", "--subnet", "10.1.0.0/16", "blue")
+    host.dnet("network", "create", "--subnet", "10.2.0.0/26", "narrow")
+    host.dnet("create", "--network", "blue", "--network", "narrow", "first")
     return host
 
 
@@ -60,9 +59,9 @@ CHANGES: dict[str, Callable[[Engine], None]] = {"bulk": bulk, "connect": connect
 def prepare(host: FakeHost, case: str) -> None:
     """Make what a change needs."""
     if case != "bulk":
-        run(host, "bulk-create", "--count", str(COUNT), "--network", "blue")
-        run(host, "network", "create", "--subnet", "10.3.0.0/16", "red")
-        run(host, "network", "connect", "red", "first")
+        host.dnet("bulk-create", "--count", str(COUNT), "--network", "blue")
+        host.dnet("network", "create", "--subnet", "10.3.0.0/16", "red")
+        host.dnet("network", "connect", "red", "first")
 
 
 def assert_made(host: FakeHost, case: str) -> None:
@@ -103,7 +102,7 @@ def test_ended_between(host: FakeHost, case: str, number: signal.Signals, *, is_
         with pytest.raises((Raised, AssertionError), match=r"KeyboardInterrupt|wait status 9"):
             host.call(end_between, host.directories, case, lot, int(number), int(is_after))
         if number == signal.SIGKILL:
-            run(host, "rm", "--force", "nobody")
+            host.dnet("rm", "--force", "nobody")
         assert host.changes(before) == "", lot
         assert host.rows("SELECT phase FROM container UNION SELECT phase FROM endpoint") == [["ready"]], lot
     host.call(make, host.directories, case)
@@ -149,7 +148,7 @@ def test_name_taken_between(host: FakeHost) -> None:
     assert (outcome["code"], outcome["notes"]) == (0, [])
     assert outcome["error"].startswith(f"Conflict: name {LAST} is in use by container")
     assert host.sandbox(LAST).can_ping("10.2.0.1")
-    run(host, "rm", LAST)
+    host.dnet("rm", LAST)
     assert host.changes(before) == ""
 
 
@@ -211,8 +210,8 @@ def test_refused_before_the_first(host: FakeHost) -> None:
         assert host.changes(before) == ""
     prepare(host, "connect")
     before = host.snapshot()
-    run(host, "network", "connect", "red", LAST)
-    run(host, "network", "disconnect", "red", LAST)
+    host.dnet("network", "connect", "red", LAST)
+    host.dnet("network", "disconnect", "red", LAST)
     words = (
         ([*NAMES, "first"], "red", "Conflict: container first is on network red already"),
         ([*NAMES, "nobody"], "red", "NotFound: there is no container nobody"),
@@ -230,7 +229,7 @@ def test_members_refer_to_each_other(host: FakeHost, tmp_path: Path) -> None:
     listed[-2]["network"] = f"container:{NAMES[0]}"
     path = tmp_path / "bulk.json"
     path.write_text(json.dumps(listed), encoding="utf-8")
-    run(host, "bulk-create", "--file", str(path))
+    host.dnet("bulk-create", "--file", str(path))
     hosts = host.run("ip", "netns", "exec", NAMES[-2], "cat", "/etc/hosts").stdout
     [line] = [line for line in hosts.splitlines() if "tail" in line]
     assert host.sandbox(NAMES[-2]).can_ping(line.split()[0])
@@ -242,7 +241,7 @@ def test_address_asked_for_by_a_later_one(host: FakeHost, tmp_path: Path) -> Non
     listed[-1] = {"network": "blue", "name": "late", "ip": "10.1.0.5"}
     path = tmp_path / "bulk.json"
     path.write_text(json.dumps(listed), encoding="utf-8")
-    made = run(host, "bulk-create", "--file", str(path), "--json").json["containers"]
+    made = host.dnet("bulk-create", "--file", str(path), "--json").json["containers"]
     assert len({item["ip"] for item in made}) == len({item["name"] for item in made}) == COUNT
     assert host.sandbox("first").can_ping("10.1.0.5")
     assert host.sandbox("late").json("ip -j -4 address show eth0")[0]["addr_info"][0]["local"] == "10.1.0.5"
@@ -254,11 +253,11 @@ def test_stale_names(host: FakeHost) -> None:
     for name in stale:
         for directory, kind in (("/run/netns", "netns"), ("/etc/netns", "etc")):
             host.run("ln", "-s", f"{host.run_dir}/{kind}/deadbeef0000", f"{directory}/{name}")
-    run(host, "bulk-create", "--count", str(COUNT), "--network", "blue")
+    host.dnet("bulk-create", "--count", str(COUNT), "--network", "blue")
     for name in stale:
         assert host.sandbox(name).can_ping("10.1.0.1")
         assert name in host.run("ip", "netns", "exec", name, "cat", "/etc/hostname", "/proc/self/mountinfo").stdout
-    run(host, "reconcile", "--dry-run")
+    host.dnet("reconcile", "--dry-run")
 
 
 def test_attached_at_once(host: FakeHost) -> None:
@@ -275,7 +274,7 @@ def test_attached_at_once(host: FakeHost) -> None:
     assert (
         len(host.rows(f"SELECT 1 FROM endpoint e JOIN container c ON c.id = container_id WHERE name = '{LAST}'")) == 3
     )
-    run(host, "reconcile", "--dry-run")
+    host.dnet("reconcile", "--dry-run")
 
 
 def attach_late(directories: tuple[str, str], name: str) -> str:
@@ -298,14 +297,14 @@ def attach_late(directories: tuple[str, str], name: str) -> str:
 
 def test_published_ports_are_put_back(host: FakeHost) -> None:
     """When joining fails for one of several containers with published ports, all have what they had."""
-    run(host, "network", "create", "--subnet", "10.3.0.0/16", "aaa")
-    run(host, "create", "--network", "aaa", "third")
+    host.dnet("network", "create", "--subnet", "10.3.0.0/16", "aaa")
+    host.dnet("create", "--network", "aaa", "third")
     for name in ("one", "two"):
-        run(host, "create", "--network", "blue", "-p", "80", name)
+        host.dnet("create", "--network", "blue", "-p", "80", name)
     host.sandbox("two").run("ip", "link", "add", "eth1", "type", "bridge")
     before = host.snapshot()
     routes = [host.sandbox(name).json("ip -j route") for name in ("one", "two")]
-    refused = run(host, "network", "connect", "aaa", "one", "two", code=4)
+    refused = host.dnet("network", "connect", "aaa", "one", "two", code=4)
     assert "undoing" not in refused.stderr
     assert host.changes(before) == ""
     assert routes == [host.sandbox(name).json("ip -j route") for name in ("one", "two")]

@@ -21,7 +21,7 @@ from tests.support.container_processes import (
     wait_for_removal,
 )
 from tests.support.dnet_commands import run, settled_snapshot
-from tests.support.hosts import PAUSE_S, FakeHost, wait_until
+from tests.support.hosts import FakeHost, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +79,7 @@ def begun(host: FakeHost, tree: Path, stage: str, *options: str) -> tuple[subpro
                 os.close(users)
         return False
 
-    # Looked for often: soon after it the OCI runtime waits for the list of users, too, and hears of no signal.
-    wait_until(has_come, stage, PATIENCE_S, pause_max_s=PAUSE_S)
+    wait_until(has_come, stage, PATIENCE_S)
     [[identity]] = host.rows("SELECT id FROM container WHERE name = 'web'")
     return process, identity
 

@@ -7,13 +7,11 @@ import socket
 
 import pytest
 
-from tests.support.dnet_commands import run
-
 LAB = ("network", "create", "--subnet", "10.7.0.0/24", "lab")
 
 
 def _create(host, name: str, *options: str, last: int) -> None:
-    run(host, "create", "--network", "lab", "--ip", f"10.7.0.{last}", *options, name)
+    host.dnet("create", "--network", "lab", "--ip", f"10.7.0.{last}", *options, name)
 
 
 def _reach(host, name: str, last: int) -> bool:
@@ -21,13 +19,13 @@ def _reach(host, name: str, last: int) -> bool:
 
 
 def _port(host, name: str) -> str:
-    return run(host, "inspect", "-f", "{{ .NetworkSettings.Networks.lab.HostInterface }}", name).stdout.strip()
+    return host.dnet("inspect", "-f", "{{ .NetworkSettings.Networks.lab.HostInterface }}", name).stdout.strip()
 
 
 @pytest.fixture
 def lab(host):
     """Two VLANs on one bridge, and a container from before there were any."""
-    run(host, *LAB)
+    host.dnet(*LAB)
     _create(host, "old", last=10)
     _create(host, "a1", "--vlan", "100", last=11)
     _create(host, "a2", "--vlan", "100", last=12)
@@ -48,41 +46,41 @@ def test_vlans_are_apart(lab):
 
 def test_change_at_run_time(lab):
     """`vlan set` moves a port, `--none` brings it to the gateway's VLAN, and `vlan ls` and inspect tell."""
-    run(lab, "vlan", "set", "a2", "--tag", "200")
+    lab.dnet("vlan", "set", "a2", "--tag", "200")
     assert _reach(lab, "b1", 12)
     assert not _reach(lab, "a1", 12)
-    run(lab, "vlan", "set", "a2", "--network", "lab", "--none")
+    lab.dnet("vlan", "set", "a2", "--network", "lab", "--none")
     assert _reach(lab, "old", 12)
-    run(lab, "vlan", "set", "a2", "--trunk", "100-110,200", "--native", "200")
+    lab.dnet("vlan", "set", "a2", "--trunk", "100-110,200", "--native", "200")
     assert _reach(lab, "a2", 13)
-    rows = {row["container"]: row for row in run(lab, "vlan", "ls", "--json").json}
+    rows = {row["container"]: row for row in lab.dnet("vlan", "ls", "--json").json}
     assert (rows[""]["vlan"], rows["old"]["vlan"], rows["a1"]["vlan"]) == (1, 1, 100)
     assert (rows["a2"]["trunk"], rows["a2"]["native"]) == ("100-110,200", 200)
     template = "{{ json .NetworkSettings.Networks.lab.Vlan }}"
-    assert run(lab, "inspect", "-f", template, "a1").stdout.strip() == "100"
-    assert json.loads(run(lab, "inspect", "-f", template, "a2").stdout) == {"Trunk": "100-110,200", "Native": 200}
+    assert lab.dnet("inspect", "-f", template, "a1").stdout.strip() == "100"
+    assert json.loads(lab.dnet("inspect", "-f", template, "a2").stdout) == {"Trunk": "100-110,200", "Native": 200}
 
 
 def test_connect_with_a_vlan(lab):
     """`network connect` and several `--network`s take VLANs too."""
-    run(lab, "create", "--network", "none", "late")
-    run(lab, "network", "connect", "--ip", "10.7.0.20", "--vlan", "200", "lab", "late")
+    lab.dnet("create", "--network", "none", "late")
+    lab.dnet("network", "connect", "--ip", "10.7.0.20", "--vlan", "200", "lab", "late")
     assert _reach(lab, "late", 13)
     assert not _reach(lab, "late", 12)
-    run(lab, "create", "--network", "bridge", "--network", "name=lab,ip=10.7.0.21,vlan=100", "two")
+    lab.dnet("create", "--network", "bridge", "--network", "name=lab,ip=10.7.0.21,vlan=100", "two")
     assert _reach(lab, "two", 12)
 
 
 def test_programs_are_mended(lab):
     """Hooks that somebody removed, and a map that is gone, are named and put back by reconcile."""
     lab.run("tc", "qdisc", "del", "dev", _port(lab, "a2"), "clsact")
-    left = run(lab, "reconcile", "--dry-run", "--json", code=10).json["left"]
+    left = lab.dnet("reconcile", "--dry-run", "--json", code=10).json["left"]
     assert [item["what"] for item in left] == [f"VLAN filter on {_port(lab, 'a2')}"]
-    run(lab, "reconcile")
+    lab.dnet("reconcile")
     assert _reach(lab, "a1", 12)
     lab.run("umount", str(lab.run_dir / "bpf"))
-    assert len(run(lab, "reconcile", "--json").json["done"]) == 5
-    assert run(lab, "reconcile", "--json").json == {"done": [], "left": []}
+    assert len(lab.dnet("reconcile", "--json").json["done"]) == 5
+    assert lab.dnet("reconcile", "--json").json == {"done": [], "left": []}
     assert _reach(lab, "a1", 12)
     assert not _reach(lab, "a1", 13)
 
@@ -94,7 +92,7 @@ def _sticky(host) -> dict[str, tuple[str, str]]:
 
 
 def _mac(host, name: str) -> str:
-    return run(host, "inspect", "-f", "{{ .NetworkSettings.Networks.lab.MacAddress }}", name).stdout.strip()
+    return host.dnet("inspect", "-f", "{{ .NetworkSettings.Networks.lab.MacAddress }}", name).stdout.strip()
 
 
 def _claim(mac: str) -> None:
@@ -118,12 +116,12 @@ def test_macs_are_mended(lab):
     """A MAC that somebody has taken off its port is named, and put back by reconcile."""
     before, mac = _sticky(lab), _mac(lab, "a1")
     lab.run("bridge", "fdb", "del", mac, "dev", _port(lab, "a1"), "master")
-    left = run(lab, "reconcile", "--dry-run", "--json", code=10).json["left"]
+    left = lab.dnet("reconcile", "--dry-run", "--json", code=10).json["left"]
     assert [item["what"] for item in left] == [f"MAC {mac} at {_port(lab, 'a1')}"]
     lab.run("ip", "link", "set", _port(lab, "a2"), "nomaster")
-    run(lab, "reconcile")
+    lab.dnet("reconcile")
     assert _sticky(lab) == before
-    assert run(lab, "reconcile", "--json").json == {"done": [], "left": []}
+    assert lab.dnet("reconcile", "--json").json == {"done": [], "left": []}
 
 
 def test_one_mac_twice(lab):
@@ -134,13 +132,13 @@ def test_one_mac_twice(lab):
     assert _reach(lab, "b1", 14)
     assert not _reach(lab, "a2", 11)
     assert not _reach(lab, "a2", 14)
-    assert run(lab, "reconcile", "--json").json == {"done": [], "left": []}
+    assert lab.dnet("reconcile", "--json").json == {"done": [], "left": []}
 
 
 def test_nothing_is_left(lab):
     """With the containers and the network, the map's entries and the hooks go."""
-    run(lab, "bulk-delete", "--all")
-    run(lab, "network", "rm", "lab")
+    lab.dnet("bulk-delete", "--all")
+    lab.dnet("network", "rm", "lab")
     assert lab.run("tc qdisc show").stdout.count("clsact") == 0
     ids = (
         {item["id"] for item in lab.json("bpftool -j map show")}
@@ -153,9 +151,9 @@ def test_nothing_is_left(lab):
 
 def test_bulk(host):
     """A bulk in one VLAN is one VLAN, and network `bridge` knows VLANs when they are asked for first."""
-    run(host, "bulk-create", "--count", "20", "--vlan", "300")
+    host.dnet("bulk-create", "--count", "20", "--vlan", "300")
     assert not host.sandbox("c-1").can_ping("172.17.0.1")
-    addresses = [item["ips"][0] for item in run(host, "ps", "--json").json]
+    addresses = [item["ips"][0] for item in host.dnet("ps", "--json").json]
     assert host.sandbox("c-1").silent(addresses[1:]) == []
 
 
@@ -176,17 +174,17 @@ def test_bulk(host):
 )
 def test_bad_input(host, options, words):
     """What cannot be is refused with a sentence that names it, and nothing is touched."""
-    run(host, "ps")
+    host.dnet("ps")
     before = host.snapshot()
-    done = run(host, "create", *options, "x", code=2)
+    done = host.dnet("create", *options, "x", code=2)
     assert words in done.stderr
     assert not host.changes(before)
 
 
 def test_backends(host):
     """A kernel whose bridges do not filter says so; a bridge is of one kind."""
-    done = run(host, "network", "create", "-o", "vlan_backend=ovs", "x", code=2)
+    done = host.dnet("network", "create", "-o", "vlan_backend=ovs", "x", code=2)
     assert "driver bridge cannot keep VLANs apart by ovs" in done.stderr
-    done = run(host, "network", "create", "-o", "vlan_backend=magic", "x", code=2)
+    done = host.dnet("network", "create", "-o", "vlan_backend=magic", "x", code=2)
     assert "bpf, bridge, ovs" in done.stderr
-    assert run(host, "network", "ls", "--json").json == []
+    assert host.dnet("network", "ls", "--json").json == []
